@@ -15,19 +15,19 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from envs.errors import SettingError
+
+__all__ = ["Env", "EnvParams", "EnvSpec", "EnvState", "OneHot", "SettingError", "Step", "View"]
+
 EnvParams = Any  # pytree: what is drawn once per run and may differ between seeds
 EnvState = Any  # pytree: what changes in a step; small integers, because replay stores it
-
-
-class SettingError(ValueError):
-    """A setting a user can mend. The message is one sentence: what was wrong, what was expected, a near name."""
 
 
 class EnvSpec(NamedTuple):
     """Static sizes and rules of a world.
 
     obs_dim, state_dim: floats per agent's observation and in the global state.
-    own_state_dim: the state's leading `n_agents * own_state_dim` entries describe the agents; 0 where none do.
+    own_state_dim: the state's leading `n_agents * own_state_dim` entries describe the agents; 0: none do.
     episode_limit: steps after which an episode is cut.
     limit_is_terminal: whether the cut counts as a true end (no bootstrap).
     has_win: whether `Step.info` holds a boolean `won`.
@@ -60,7 +60,8 @@ class OneHot:
 
     def dense(self) -> jax.Array:
         """The vector itself, float32 [..., D]."""
-        index = jnp.where((self.index >= 0) & (self.index < self.size), self.index, self.size).astype(jnp.int32)
+        present = (self.index >= 0) & (self.index < self.size)
+        index = jnp.where(present, self.index, self.size).astype(jnp.int32)
 
         def scatter(positions: jax.Array) -> jax.Array:
             return jnp.zeros(self.size, jnp.float32).at[positions].set(1.0, mode="drop")
@@ -72,7 +73,7 @@ class OneHot:
 class View(NamedTuple):
     """What agents and critics see of a state.
 
-    obs: float32 [A, O]. avail: bool [A, U], never empty for an agent. state: float32 [D] or a OneHot of size D.
+    obs: float32 [A, O]. avail: bool [A, U], never empty for an agent. state: float32 [D] or a OneHot of it.
     """
 
     obs: jax.Array
@@ -113,7 +114,7 @@ class Env(Protocol):
         ...
 
     def step(self, key: jax.Array, params: EnvParams, state: EnvState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]. The state after the end is kept, never replaced by a new episode's."""
+        """One step of integer actions [A]. The state after the end is kept, not exchanged for a new one."""
         ...
 
     def view(self, params: EnvParams, state: EnvState) -> View:

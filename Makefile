@@ -1,0 +1,65 @@
+# Every target makes its own environment on first use. Needs Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+STAMP  := $(VENV)/.installed
+
+ENV    ?= pp_small
+ALGO   ?= qmix
+SEEDS  ?=
+ARGS   ?=
+TESTS  ?=
+
+# Large pages make the learner 1.25 to 1.45 times as fast on Linux; compiled programs are kept between runs.
+ifeq ($(shell uname -s),Linux)
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+endif
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONUNBUFFERED ?= 1
+
+.PHONY: help train eval list test lint format lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make train ENV=pp_small ALGO=qmix [SEEDS=4] [ARGS='--learner.lr 1e-3']   train a team"
+	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
+	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
+	@echo "make test [TESTS=tests/unit] | make lint | make format | make lock | make clean"
+
+train: $(STAMP)
+	@$(PY) -m gpgrad train --env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+eval: $(STAMP)
+	@$(PY) -m gpgrad eval $(RUN) $(ARGS)
+
+list: $(STAMP)
+	@$(PY) -m gpgrad list $(ARGS)
+
+test: $(STAMP)
+	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal $(TESTS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+format: $(STAMP)
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+# The stamp is written last, so that an interrupted installation is repeated.
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gpgrad needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks the venv module; install it (on Debian: python3-venv) or name another with PYTHON=..." >&2; exit 1; }
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+# Resolves for every platform and Python version at once; needs uv in the environment.
+lock: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --upgrade pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache .ruff_cache .hypothesis build dist *.egg-info

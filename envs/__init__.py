@@ -1,0 +1,40 @@
+"""Worlds to learn in. `make(name)` builds one; importing this package does not import jax."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import SettingError
+from envs.registry import family, make, names, options, register
+
+if TYPE_CHECKING:
+    from envs.api import Env, EnvSpec, OneHot, Step, View
+
+_LAZY = ("Env", "EnvSpec", "OneHot", "Step", "View")  # of envs.api, which imports jax
+
+__all__ = [
+    "Env",
+    "EnvSpec",
+    "OneHot",
+    "SettingError",
+    "Step",
+    "View",
+    "family",
+    "make",
+    "names",
+    "options",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The contract's types, imported when first asked for."""
+    if name in _LAZY:
+        return getattr(importlib.import_module("envs.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

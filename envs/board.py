@@ -1,0 +1,72 @@
+"""Cells of a bounded board as numbers, and random orders and samples, all cheap in many worlds at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Row and column changes of the moves, in the order of the actions.
+MOVES = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)], np.int32)
+# Cell numbers of what is not on the board. They differ, so a missing target never meets a missing entity.
+NO_TARGET, GONE = -1, -2
+
+
+class Board(NamedTuple):
+    """A board of height x width cells; cell (row, column) has the number row * width + column."""
+
+    height: int
+    width: int
+
+    def cell(self, positions: jax.Array) -> jax.Array:
+        """Cell numbers, int32 [...], of positions [..., 2]."""
+        positions = positions.astype(jnp.int32)
+        return positions[..., 0] * self.width + positions[..., 1]
+
+    def position(self, cells: jax.Array, last: jax.Array) -> jax.Array:
+        """Positions int8 [..., 2] of cells [...], `last` for what is gone."""
+        now = jnp.stack([cells // self.width, cells % self.width], -1).astype(jnp.int8)
+        return jnp.where((cells != GONE)[..., None], now, last)
+
+    def around(self, positions: jax.Array) -> jax.Array:
+        """The cells a move away from positions [..., 2], int32 [..., 4]; NO_TARGET off the board."""
+        to = positions.astype(jnp.int32)[..., None, :] + MOVES  # [..., 4, 2]
+        inside = jnp.all((to >= 0) & (to < np.array([self.height, self.width])), axis=-1)
+        return jnp.where(inside, self.cell(to), NO_TARGET)
+
+
+def random_order(bits: jax.Array) -> jax.Array:
+    """A uniform permutation, int32 [N], from independent random words [N].
+
+    The rank of each word, counted in pairs: sorting many short rows is slow.
+    """
+    ids = jnp.arange(bits.shape[0])
+    mine, other = bits[:, None], bits[None, :]
+    before = (other < mine) | ((other == mine) & (ids[None, :] < ids[:, None]))
+    return count(before, axis=1)
+
+
+def distinct(key: jax.Array, amount: int, size: int) -> jax.Array:
+    """A uniform ordered sample of `amount` different numbers of 0..size-1, int32 [amount].
+
+    The first swaps of a Fisher-Yates shuffle, much cheaper than shuffling the whole board.
+    """
+    swaps = jax.random.randint(key, (amount,), jnp.arange(amount), size)
+
+    def swap(numbers: jax.Array, turn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        here, there = turn
+        return numbers.at[there].set(numbers[here]), numbers[there]
+
+    return jax.lax.scan(swap, jnp.arange(size), (jnp.arange(amount), swaps))[1]
+
+
+def is_in(cells: jax.Array, others: jax.Array) -> jax.Array:
+    """Whether each cell [...] is among others [N]."""
+    return jnp.any(cells[..., None] == others, axis=-1)
+
+
+def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
+    """Sum of flags or counts as int32: over everything, or over one axis."""
+    return jnp.sum(flags, axis=axis, dtype=jnp.int32)

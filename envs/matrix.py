@@ -1,0 +1,294 @@
+"""Matrix games: everybody acts at once and the team is paid from a table, in one step or in a few.
+
+All agents observe the same, which is also the global state, and all actions are always available. Agents that
+share parameters are therefore alike; an asymmetric game needs a learner that tells them apart.
+
+Axes in comments: A agents, U actions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.api import EnvSpec, Step, View
+from envs.errors import SettingError
+
+
+class MatrixParams(NamedTuple):
+    """payoff: float32, the rewards. An array, so that a family of games is one vmap over it."""
+
+    payoff: jax.Array
+
+
+class MatrixState(NamedTuple):
+    """time: int8 [], steps taken."""
+
+    time: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixGame:
+    """A one-step game as an `envs.api.Env`. A table that is no cube raises `SettingError`.
+
+    name: what `spec.name` says. table: nested tuples of rewards, indexed by agent 0's action first: [U] * A.
+    Observation and state: one-hot of the steps taken, float32 [2]. The end is a true one.
+    """
+
+    name: str
+    table: tuple
+
+    def __post_init__(self) -> None:
+        """Refuse a table that is no cube."""
+        shape = np.shape(np.asarray(self.table, np.float32))
+        if not shape or len(set(shape)) != 1:
+            raise SettingError(
+                f"The payoff table has shape {shape}, expected as many actions for every agent."
+            )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules."""
+        table = np.asarray(self.table, np.float32)
+        return _spec(self.name, table.ndim, table.shape[0], obs_dim=2, limit=1, best=float(table.max()))
+
+    def params(self, key: jax.Array) -> MatrixParams:
+        """The table; nothing is drawn."""
+        del key
+        return MatrixParams(jnp.asarray(self.table, jnp.float32))
+
+    def payoff(self, params: MatrixParams) -> jax.Array:
+        """The reward of every joint action, float32 [U] * A."""
+        return params.payoff
+
+    def reset(self, key: jax.Array, params: MatrixParams) -> MatrixState:
+        """Before the move."""
+        del key, params
+        return MatrixState(jnp.zeros((), jnp.int8))
+
+    def step(self, key: jax.Array, params: MatrixParams, state: MatrixState, actions: jax.Array) -> Step:
+        """The only move, of integer actions [A]."""
+        del key
+        return _step(MatrixState(_next(state.time, 1)), params.payoff[tuple(actions)], jnp.ones((), bool))
+
+    def view(self, params: MatrixParams, state: MatrixState) -> View:
+        """The step."""
+        del params
+        return _view(_one_hot(state.time, 2), self.spec)
+
+
+class TwoStepState(NamedTuple):
+    """node: int8 [], 0 at the start, 1 and 2 in the branches A and B, 3 at the end."""
+
+    node: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStepGame:
+    """Agent 0's first action picks a branch; the second joint action is paid from that branch's table.
+
+    Branch A pays 7 for everything, branch B pays 8 only if both play 1. The first step pays nothing.
+    Observation and state: one-hot of the node, float32 [4]. `params.payoff`: float32 [branch, U, U].
+    """
+
+    name: str = "two_step"
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules."""
+        return _spec(self.name, n_agents=2, n_actions=2, obs_dim=4, limit=2, best=8.0)
+
+    def params(self, key: jax.Array) -> MatrixParams:
+        """The tables; nothing is drawn."""
+        del key
+        return MatrixParams(jnp.array([[[7, 7], [7, 7]], [[0, 1], [1, 8]]], jnp.float32))
+
+    def reset(self, key: jax.Array, params: MatrixParams) -> TwoStepState:
+        """The first node."""
+        del key, params
+        return TwoStepState(jnp.zeros((), jnp.int8))
+
+    def step(self, key: jax.Array, params: MatrixParams, state: TwoStepState, actions: jax.Array) -> Step:
+        """One step of integer actions [2]."""
+        del key
+        first, branch = state.node == 0, jnp.clip(state.node - 1, 0, 1)
+        in_branch = (state.node == 1) | (state.node == 2)
+        reward = jnp.where(in_branch, params.payoff[branch, actions[0], actions[1]], 0.0)
+        node = jnp.where(first, 1 + actions[0], 3).astype(jnp.int8)
+        return _step(TwoStepState(node), reward, ~first)
+
+    def view(self, params: MatrixParams, state: TwoStepState) -> View:
+        """The node."""
+        del params
+        return _view(_one_hot(state.node, 4), self.spec)
+
+
+class NStepState(NamedTuple):
+    """time: int16 [], steps taken. branch: int8 [], the first joint action 2 * a + b; 0 before it."""
+
+    time: jax.Array
+    branch: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class NStepGame:
+    """The first joint action picks one of four branches; repeating it pays 1 a step, any other ends the game.
+
+    The last step of branch 0 is paid from `params.payoff`, [[1, 1], [1, 4]]: the best play changes there.
+    k: steps. good_branches: 4, or 2 where only the branches of equal actions pay; else `SettingError`.
+    Observation and state: one-hot of the steps taken [k + 1] and of the branch [4], only the first if k = 1.
+    """
+
+    k: int = 10
+    good_branches: int = 2
+    name: str = "nstep"
+
+    def __post_init__(self) -> None:
+        """Refuse other values."""
+        if not 1 <= self.k <= 32767:
+            raise SettingError(f"k is {self.k}, expected between 1 and 32767 steps.")
+        if self.good_branches not in (2, 4):
+            raise SettingError(f"good_branches is {self.good_branches}, expected 2 or 4.")
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules."""
+        obs_dim, best = (2, 1.0) if self.k == 1 else (self.k + 5, self.k + 3.0)
+        return _spec(self.name, n_agents=2, n_actions=2, obs_dim=obs_dim, limit=self.k, best=best)
+
+    def params(self, key: jax.Array) -> MatrixParams:
+        """The table of the last step; nothing is drawn."""
+        del key
+        return MatrixParams(jnp.array([[1, 1], [1, 4]], jnp.float32))
+
+    def reset(self, key: jax.Array, params: MatrixParams) -> NStepState:
+        """Before the first move."""
+        del key, params
+        return NStepState(jnp.zeros((), jnp.int16), jnp.zeros((), jnp.int8))
+
+    def step(self, key: jax.Array, params: MatrixParams, state: NStepState, actions: jax.Array) -> Step:
+        """One step of integer actions [2]."""
+        del key
+        played = (2 * actions[0] + actions[1]).astype(jnp.int8)
+        branch = jnp.where(state.time == 0, played, state.branch)
+        pays = (branch == 0) | (branch == 3) | (self.good_branches == 4)
+        reward = (pays & (played == branch)).astype(jnp.float32)
+        if self.k > 1:
+            bonus = (state.time == self.k - 1) & (branch == 0)
+            reward = jnp.where(bonus, params.payoff[actions[0], actions[1]], reward)
+        time = _next(state.time, self.k)
+        return _step(NStepState(time, branch), reward, (time >= self.k) | (reward <= 0))
+
+    def view(self, params: MatrixParams, state: NStepState) -> View:
+        """The step and the branch."""
+        del params
+        seen = _one_hot(state.time, self.k + 1)
+        if self.k > 1:
+            seen = jnp.concatenate([seen, _one_hot(state.branch, 4)])
+        return _view(seen, self.spec)
+
+
+def gpvd3() -> MatrixGame:
+    """Best 8 at (0, 0), shielded by -12; two local optima of 6."""
+    return MatrixGame("matrix_gpvd", ((8, -12, -12), (-12, 6, 0), (-12, 0, 6)))
+
+
+def gradps4(w: float = 1.0) -> MatrixGame:
+    """Two agents, four actions, reward i + w * j: w says how alike the two agents' interests are."""
+    return MatrixGame("matrix_additive", tuple(tuple(i + w * j for j in range(4)) for i in range(4)))
+
+
+def qtran3() -> MatrixGame:
+    """Best 8 at (0, 0), shielded by -12; zeros elsewhere."""
+    return MatrixGame("matrix_qtran", ((8, -12, -12), (-12, 0, 0), (-12, 0, 0)))
+
+
+def pymarl2_easy() -> MatrixGame:
+    """Best 12 at (0, 0), shielded by -0.1."""
+    return MatrixGame("matrix_easy", ((12, -0.1, -0.1), (-0.1, 0, 0), (-0.1, 0, 0)))
+
+
+def pymarl2_hard() -> MatrixGame:
+    """Best 12 at (0, 0), shielded by -12."""
+    return MatrixGame("matrix_hard", ((12, -12, -12), (-12, 0, 0), (-12, 0, 0)))
+
+
+def pymarl2_12_10() -> MatrixGame:
+    """Best 12 at (0, 0), beside five safe tens."""
+    return MatrixGame("matrix_12_10", ((12, 0, 10), (0, 0, 10), (10, 10, 10)))
+
+
+def coord2(n_agents: int = 2) -> MatrixGame:
+    """Two actions; 1 if all agents choose alike, else 0. More than 10 agents raise `SettingError`."""
+    if not 1 <= n_agents <= 10:
+        raise SettingError(f"n_agents is {n_agents}, expected between 1 and 10.")
+    table = np.zeros((2,) * n_agents, np.float32)
+    table[(0,) * n_agents] = table[(1,) * n_agents] = 1.0
+    return MatrixGame("matrix_coord", _nested(table))
+
+
+def climbing() -> MatrixGame:
+    """Best 11 at (0, 0), next to -30; 7 and 6 are safer."""
+    return MatrixGame("matrix_climbing", ((11, -30, 0), (-30, 7, 0), (0, 6, 5)))
+
+
+def penalty(k: float = -100.0) -> MatrixGame:
+    """Best 10 at (0, 2) and (2, 0); confusing the two pays k, at most 0, else `SettingError`."""
+    if not k <= 0:
+        raise SettingError(f"k is {k}, expected at most 0.")
+    return MatrixGame("matrix_penalty", ((k, 0, 10), (0, 2, 0), (10, 0, k)))
+
+
+def two_step() -> TwoStepGame:
+    """A choice between a safe branch of 7 and one that pays 8 to those who coordinate."""
+    return TwoStepGame()
+
+
+def nstep(k: int = 10, good_branches: int = 2) -> NStepGame:
+    """A path of k steps whose best end needs a change of habit. Bad values raise `SettingError`."""
+    return NStepGame(k, good_branches)
+
+
+def _spec(name: str, n_agents: int, n_actions: int, *, obs_dim: int, limit: int, best: float) -> EnvSpec:
+    """The sizes of a matrix game, which always ends truly and whose best return is `best`."""
+    return EnvSpec(
+        name=name,
+        n_agents=n_agents,
+        n_actions=n_actions,
+        obs_dim=obs_dim,
+        state_dim=obs_dim,
+        own_state_dim=0,
+        episode_limit=limit,
+        limit_is_terminal=True,
+        return_scale=abs(best) or 1.0,
+    )
+
+
+def _next(time: jax.Array, limit: int) -> jax.Array:
+    """The step counter after a step; it rests at the limit, so that a view of a finished game stays valid."""
+    return jnp.minimum(time + 1, limit).astype(time.dtype)
+
+
+def _one_hot(index: jax.Array, size: int) -> jax.Array:
+    """A one at `index`, float32 [size]."""
+    return jax.nn.one_hot(index, size, dtype=jnp.float32)
+
+
+def _step(state: NamedTuple, reward: jax.Array, terminated: jax.Array) -> Step:
+    """A step that is never cut."""
+    return Step(state, reward.astype(jnp.float32), terminated, jnp.zeros((), bool), {})
+
+
+def _view(seen: jax.Array, spec: EnvSpec) -> View:
+    """The same vector for every agent and for critics, and all actions."""
+    obs = jnp.broadcast_to(seen, (spec.n_agents, spec.obs_dim))
+    return View(obs, jnp.ones((spec.n_agents, spec.n_actions), bool), seen)
+
+
+def _nested(table: np.ndarray) -> tuple:
+    """The table as nested tuples of floats, which can be hashed."""
+    return tuple(_nested(row) if row.ndim else float(row) for row in table)

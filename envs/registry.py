@@ -1,0 +1,176 @@
+"""Worlds by name. The table holds module paths, so that listing names imports neither jax nor any world."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import SettingError, suggest
+
+if TYPE_CHECKING:
+    from envs.api import Env
+
+_NAME = "name"  # a factory's parameter that is filled in with the registered name and is no option
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """factory: "module:attribute", or the callable itself. defaults: what this name presets."""
+
+    factory: str | Callable[..., Env]
+    family: str
+    defaults: Mapping[str, Any]
+
+    def resolve(self) -> Callable[..., Env]:
+        if not isinstance(self.factory, str):
+            return self.factory
+        module, _, attribute = self.factory.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def make(name: str, **overrides: Any) -> Env:
+    """The world of that name, with some of its `options` changed.
+
+    Unknown names and options, values of the wrong type and sizes no world can have raise `SettingError`.
+    """
+    entry = _entry(name)
+    known = options(name)
+    values = dict(entry.defaults)
+    for option, value in overrides.items():
+        if option not in known:
+            raise SettingError(f"{name} has no option {option!r}" + suggest(option, known))
+        values[option] = _checked(name, option, value, known[option][0])
+    for option, (_, default) in known.items():
+        if default is inspect.Parameter.empty and option not in values:
+            raise SettingError(f"{name} needs a value for {option}.")
+    factory = entry.resolve()
+    if _NAME in inspect.signature(factory).parameters:
+        values[_NAME] = name
+    return factory(**values)
+
+
+def names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_TABLE)
+
+
+def options(name: str) -> dict[str, tuple[Any, Any]]:
+    """What can be changed about a world: option name to (type annotation, default value).
+
+    The default is `inspect.Parameter.empty` where a value must be given.
+    """
+    entry = _entry(name)
+    factory = entry.resolve()
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    return {
+        option: (hints.get(option, Any), entry.defaults.get(option, parameter.default))
+        for option, parameter in inspect.signature(factory).parameters.items()
+        if option != _NAME
+    }
+
+
+def family(name: str) -> str:
+    """What kind of world a name is, such as "matrix" or "predator_prey"."""
+    return _entry(name).family
+
+
+def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
+    """Add a world of your own.
+
+    factory: returns an `envs.api.Env`; a callable, or "module:attribute" to import it only when it is used.
+    Its annotated keyword parameters become the options; one called `name` receives the registered name.
+    defaults: values for some of them. A taken name raises `SettingError`.
+    """
+    if name in _TABLE:
+        raise SettingError(f"The world name {name!r} is taken, expected a new one.")
+    _TABLE[name] = _Entry(factory, family, types.MappingProxyType(dict(defaults)))
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _TABLE:
+        raise SettingError(f"there is no world {name!r}" + suggest(name, names()))
+    return _TABLE[name]
+
+
+def _checked(name: str, option: str, value: Any, annotation: Any) -> Any:
+    """The value as its annotated type, or `SettingError`. Anything passes where that is no plain scalar."""
+    accepted = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    for kind in accepted:
+        if kind is Any or kind not in _SCALARS:
+            return value
+        abstract, convert = _SCALARS[kind]
+        # A bool is an int to Python, but never what is meant by a number.
+        if isinstance(value, abstract) and (kind is bool or not isinstance(value, bool)):
+            return convert(value)
+    expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in accepted)
+    raise SettingError(f"{option} of {name} is {value!r}, expected {expected}.")
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+_SCALARS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
+    bool: (bool, bool),
+    int: (numbers.Integral, int),
+    float: (numbers.Real, float),
+    str: (str, str),
+    type(None): (type(None), lambda value: value),
+}
+
+_TABLE: dict[str, _Entry] = {}
+
+for _name, _factory in {
+    "matrix_gpvd": "gpvd3",
+    "matrix_additive": "gradps4",
+    "matrix_qtran": "qtran3",
+    "matrix_easy": "pymarl2_easy",
+    "matrix_hard": "pymarl2_hard",
+    "matrix_12_10": "pymarl2_12_10",
+    "matrix_coord": "coord2",
+    "matrix_climbing": "climbing",
+    "matrix_penalty": "penalty",
+    "two_step": "two_step",
+    "nstep": "nstep",
+}.items():
+    register(_name, f"envs.matrix:{_factory}", "matrix")
+
+_HUNT = "envs.predator_prey:PredatorPrey"
+for _name, _side, _agents, _special in (("small", 20, 6, 2), ("medium", 25, 10, 3), ("large", 30, 15, 5)):
+    register(
+        f"pp_{_name}",
+        _HUNT,
+        "predator_prey",
+        height=_side,
+        width=_side,
+        n_agents=_agents,
+        n_special=_special,
+        n_stags=_agents,
+        n_hares=_agents,
+        view_radius=3,
+        episode_limit=150,
+        penalty=0.0,
+        freeze=False,
+    )
+for _name, _penalty in (("pp_p0", 0.0), ("pp_p2", -2.0)):
+    register(
+        _name,
+        _HUNT,
+        "predator_prey",
+        height=10,
+        width=10,
+        n_agents=8,
+        n_special=0,
+        n_stags=8,
+        n_hares=0,
+        view_radius=2,
+        episode_limit=200,
+        penalty=_penalty,
+        freeze=True,
+    )

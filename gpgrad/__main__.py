@@ -1,0 +1,175 @@
+"""Command line: `python -m gpgrad train | eval | list`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError, suggest
+
+USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
+
+  train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
+        [--seeds N] [--GROUP.SETTING VALUE ...]       train, with tests, logs and a saved team
+  eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
+  list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
+
+  train --help shows every setting of the chosen world, algorithm and preset with its value."""
+
+CHOICES = ("env", "algo")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it did, 2 for a mistake in what was asked, 130 if interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"train": train, "eval": evaluate, "list": show_names}
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE)
+            return 0
+        if arguments[0] not in commands:
+            raise SettingError(f"unknown command {arguments[0]!r}{suggest(arguments[0], commands)}")
+        return commands[arguments[0]](arguments[1:])
+    except SettingError as error:
+        print(f"gpgrad: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gpgrad: interrupted; rows written so far are kept", file=sys.stderr)
+        return 130
+
+
+def options(arguments: Sequence[str]) -> dict[str, str]:
+    """`--name value` and `--name=value` pairs. Raises SettingError for anything else."""
+    result: dict[str, str] = {}
+    rest = iter(arguments)
+    for token in rest:
+        if not token.startswith("--") or len(token) == 2:
+            raise SettingError(f"unexpected argument {token!r}, expected --setting value")
+        name, equals, value = token[2:].partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            value = next(rest, None)
+            if value is None or (value.startswith("--") and len(value) > 2):
+                raise SettingError(f"--{name} has no value, expected --{name} VALUE")
+        if name in result:
+            raise SettingError(f"--{name} is given twice")
+        result[name] = value
+    return result
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train and report where the results are."""
+    from gpgrad import config
+
+    wants_help = any(token in ("-h", "--help") for token in arguments)
+    given = options([token for token in arguments if token not in ("-h", "--help")])
+    chosen = {name: given.pop(name) for name in CHOICES if name in given}
+    settings = config.load(**chosen, overrides=given)
+    if wants_help:
+        return show_settings(settings)
+    from gpgrad.train import run
+
+    run(settings)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Test a finished run's team on episodes it has not met, and print a row per seed."""
+    import dataclasses
+    import json
+
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
+    folder = Path(arguments[0])
+    given = options(arguments[1:])
+    from gpgrad import checkpoint, config, settings
+    from gpgrad.program import make_program
+    from gpgrad.train import test_rows
+
+    numbers = {"episodes": "200", "stream": "1"} | given
+    for name in given:
+        if name not in ("episodes", "stream"):
+            raise SettingError(f"unknown option --{name}{suggest(name, ['episodes', 'stream'])}")
+    episodes, stream = (settings.coerce(numbers[name], int, f"--{name}") for name in ("episodes", "stream"))
+    if episodes < 1 or stream < 0:
+        raise SettingError(f"--episodes is {episodes} and --stream is {stream}, expected at least 1 and 0")
+    if not (folder / "team").is_dir():
+        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+    chosen = config.parse((folder / "config.yaml").read_text())
+    tests = dataclasses.replace(chosen.evaluation, final_episodes=episodes)
+    chosen = dataclasses.replace(chosen, evaluation=tests)
+    program = make_program(chosen)
+    team = checkpoint.load_team(folder, program, chosen.seeds)
+    for row in test_rows(chosen, program.final(team, stream)):
+        print(json.dumps(row))
+    return 0
+
+
+def show_names(arguments: Sequence[str]) -> int:
+    """Names of worlds, algorithms and presets; with `presets`, every setting of each."""
+    import envs
+    from gpgrad import config, registry
+
+    topics = ("worlds", "algorithms", "presets")
+    topic = arguments[0] if arguments and not arguments[0].startswith("--") else ""
+    given = options(arguments[1:] if topic else arguments)
+    if topic and topic not in topics:
+        raise SettingError(f"unknown topic {topic!r}{suggest(topic, topics)}")
+    for name in given:
+        if name != "env":
+            raise SettingError(f"unknown option --{name}{suggest(name, ['env'])}")
+    if topic == "presets":
+        return show_presets(given.get("env", "pp_small"))
+    lists = {"worlds": envs.names(), "algorithms": config.algorithms()}
+    lists |= {f"{kind}s": registry.names(kind) for kind in registry.KINDS} | {"presets": config.available("preset")}
+    for name, values in lists.items():
+        if topic in ("", name):
+            print(f"{name}: {' '.join(values)}")
+    return 0
+
+
+def show_presets(env: str) -> int:
+    """A table of every setting with a column per training preset."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import config
+
+    presets = config.available("preset")
+    columns = [config.flat(config.load(env, "qmix", {"preset": preset})) for preset in presets]
+    table = Table("setting", *presets, title=f"every setting with qmix on {env}, by training preset")
+    for name in columns[0]:
+        values = [str(column.get(name)) for column in columns]
+        style = "bold" if len(set(values)) > 1 else ""
+        table.add_row(name, *values, style=style)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    return 0
+
+
+def show_settings(settings) -> int:
+    """Every setting of a configuration: name, value, what it does."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import config
+
+    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
+    for group in dataclasses.fields(settings):
+        value = getattr(settings, group.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, config.Part):
+            helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
+    table = Table("--setting", "value", "what it does")
+    for name, value in config.flat(settings).items():
+        table.add_row(name, str(value), helps.get(name, ""))
+    print(USAGE + "\n")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(main())

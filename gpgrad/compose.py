@@ -1,0 +1,48 @@
+"""From settings to the parts of a learner."""
+
+from __future__ import annotations
+
+import jax
+
+import envs
+from envs.api import Env, View
+from gpgrad import optimisers, registry
+from gpgrad.config import Config
+from gpgrad.learner import Parts
+from gpgrad.nets.agent import make_agent
+from gpgrad.types import Context, NetSpec, Returns
+
+
+def compose(config: Config, env: Env | None = None) -> Parts:
+    """Build every part of a run. `env` replaces the configured world. Raises SettingError for bad settings."""
+    env = env or envs.make(config.env.name, **config.env.options)
+    agent, learner = config.agent, config.learner
+    net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init)
+    returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)
+    context = Context(env.spec, net, returns)
+    sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
+    context = context._replace(net=sharing.net)
+    decomposition = registry.maker("decomposition", config.decomposition.name)(
+        context, **config.decomposition.options
+    )
+    weighting = registry.maker("weighting", config.weighting.name)(context, **config.weighting.options)
+    return Parts(
+        env=env,
+        agent=make_agent(env.spec, sharing.net, decomposition.head),
+        sharing=sharing,
+        decomposition=decomposition,
+        weighting=weighting,
+        optimiser=optimisers.make(learner.optimiser, learner.lr),
+        clip=learner.clip,
+    )
+
+
+def example_view(env: Env) -> View:
+    """Zeros of the shapes and dtypes of one world's view."""
+
+    def view(key: jax.Array) -> View:
+        params = env.params(key)
+        return env.view(params, env.reset(key, params))
+
+    shapes = jax.eval_shape(view, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)

@@ -1,0 +1,321 @@
+"""A run's settings: frozen dataclasses, presets in YAML, one strict way to change anything.
+
+Defaults, then `configs/base.yaml`, then the training preset, the world (its family's file, then its own), the
+algorithm, and last the command line or the caller. A file holds only what differs. Every change goes through
+`override`, which knows each setting's type and answers mistakes with one sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+import envs
+from envs.errors import SettingError, suggest
+from gpgrad import registry, settings
+
+Level = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with one line that says what it does."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chosen world, decomposition, sharing scheme or weighting with all its settings."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agents' network and inputs."""
+
+    hidden: int = setting(64, "width of the first layer and of the GRU")
+    agent_id: bool = setting(True, "one-hot agent id as an input")
+    last_action: bool = setting(True, "one-hot last action as an input")
+    init: Literal["torch", "flax"] = setting("torch", "initialisers")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Gradient steps and targets."""
+
+    optimiser: Literal["rmsprop", "adam", "sgd"] = setting("rmsprop", "optimiser, with PyTorch's arithmetic")
+    lr: float = setting(5e-4, "learning rate")
+    clip: float = setting(10.0, "largest global gradient norm")
+    gamma: float = setting(0.99, "discount per step")
+    td_lambda: float = setting(0.0, "lambda of the returns; 0 is the one-step target")
+    double_q: bool = setting(True, "the online network selects the next action")
+    loss_factor: float = setting(1.0, "factor of the squared TD error")
+    batch_episodes: int = setting(32, "episodes in a gradient step")
+    updates_per_episode: float = setting(1.0, "gradient steps per collected episode")
+    target_every_episodes: int = setting(200, "episodes between copies of the target network")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Episode memory."""
+
+    capacity: int = setting(5000, "episodes kept, oldest overwritten first")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Collection."""
+
+    worlds: int = setting(1, "episodes collected at once")
+    start: float = setting(1.0, "first epsilon")
+    finish: float = setting(0.05, "last epsilon")
+    anneal_steps: int = setting(50_000, "environment steps over which epsilon falls")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Greedy tests, the first before training."""
+
+    episodes: int = setting(32, "episodes in a test")
+    every_steps: int = setting(10_000, "full-length steps between tests; rounded up to whole episodes")
+    every_episodes: int | None = setting(None, "episodes between tests, instead of every_steps")
+    final_episodes: int = setting(200, "fresh episodes in the test of the last parameters")
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where results go; nothing here changes a number."""
+
+    dir: str = setting("runs", "folder of all runs")
+    name: str | None = setting(None, "the run's folder in it; by default made of world, algorithm, hash and time")
+    wandb: Literal["auto", "online", "offline", "disabled"] = setting("auto", "auto: online with a key, else offline")
+    project: str = setting("gpgrad", "project in wandb")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    env: Part
+    algo: str
+    preset: str
+    decomposition: Part
+    sharing: Part
+    weighting: Part
+    seeds: int = setting(1, "seeds trained side by side")
+    seed: int = setting(0, "the first seed; the others count up from it")
+    t_max: int = setting(2_050_000, "environment steps per seed")
+    agent: Agent = field(default_factory=Agent)
+    learner: Learner = field(default_factory=Learner)
+    replay: Replay = field(default_factory=Replay)
+    rollout: Rollout = field(default_factory=Rollout)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    log: Log = field(default_factory=Log)
+
+
+PARTS = ("env", *registry.KINDS)
+SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
+
+
+def part_options(kind: str, name: str) -> dict[str, registry.Option]:
+    """The settings of a part, typed, with defaults."""
+    if kind == "env":
+        return {key: registry.Option(*option) for key, option in envs.options(name).items()}
+    return registry.options(kind, name)  # type: ignore[arg-type]
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name, in order."""
+    result: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if isinstance(value, Part):
+            result[item.name] = value.name
+            result |= {f"{item.name}.{key}": option for key, option in value.options.items()}
+        elif dataclasses.is_dataclass(value):
+            result |= {f"{item.name}.{f.name}": getattr(value, f.name) for f in dataclasses.fields(value)}
+        else:
+            result[item.name] = value
+    return result
+
+
+def types(config: Config) -> dict[str, Any]:
+    """The type of every setting that `override` may change, by its dotted name."""
+    result: dict[str, Any] = {}
+    for name, hint in get_type_hints(Config).items():
+        value = getattr(config, name)
+        if isinstance(value, Part):
+            result |= {f"{name}.{key}": option.type for key, option in part_options(name, value.name).items()}
+        elif dataclasses.is_dataclass(hint):
+            result |= {f"{name}.{key}": kind for key, kind in get_type_hints(hint).items()}
+        elif name not in ("algo", "preset"):
+            result[name] = hint
+    return result
+
+
+def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Config:
+    """The configuration with settings changed by dotted names. Raises SettingError for a bad name or type."""
+    known = types(config)
+    origin = f" in {source}" if source else ""
+    for name, value in changes.items():
+        if name not in known:
+            raise SettingError(f"unknown setting {name!r}{origin}{suggest(name, known)}")
+        value = settings.coerce(value, known[name], name + origin)
+        head, _, tail = name.partition(".")
+        if not tail:
+            config = dataclasses.replace(config, **{head: value})
+            continue
+        group = getattr(config, head)
+        if isinstance(group, Part):
+            group = Part(group.name, {**group.options, tail: value})
+        else:
+            group = dataclasses.replace(group, **{tail: value})
+        config = dataclasses.replace(config, **{head: group})
+    return config
+
+
+def load(
+    env: str = "pp_small",
+    algo: str = "qmix",
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The settings of a run: presets merged, overrides last, everything checked.
+
+    overrides: dotted setting names to values; `preset`, `decomposition`, `sharing` and `weighting` choose.
+    Raises SettingError, one sentence, for unknown names, wrong types and impossible values.
+    """
+    changes = dict(overrides or {})
+    chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
+    if env not in envs.names():
+        raise SettingError(f"unknown world {env!r}{suggest(env, envs.names())}")
+    worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
+    method = algorithm(algo)
+    preset = chosen.get("preset") or _last("preset", [("base", read("", "base")), *worlds], "pymarl")
+    levels: list[Level] = [("base", read("", "base")), (f"preset/{preset}", read("preset", preset))]
+    for name, content in worlds:
+        levels.append((f"env/{name}", content))
+        levels.append((f"env/{name}", content.get("presets", {}).get(preset, {})))
+    levels.append((f"algo/{algo}", method))
+
+    parts = {kind: chosen.get(kind) or method["parts"].get(kind) for kind in registry.KINDS}
+    config = Config(
+        env=_defaults("env", env),
+        algo=algo,
+        preset=preset,
+        **{kind: _defaults(kind, name) for kind, name in parts.items()},
+    )
+    for source, content in levels:
+        config = override(config, _settings(content, config), f"configs/{source}.yaml")
+    config = override(config, changes)
+    settings.check(config)
+    return config
+
+
+def algorithm(name: str) -> dict[str, Any]:
+    """What an algorithm's name stands for: its file, or a decomposition or sharing scheme of that name.
+
+    A sharing scheme alone is on QMIX; `<decomposition>_<scheme>` is both.
+    """
+    parts = {"decomposition": "qmix", "sharing": "fups", "weighting": "none"}
+    if exists("algo", name):
+        content = read("algo", name)
+        return {**content, "parts": parts | content.get("parts", {})}
+    if name in algorithms():
+        pieces = _split(name)
+        return {"parts": parts | pieces}
+    raise SettingError(f"unknown algorithm {name!r}{suggest(name, algorithms())}")
+
+
+def algorithms() -> list[str]:
+    """All algorithm names."""
+    decompositions = registry.names("decomposition")
+    schemes = [name for name in registry.names("sharing") if name != "fups"]
+    both = [f"{d}_{s}" for d in decompositions for s in schemes]
+    return [*decompositions, "fups", *schemes, *both, *(n for n in available("algo") if n not in decompositions)]
+
+
+def _split(name: str) -> dict[str, str]:
+    if name in registry.names("decomposition"):
+        return {"decomposition": name}
+    if name in registry.names("sharing"):
+        return {"sharing": name}
+    for decomposition in registry.names("decomposition"):
+        if name.startswith(f"{decomposition}_"):
+            return {"decomposition": decomposition, "sharing": name.removeprefix(f"{decomposition}_")}
+    raise AssertionError(name)
+
+
+def _defaults(kind: str, name: str) -> Part:
+    return Part(name, {key: option.default for key, option in part_options(kind, name).items()})
+
+
+def _settings(content: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """A file's nested settings as dotted names; settings of parts that were not chosen are left out."""
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in ("preset", "presets", "parts"):
+            continue
+        if key in registry.KINDS:
+            part: Part = getattr(config, key)
+            result |= {f"{key}.{name}": v for name, v in value.get(part.name, {}).items()}
+        elif isinstance(value, Mapping):
+            result |= {f"{key}.{name}": v for name, v in value.items()}
+        else:
+            result[key] = value
+    return result
+
+
+def _last(key: str, levels: list[Level], default: str) -> str:
+    values = [content[key] for _, content in levels if key in content]
+    return values[-1] if values else default
+
+
+def folder() -> Path:
+    """The presets: the checkout's `configs`, or the copy shipped with the package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "configs"
+    return checkout if (checkout / "base.yaml").is_file() else package / "configs"
+
+
+def available(kind: str) -> list[str]:
+    """Names of the YAML files of a kind."""
+    return sorted(path.stem for path in (folder() / kind).glob("*.yaml"))
+
+
+def exists(kind: str, name: str) -> bool:
+    """Whether there is a file of that kind and name."""
+    return name in available(kind)
+
+
+def read(kind: str, name: str) -> dict[str, Any]:
+    """One YAML file. Raises SettingError for an unknown name."""
+    if not exists(kind, name):
+        raise SettingError(f"unknown {kind} {name!r}{suggest(name, available(kind))}")
+    return yaml.safe_load((folder() / kind / f"{name}.yaml").read_text()) or {}
+
+
+def fingerprint(config: Config) -> str:
+    """Eight hex digits that name all settings except where results go."""
+    content = {key: value for key, value in flat(config).items() if not key.startswith("log.")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def dump(config: Config) -> str:
+    """The resolved settings as YAML, a line each."""
+    return yaml.safe_dump(flat(config), sort_keys=False)
+
+
+def parse(text: str) -> Config:
+    """The configuration that `dump` wrote."""
+    content = yaml.safe_load(text)
+    chosen = {key: content.pop(key) for key in SELECTIONS}
+    env, algo = content.pop("env"), content.pop("algo")
+    return load(env, algo, {**chosen, **content})

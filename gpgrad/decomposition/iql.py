@@ -1,0 +1,34 @@
+"""IQL: every agent learns its own action value from the team's reward (Tan 1993)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.decomposition import base
+from gpgrad.decomposition.base import Decomposition
+from gpgrad.types import Context, HeadSpec, Terms
+
+
+def make(context: Context) -> Decomposition:
+    """The loss of a step is the mean of the agents' squared TD errors.
+
+    For weightings Q_tot, its maximum and the target are sums over agents; delta is then the sum of the agents'
+    TD errors.
+    """
+    returns = context.returns
+
+    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+        del params, target_params, clock, key
+        u = base.select(online.q, target.q, batch, returns.double_q)
+
+        def agent_targets(next_values: jax.Array) -> jax.Array:  # [T, B]
+            return base.lambda_returns(
+                batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda
+            )
+
+        targets = jax.lax.stop_gradient(jax.vmap(agent_targets, in_axes=-1, out_axes=-1)(u.next))  # [T, B, A]
+        loss = returns.loss_factor * jnp.square(u.taken - targets).mean(-1)
+        return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), jnp.zeros(()), {})
+
+    return Decomposition(HeadSpec(), lambda key, state: {}, base.plain_utilities, terms)

@@ -1,0 +1,40 @@
+"""Greedy tests of a team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import EnvParams
+from gpgrad.learner import Parts
+from gpgrad.rollout import Team, make_collect
+from gpgrad.types import Metrics
+
+Evaluate = Callable[[jax.Array, EnvParams, Team], Metrics]
+
+
+def make_evaluate(parts: Parts, episodes: int) -> Evaluate:
+    """evaluate(key, env_params, team) -> metrics of that many greedy episodes of one seed.
+
+    Start states and the worlds' randomness depend on the key alone, never on the team, so that methods can be
+    compared in pairs. Returns are the world's own, undiscounted, without any bonus. `returns` [episodes] are the
+    single ones; everything else is a mean over episodes, `Step.info` included.
+    """
+    collect = make_collect(parts.env, parts.agent, parts.decomposition)
+
+    def evaluate(key: jax.Array, env_params: EnvParams, team: Team) -> Metrics:
+        k_world, k_act = jax.random.split(key)
+        done = collect(jax.random.split(k_world, episodes), k_act, env_params, team, jnp.zeros(()))
+        returns = done.episodes.reward.sum(-1)
+        info = {f"test_{name}": value.astype(jnp.float32).mean(0) for name, value in done.info.items()}
+        return {
+            "returns": returns,
+            "test_return": returns.mean(),
+            "test_return_std": returns.std(),
+            "test_length": done.episodes.valid.sum(-1).mean(),
+            **info,
+        }
+
+    return evaluate

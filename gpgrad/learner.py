@@ -1,0 +1,146 @@
+"""One gradient step: sharing, decomposition and weighting composed.
+
+The learner knows none of them by name. Conflict statistics of sharing schemes ride on the same backward pass:
+the gates are differentiated beside the parameters and enter neither the clipping norm nor the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from envs.api import Env, EnvParams
+from gpgrad import optimisers
+from gpgrad.decomposition.base import Decomposition
+from gpgrad.nets.agent import AgentNet
+from gpgrad.sharing.base import Sharing
+from gpgrad.types import Batch, Clock, Episode, Metrics, Params, PyTree, Signals, Terms
+from gpgrad.weighting.base import Weighting
+
+
+class Parts(NamedTuple):
+    """What a learner is composed of."""
+
+    env: Env
+    agent: AgentNet
+    sharing: Sharing
+    decomposition: Decomposition
+    weighting: Weighting
+    optimiser: optax.GradientTransformation
+    clip: float
+
+
+class Learning(NamedTuple):
+    """What a gradient step changes."""
+
+    params: Params
+    opt_state: PyTree
+    sharing: PyTree
+    weighting: PyTree
+
+
+class _Aux(NamedTuple):
+    terms: Terms
+    weights: jax.Array
+    activation: jax.Array
+    td_loss: jax.Array
+    penalty_aux: PyTree
+    log: Metrics
+
+
+def make_batch(env: Env, env_params: EnvParams, episodes: Episode) -> Batch:
+    """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed from the states."""
+    episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
+    view = jax.vmap(jax.vmap(env.view, (None, 0)), (None, 0))(env_params, episodes.states)
+    return Batch(
+        view, episodes.actions.astype(jnp.int32), episodes.reward, episodes.terminated, episodes.valid
+    )
+
+
+def last_actions(actions: jax.Array) -> jax.Array:
+    """Actions [T, B, A] as each of the T+1 observations finds them; -1 before the first."""
+    return jnp.concatenate([jnp.full_like(actions[:1], -1), actions])
+
+
+def masked_mean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of x [T, B] over valid entries, 0 if there is none; NaN in padding stays out."""
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+Update = Callable[[jax.Array, Clock, Learning, Params, Batch], tuple[Learning, Metrics]]
+
+
+def make_update(parts: Parts) -> Update:
+    """update(key, clock, learning, target, batch) -> (learning, metrics), for one seed."""
+    agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
+
+    def loss_fn(trained: tuple[Params, jax.Array | None], key, clock, learning: Learning, target: Params, batch, aux):
+        params, gates = trained
+        last = last_actions(batch.actions)
+        online = agent.unroll(sharing.materialise(params.agent, learning.sharing), gates, batch.view.obs, last)
+        frozen = agent.unroll(
+            sharing.materialise(target.agent, learning.sharing), sharing.gates(learning.sharing), batch.view.obs, last
+        )
+        terms = decomposition.terms(
+            params.decomposition, target.decomposition, online, jax.lax.stop_gradient(frozen), batch, clock, key
+        )
+        chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
+        chex.assert_shape(terms.aux, ())
+        weights, log = weighting.weights(learning.weighting, aux, batch, jax.lax.stop_gradient(terms))
+        td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
+        penalty, penalty_aux = sharing.penalty(params.agent, learning.sharing)
+        info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
+        return td_loss + terms.aux + penalty, info
+
+    def update(key, clock, learning: Learning, target: Params, batch: Batch) -> tuple[Learning, Metrics]:
+        weighting_state, aux = weighting.prepare(learning.weighting, batch)
+        learning = learning._replace(weighting=weighting_state)
+        bonus = weighting.bonus(weighting_state, aux)
+        rewarded = batch._replace(reward=batch.reward + bonus)
+        trained = (learning.params, sharing.gates(learning.sharing))
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, info), (grads, gate_grads) = grad_fn(trained, key, clock, learning, target, rewarded, aux)
+
+        scale, norm = optimisers.clip_scale(grads, parts.clip)
+        grads = jax.tree.map(lambda g: g * scale, grads)
+        steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
+        params: Params = optax.apply_updates(learning.params, steps)  # type: ignore[assignment]
+        params = params._replace(agent=sharing.after_step(params.agent, learning.sharing))
+        signals = Signals(
+            None if gate_grads is None else gate_grads * scale,
+            _activity(info.activation, batch.valid),
+            info.td_loss,
+            info.penalty_aux,
+        )
+        learning = Learning(params, opt_state, sharing.observe(learning.sharing, signals), weighting_state)
+        return learning, _metrics(loss, norm, info, bonus, batch)
+
+    return update
+
+
+def _activity(activation: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean absolute activation [T+1, B, A, N] over valid steps: [A, N]."""
+    total = jnp.sum(jnp.where(valid[..., None, None], jnp.abs(activation[:-1]), 0.0), axis=(0, 1))
+    return total / jnp.maximum(jnp.sum(valid), 1)
+
+
+def _metrics(loss: jax.Array, norm: jax.Array, info: _Aux, bonus: jax.Array, batch: Batch) -> Metrics:
+    def mean(x: jax.Array) -> jax.Array:
+        return masked_mean(x, batch.valid)
+
+    return {
+        "loss": loss,
+        "td_loss": info.td_loss,
+        "grad_norm": norm,
+        "q_tot": mean(info.terms.q_tot),
+        "target": mean(info.terms.target),
+        "td_error_abs": mean(jnp.abs(info.terms.q_tot - info.terms.target)),
+        "weight": mean(info.weights),
+        "bonus": mean(bonus),
+        **info.log,
+    }

@@ -1,0 +1,115 @@
+"""Where results go: JSON lines, which are the truth, and wandb, which mirrors them and can never stop a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """Arrays and scalars as JSON knows them; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    value = np.asarray(value)
+    if value.dtype.kind == "f":
+        value = np.where(np.isfinite(value), value.astype(object), None)
+    return value.tolist()
+
+
+class JsonLines:
+    """A file of one JSON object a line, on disk after every write."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: TextIO = path.open("a")
+
+    def write(self, row: Row) -> None:
+        """Append a row."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Mirror:
+    """wandb runs, one per seed in a group. The first failure turns the mirror off and says so."""
+
+    def __init__(self, mode: str, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
+        self._runs: dict[int, Any] = {}
+        self.problem: str | None = None
+        mode = os.environ.get("WANDB_MODE") or mode
+        if mode == "disabled":
+            return
+        try:
+            import wandb
+
+            if mode == "auto":
+                mode = "online" if wandb.api.api_key else "offline"
+            for seed in seeds:
+                self._runs[seed] = wandb.init(
+                    project=project,
+                    group=group,
+                    name=f"{group}-{seed}",
+                    config={**settings, "seed": seed},
+                    tags=[settings["env"], settings["algo"], settings["preset"]],
+                    dir=str(folder),
+                    mode=mode,
+                    reinit="create_new",
+                    settings=wandb.Settings(silent=True),
+                )
+        except Exception as error:
+            self._give_up(error)
+
+    def write(self, seed: int, row: Row) -> None:
+        """Mirror a row by environment steps; lists become one curve per entry."""
+        if seed not in self._runs:
+            return
+        try:
+            self._runs[seed].log(flatten(row), step=row["env_steps"])
+        except Exception as error:
+            self._give_up(error)
+
+    def summarise(self, seed: int, row: Row) -> None:
+        """Put a row into the run's summary."""
+        if seed not in self._runs:
+            return
+        try:
+            self._runs[seed].summary.update(flatten(row))
+        except Exception as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Finish all runs."""
+        try:
+            for run in self._runs.values():
+                run.finish()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.problem = f"wandb is off for the rest of this run: {type(error).__name__}: {error}"
+        self._runs = {}
+
+
+def flatten(row: Row) -> Row:
+    """Nested lists as numbered entries, for tools that only know scalars."""
+    result: Row = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            result |= {f"{name}/{i}": item for i, item in enumerate(np.ravel(np.asarray(value, object)))}
+        elif value is not None:
+            result[name] = value
+    return result

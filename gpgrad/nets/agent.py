@@ -1,0 +1,91 @@
+"""The recurrent agent: a dense layer, a GRU, a dense head; weights shared or per agent, leaf by leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import EnvSpec
+from gpgrad.nets import gru, layers
+from gpgrad.types import AgentOut, HeadSpec, NetSpec, PyTree
+
+
+class AgentParams(NamedTuple):
+    """fc1 [D, N], gru, head [H, U * width]; each leaf may have a leading axis A."""
+
+    fc1: layers.Dense
+    gru: gru.GRU
+    head: layers.Dense
+
+
+class AgentNet(NamedTuple):
+    """An agent network as pure functions.
+
+    init(key) -> AgentParams, one set for all agents.
+    step(params, gates, obs [E, A, O], last_actions [E, A], hidden [E, A, H]) -> AgentOut, one step of acting.
+    unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A]) -> AgentOut over time, from zero hidden.
+    gates is [A, N], multiplied to the first activation, or None. A last action of -1 means none.
+    """
+
+    init: Callable[[jax.Array], AgentParams]
+    step: Callable[..., AgentOut]
+    unroll: Callable[..., AgentOut]
+    n_inputs: int
+    n_hidden: int
+
+
+def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
+    """The agent for a world's sizes."""
+    n_inputs = spec.obs_dim + net.last_action * spec.n_actions + net.agent_id * spec.n_agents
+
+    def init(key: jax.Array) -> AgentParams:
+        k_fc1, k_gru, k_head = jax.random.split(key, 3)
+        return AgentParams(
+            layers.init_dense(k_fc1, n_inputs, net.hidden, layers_init(net)),
+            gru.init(k_gru, net.hidden, net.hidden, layers_init(net)),
+            layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, layers_init(net)),
+        )
+
+    def inputs(obs: jax.Array, last_actions: jax.Array) -> jax.Array:  # [..., A, n_inputs]
+        parts = [obs]
+        if net.last_action:
+            parts.append(jax.nn.one_hot(last_actions, spec.n_actions, dtype=obs.dtype))
+        if net.agent_id:
+            parts.append(jnp.broadcast_to(jnp.eye(spec.n_agents, dtype=obs.dtype), (*obs.shape[:-1], spec.n_agents)))
+        return jnp.concatenate(parts, -1)
+
+    def embed(params: AgentParams, gates: jax.Array | None, x: jax.Array) -> jax.Array:  # [..., A, N]
+        activation = jax.nn.relu(layers.dense(params.fc1, x))
+        return activation if gates is None else activation * gates
+
+    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array) -> AgentOut:
+        q = layers.dense(params.head, hidden)
+        if head.width > 1:
+            q = q.reshape(*q.shape[:-1], spec.n_actions, head.width)
+        return AgentOut(q, hidden, activation)
+
+    def step(params, gates, obs, last_actions, hidden) -> AgentOut:
+        activation = embed(params, gates, inputs(obs, last_actions))
+        hidden = gru.cell(params.gru, gru.project(params.gru, activation), hidden)
+        return finish(params, activation, hidden)
+
+    def unroll(params, gates, obs, last_actions) -> AgentOut:
+        activation = embed(params, gates, inputs(obs, last_actions))
+        return finish(params, activation, gru.unroll(params.gru, activation))
+
+    return AgentNet(init, step, unroll, n_inputs, net.hidden)
+
+
+def layers_init(net: NetSpec) -> layers.Init:
+    """The initialiser's name, checked."""
+    if net.init not in ("torch", "flax"):
+        raise ValueError(f"unknown initialiser {net.init!r}")
+    return net.init
+
+
+def count(params: PyTree) -> int:
+    """Number of scalars in a pytree of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,70 @@
+"""Dense layers whose weights are shared or per agent, on dense or one-hot inputs, and their initialisers.
+
+A kernel says by its shape how it is shared: [D, N] is one for all agents, [A, D, N] is one per agent and
+meets inputs [..., A, D].
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import OneHot
+
+Init = Literal["torch", "flax"]
+
+
+class Dense(TypedDict):
+    """kernel [D, N] or [A, D, N]; bias [N] or [A, N]."""
+
+    kernel: jax.Array
+    bias: jax.Array
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for linear layers and their biases."""
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def init_dense(key: jax.Array, n_in: int, n_out: int, init: Init = "torch") -> Dense:
+    """A shared layer. `torch`: weight and bias uniform in 1/sqrt(n_in). `flax`: lecun normal, zero bias."""
+    k_kernel, k_bias = jax.random.split(key)
+    if init == "torch":
+        return {"kernel": uniform(k_kernel, (n_in, n_out), n_in), "bias": uniform(k_bias, (n_out,), n_in)}
+    kernel = jax.nn.initializers.lecun_normal()(k_kernel, (n_in, n_out), jnp.float32)
+    return {"kernel": kernel, "bias": jnp.zeros(n_out, jnp.float32)}
+
+
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., D] times [D, N], or x [..., A, D] times [A, D, N]: [..., N] or [..., A, N]."""
+    if kernel.ndim == 2:
+        return x @ kernel
+    return jnp.einsum("...ad,adn->...an", x, kernel)
+
+
+def dense(layer: Dense, x: jax.Array | OneHot) -> jax.Array:
+    """The layer's output [..., N]. A one-hot input picks and sums rows of a shared kernel."""
+    if isinstance(x, OneHot):
+        rows = layer["kernel"].at[x.index.astype(jnp.int32)].get(mode="fill", fill_value=0.0)  # [..., M, N]
+        return rows.sum(-2) + layer["bias"]
+    return matmul(x, layer["kernel"]) + layer["bias"]
+
+
+def kernel_grad(x: jax.Array, d: jax.Array, ndim: int) -> jax.Array:
+    """Gradient of `matmul`'s kernel: inputs x [T, ..., A, D] and cotangents d [T, ..., A, N] to [D, N] or [A, D, N].
+
+    One product per step and then a sum: a single product with a reduction over all steps is far from the machine's
+    speed.
+    """
+    if ndim == 2:
+        flat = (x.reshape(x.shape[0], -1, x.shape[-1]), d.reshape(d.shape[0], -1, d.shape[-1]))
+        return jnp.einsum("tmd,tmn->tdn", *flat).sum(0)
+    return jnp.einsum("t...ad,t...an->tadn", x, d).sum(0)
+
+
+def bias_grad(d: jax.Array, ndim: int) -> jax.Array:
+    """Gradient of a bias: d [..., A, N] to [N] or [A, N]."""
+    return d.sum(tuple(range(d.ndim - ndim)))

@@ -1,0 +1,89 @@
+"""What a run will take, and whether it fits, before anything is allocated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import psutil
+
+from envs.errors import SettingError
+from gpgrad import replay
+from gpgrad.config import Config
+from gpgrad.learner import Parts
+from gpgrad.program import example_episode, make_init
+
+GIB = 2**30
+# Floats alive per agent and step of an update, in units of inputs and of hidden width: counted from the buffers of
+# the compiled program, rounded up.
+_INPUT_COPIES, _HIDDEN_COPIES = 3, 24
+
+
+class Plan(NamedTuple):
+    """Bytes: of one seed's replay, of one episode, of its other state, of one update's work, in all and free."""
+
+    seeds: int
+    episode: int
+    replay: int
+    state: int
+    work: int
+    total: int
+    free: int
+
+    def __str__(self) -> str:
+        return (
+            f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "
+            f"other state {show(self.state)}, update about {show(self.work)}; "
+            f"{self.seeds} seed{'s' * (self.seeds > 1)} need {show(self.total)} of {show(self.free)} free"
+        )
+
+
+def show(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"
+
+
+def make_plan(config: Config, parts: Parts) -> Plan:
+    """Count what one seed needs from the shapes alone; the work of an update is an estimate."""
+    example = example_episode(parts)
+    stored = replay.nbytes(example, config.replay.capacity)
+    shapes = jax.eval_shape(make_init(config, parts), jax.ShapeDtypeStruct((), jax.numpy.int32))
+    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    spec, agent = parts.env.spec, parts.agent
+    floats = _INPUT_COPIES * agent.n_inputs + _HIDDEN_COPIES * agent.n_hidden
+    work = 4 * (spec.episode_limit + 1) * config.learner.batch_episodes * spec.n_agents * floats
+    total = config.seeds * (everything + work)
+    episode = replay.nbytes(example, 1)
+    return Plan(config.seeds, episode, stored, everything - stored, work, total, free_bytes())
+
+
+def free_bytes() -> int:
+    """Free memory where arrays live: the device's own count where it keeps one, else the machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return psutil.virtual_memory().available
+
+
+def refuse_if_too_big(plan: Plan, config: Config) -> None:
+    """Raise SettingError with the numbers and the settings that would fit."""
+    if plan.total <= plan.free:
+        return
+    one = plan.total // plan.seeds
+    ways = []
+    if plan.free >= one:
+        ways.append(f"--seeds {plan.free // one}")
+    room = plan.free // plan.seeds - plan.state - plan.work
+    unit = config.rollout.worlds
+    capacity = room // plan.episode // unit * unit
+    if capacity >= config.learner.batch_episodes:
+        ways.append(f"--replay.capacity {capacity}")
+    raise SettingError(
+        f"the run needs {show(plan.total)} ({plan.seeds} x {show(one)}, of which replay {show(plan.replay)}) "
+        f"but {show(plan.free)} are free; "
+        + (" or ".join(ways) + " would fit" if ways else "a smaller learner.batch_episodes or world is needed")
+    )

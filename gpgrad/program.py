@@ -1,0 +1,258 @@
+"""Training as jitted functions: initial state, chunks of iterations, tests; vmapped over seeds here alone.
+
+The clock stays outside the seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
+depends on the clock alone, and what differs between seeds (environment steps, epsilon) is only a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import EnvParams
+from gpgrad import optimisers, replay, rollout
+from gpgrad.compose import compose, example_view
+from gpgrad.config import Config
+from gpgrad.diagnostics import make_diagnostics
+from gpgrad.evaluate import make_evaluate
+from gpgrad.learner import Learning, Parts, make_batch, make_update
+from gpgrad.rollout import Team
+from gpgrad.types import Clock, Episode, Metrics, Params, PyTree, Purpose, SeedState
+
+
+class Actor(NamedTuple):
+    """What a trained team is: enough to act and to be tested. In a run every leaf has the leading axis S."""
+
+    env_params: EnvParams
+    params: Params
+    sharing: PyTree
+    key: jax.Array
+
+
+class Program(NamedTuple):
+    """A run's jitted functions; every leaf of `states` and `actors` has the leading axis S.
+
+    init(seeds int32 [S]) -> states.
+    chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
+    test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
+    """
+
+    parts: Parts
+    init: Callable[[jax.Array], SeedState]
+    chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
+    test: Callable[[Actor, int], Metrics]
+    final: Callable[[Actor, int], Metrics]
+
+
+def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:
+    """A seed's key for one purpose at one moment."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), index)
+
+
+def start_clock() -> Clock:
+    """Nothing collected, nothing learned."""
+    return Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
+
+
+def make_program(config: Config, parts: Parts | None = None) -> Program:
+    """Compose and jit. Raises SettingError for settings that cannot work together."""
+    parts = parts or compose(config)
+    return Program(
+        parts=parts,
+        init=jax.jit(jax.vmap(make_init(config, parts))),
+        chunk=jax.jit(make_chunk(config, parts), donate_argnums=1),
+        test=jax.jit(make_test(parts, config.evaluation.episodes, Purpose.EVALUATE)),
+        final=jax.jit(make_test(parts, config.evaluation.final_episodes, Purpose.FINAL)),
+    )
+
+
+def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array], Metrics]:
+    """test(actors, index) -> metrics [S]; episodes depend on seed, purpose and index alone."""
+    evaluate, diagnose = make_evaluate(parts, episodes), make_diagnostics(parts)
+
+    def test(actor: Actor, index: jax.Array) -> Metrics:
+        members = team(parts, actor.params, actor.sharing)
+        tested = evaluate(stream(actor.key, purpose, index), actor.env_params, members)
+        return {**tested, **diagnose(actor.env_params, members)}
+
+    return jax.vmap(test, (0, None))
+
+
+def actors(states: SeedState) -> Actor:
+    """The teams of a run's seeds."""
+    return Actor(states.env_params, states.params, states.sharing, states.key)
+
+
+def team(parts: Parts, params: Params, sharing: PyTree) -> Team:
+    """What acting needs, from what is trained."""
+    agent = parts.sharing.materialise(params.agent, sharing)
+    return Team(agent, parts.sharing.gates(sharing), params.decomposition)
+
+
+def make_init(config: Config, parts: Parts) -> Callable[[jax.Array], SeedState]:
+    """init(seed int32 []) -> the state of one seed."""
+
+    def init(seed: jax.Array) -> SeedState:
+        key = jax.random.key(seed)
+        k_agent, k_mixer = jax.random.split(stream(key, Purpose.PARAMS))
+        view = example_view(parts.env)
+        env_params = parts.env.params(stream(key, Purpose.WORLD))
+        agent, sharing = parts.sharing.init(k_agent, parts.agent.init)
+        params = Params(agent, parts.decomposition.init(k_mixer, view.state))
+        learning = Learning(
+            params,
+            parts.optimiser.init(params),  # type: ignore[arg-type]
+            sharing,
+            parts.weighting.init(stream(key, Purpose.WEIGHTING), view.state),
+        )
+        example = example_episode(parts)
+        stats = jax.eval_shape(make_stats(config, parts), key, env_params, learning)
+        return SeedState(
+            env_params=env_params,
+            params=params,
+            target=jax.tree.map(jnp.copy, params),
+            opt_state=learning.opt_state,
+            sharing=sharing,
+            weighting=learning.weighting,
+            replay=replay.init(example, config.replay.capacity),
+            env_steps=jnp.zeros((), jnp.int32),
+            key=key,
+            stats=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), stats),
+        )
+
+    return init
+
+
+def example_episode(parts: Parts) -> Episode:
+    """Shapes and dtypes of one stored episode."""
+
+    def one(key: jax.Array) -> Episode:
+        env = parts.env
+        params = env.params(key)
+        state = env.reset(key, params)
+        t, n = env.spec.episode_limit, env.spec.n_agents
+        states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (t + 1, *leaf.shape)), state)
+        flags = jnp.zeros(t, bool)
+        return Episode(states, jnp.zeros((t, n), jnp.int8), jnp.zeros(t), flags, flags)
+
+    return jax.eval_shape(one, jax.random.key(0))
+
+
+def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
+    """A function with the shapes of the sums that a seed keeps between written rows."""
+    collect = make_collection(config, parts)
+    update = make_update(parts)
+
+    def stats(key: jax.Array, env_params: PyTree, learning: Learning) -> Metrics:
+        zero = jnp.zeros((), jnp.int32)
+        episodes, metrics = collect(key, zero, env_params, learning, zero)
+        wanted = config.learner.batch_episodes
+        some = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (wanted, *leaf.shape[1:])), episodes)
+        batch = make_batch(parts.env, env_params, some)
+        learned = update(key, start_clock(), learning, learning.params, batch)[1]
+        counted = {"updates": jnp.zeros(()), "episodes": jnp.zeros(())}
+        return {**metrics, **learned, **counted}
+
+    return stats
+
+
+def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode, Metrics]]:
+    """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
+    settings = config.rollout
+    collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
+
+    def collection(key, iteration, env_params, learning: Learning, env_steps) -> tuple[Episode, Metrics]:
+        eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
+        k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
+        keys = jax.random.split(k_world, settings.worlds)
+        done = collect(keys, k_act, env_params, team(parts, learning.params, learning.sharing), eps)
+        sums = {
+            "train_return": done.episodes.reward.sum(),
+            "train_length": done.episodes.valid.sum().astype(jnp.float32),
+        }
+        return done.episodes, sums
+
+    return collection
+
+
+def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+    """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
+    worlds, period = config.rollout.worlds, config.learner.target_every_episodes
+    n_updates = round(worlds * config.learner.updates_per_episode)
+    collection, update = make_collection(config, parts), make_update(parts)
+
+    def collect(clock: Clock, state: SeedState) -> SeedState:
+        learning = _learning(state)
+        episodes, sums = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
+        visited = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
+        states = jax.tree.map(_join_axes, views(state.env_params, visited).state)
+        weighting = parts.weighting.record(state.weighting, clock, states, episodes.valid.reshape(-1))
+        return state._replace(
+            replay=replay.insert(state.replay, episodes, clock.episodes),
+            weighting=weighting,
+            env_steps=state.env_steps + episodes.valid.sum(),
+            stats=_add(state.stats, {**sums, "episodes": jnp.float32(worlds)}),
+        )
+
+    def learn(clock: Clock, learning: Learning, stats: Metrics, state: SeedState) -> tuple[Learning, Metrics]:
+        """A gradient step; `state` gives what it reads, the replay among it."""
+        key = stream(state.key, Purpose.SAMPLE, clock.updates)
+        episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
+        batch = make_batch(parts.env, state.env_params, episodes)
+        key = stream(state.key, Purpose.LOSS, clock.updates)
+        learning, metrics = update(key, clock, learning, state.target, batch)
+        return learning, _add(stats, {**metrics, "updates": jnp.ones(())})
+
+    def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
+        """What happens when the target network is copied; returns the new target."""
+        params = learning.params
+        slots = optimisers.moments(learning.opt_state, params)
+        agent, agent_slots, sharing = parts.sharing.adapt(
+            stream(key, Purpose.ADAPT, clock.episodes), clock, params.agent, [m.agent for m in slots], learning.sharing
+        )
+        slots = [m._replace(agent=new) for m, new in zip(slots, agent_slots, strict=True)]
+        opt_state = optimisers.with_moments(learning.opt_state, params, slots)
+        params = params._replace(agent=agent)
+        return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
+
+    def iteration(clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
+        states = jax.vmap(collect, (None, 0))(clock, states)
+        before = clock.episodes
+        clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
+
+        def step(_, carry: tuple[Clock, Learning, Metrics]) -> tuple[Clock, Learning, Metrics]:
+            at, learning, stats = carry
+            learning, stats = jax.vmap(learn, (None, 0, 0, 0))(at, learning, stats, states)
+            return at._replace(updates=at.updates + 1), learning, stats
+
+        ready = clock.episodes >= config.learner.batch_episodes
+        carry = (clock, _learning(states), states.stats)
+        clock, learning, stats = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
+        learning, target = jax.lax.cond(
+            clock.episodes // period != before // period,
+            lambda args: jax.vmap(adapt, (None, 0, 0))(clock, states.key, args[0]),
+            lambda args: args,
+            (learning, states.target),
+        )
+        return clock, states._replace(**learning._asdict(), target=target, stats=stats)
+
+    def chunk(clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        return jax.lax.fori_loop(0, k, lambda _, carry: iteration(*carry), (clock, states))
+
+    return chunk
+
+
+def _learning(state: SeedState) -> Learning:
+    return Learning(state.params, state.opt_state, state.sharing, state.weighting)
+
+
+def _add(stats: Metrics, new: Metrics) -> Metrics:
+    return {name: value + new[name] if name in new else value for name, value in stats.items()}
+
+
+def _join_axes(leaf: jax.Array) -> jax.Array:
+    return leaf.reshape(-1, *leaf.shape[2:])

@@ -1,0 +1,73 @@
+"""Progress on the terminal: a live line while a run goes on, a lasting line for every test."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gpgrad.logs import Row
+
+
+class Display:
+    """Steps, steps per second, epsilon, loss, time left; returns of tests with their spread over seeds."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._total, self._console = total, Console()
+        self._progress = Progress(
+            TextColumn(f"[bold]{title}[/bold]"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps {task.fields[line]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total, line="compiling")
+        self._last = (time.monotonic(), 0.0)
+        self._rate = 0.0
+
+    def start(self) -> None:
+        """Begin drawing."""
+        self._progress.start()
+
+    def stop(self) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+    def update(self, steps: float, place: Row, means: Row) -> None:
+        """Draw where the run stands; rates are those of the latest chunk."""
+        now = time.monotonic()
+        then, before = self._last
+        self._rate, self._last = (steps - before) / max(now - then, 1e-9), (now, steps)
+        loss = means.get("loss")
+        line = f"{self._rate:,.0f}/s eps {place['epsilon']:.2f}" + (f" loss {loss:.3g}" if loss is not None else "")
+        self._progress.update(self._task, completed=min(steps, self._total), line=line)
+
+    def test(self, rows: list[Row]) -> None:
+        """Print a test."""
+        first = rows[0]
+        self._last = (time.monotonic(), self._last[1])
+        parts = [f"{first['env_steps']:>10,} steps", f"{first['updates']:>6,} updates", f"return {spread(rows, 'test_return')}"]
+        if "test_won" in first:
+            parts.append(f"won {spread(rows, 'test_won')}")
+        if "payoff_error" in first:
+            parts.append(f"payoff error {spread(rows, 'payoff_error', '.3g')}")
+        if first.get("loss") is not None:
+            parts.append(f"loss {spread(rows, 'loss', '.3g')}")
+        parts.append(f"eps {first['epsilon']:.2f}")
+        if self._rate:
+            parts.append(f"{self._rate:,.0f} steps/s a seed")
+        self._console.print("  ".join(parts), highlight=False)
+
+    def final(self, rows: list[Row]) -> None:
+        """Print the test of the last parameters."""
+        self._console.print(f"final test: return {spread(rows, 'test_return')} over {len(rows)} seed(s)", highlight=False)
+
+
+def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
+    """Mean and, with several seeds, standard deviation over seeds."""
+    values = np.array([row[name] for row in rows], float)
+    mean = format(values.mean(), form)
+    return f"{mean} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else mean

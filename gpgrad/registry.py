@@ -1,0 +1,70 @@
+"""The names of decompositions, sharing schemes and weightings, and the settings each accepts.
+
+A part is a maker: `make(context, **settings) -> record`. Its settings are its keyword parameters, so adding a part
+is one file and one line here, or one call of `register` from outside.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+
+from envs.errors import SettingError, suggest
+
+Kind = Literal["decomposition", "sharing", "weighting"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
+    "decomposition": {
+        "iql": "gpgrad.decomposition.iql:make",
+        "vdn": "gpgrad.decomposition.vdn:make",
+        "qmix": "gpgrad.decomposition.qmix:make",
+    },
+    "sharing": {
+        "fups": "gpgrad.sharing.fups:make",
+        "fups_id": "gpgrad.sharing.fups:make_with_id",
+    },
+    "weighting": {
+        "none": "gpgrad.weighting.none:make",
+    },
+}
+
+
+class Option(NamedTuple):
+    """A setting's type and default."""
+
+    type: Any
+    default: Any
+
+
+def names(kind: Kind) -> list[str]:
+    """All registered parts of a kind."""
+    return list(_PARTS[kind])
+
+
+def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
+    """Make a part known under a name; `maker` is a callable or "module:function"."""
+    if name in _PARTS[kind]:
+        raise SettingError(f"a {kind} named {name!r} is already registered")
+    _PARTS[kind][name] = maker
+
+
+def maker(kind: Kind, name: str) -> Callable[..., Any]:
+    """The maker of a part. Raises SettingError for an unknown name."""
+    if name not in _PARTS[kind]:
+        raise SettingError(f"unknown {kind} {name!r}{suggest(name, names(kind))}")
+    entry = _PARTS[kind][name]
+    if not isinstance(entry, str):
+        return entry
+    module, function = entry.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def options(kind: Kind, name: str) -> dict[str, Option]:
+    """The settings a part accepts: its maker's keyword parameters."""
+    make = maker(kind, name)
+    hints = get_type_hints(make)
+    parameters = list(inspect.signature(make).parameters.values())[1:]  # the first is the context
+    return {p.name: Option(hints[p.name], p.default) for p in parameters}

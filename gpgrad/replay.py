@@ -1,0 +1,58 @@
+"""Replay of whole episodes: a ring of compact states, sampled without replacement.
+
+The ring has no counter of its own: the shared clock says where the next episodes go and how many there are,
+so all seeds use the same slots and no control flow depends on a seed. Views are recomputed from the sampled
+states, because storing them would take a hundred times the memory.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.types import Episode
+
+
+def init(example: Episode, capacity: int) -> Episode:
+    """An empty ring: every leaf of one episode [...] becomes zeros [capacity, ...]."""
+    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), example)
+
+
+def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
+    """Write episodes [E, ...] where the clock stands: slot `collected` modulo capacity.
+
+    The capacity must be a multiple of E, since a write beyond the end would be moved back onto newer episodes.
+    """
+    capacity, count = ring.reward.shape[0], episodes.reward.shape[0]
+    if capacity % count:
+        raise ValueError(f"capacity {capacity} is no multiple of the {count} episodes written at once")
+    slot = collected % capacity
+    return jax.tree.map(
+        lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new.astype(stored.dtype), slot, 0),
+        ring,
+        episodes,
+    )
+
+
+def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
+    """A uniform set of `count` different integers below `filled` >= count, int32 [count]: Floyd's algorithm."""
+
+    def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        last = filled - count + i
+        candidate = jax.random.randint(jax.random.fold_in(key, i), (), 0, last + 1)
+        taken = jnp.any(chosen == candidate)
+        return chosen.at[i].set(jnp.where(taken, last, candidate))
+
+    return jax.lax.fori_loop(0, count, draw, jnp.full(count, -1, jnp.int32))
+
+
+def sample(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> Episode:
+    """`count` different episodes of those stored, [count, ...]; at least as many must have been collected."""
+    filled = jnp.minimum(collected, ring.reward.shape[0]).astype(jnp.int32)
+    indices = sample_indices(key, filled, count)
+    return jax.tree.map(lambda leaf: leaf[indices], ring)
+
+
+def nbytes(example: Episode, capacity: int) -> int:
+    """Bytes of a ring of `capacity` episodes like the example (arrays or shape structs)."""
+    return capacity * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))

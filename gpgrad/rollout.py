@@ -1,0 +1,103 @@
+"""Collect whole episodes from in-JAX worlds with an epsilon-greedy team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import Env, EnvParams, EnvState
+from gpgrad.decomposition.base import Decomposition, greedy_actions
+from gpgrad.nets.agent import AgentNet
+from gpgrad.types import Episode, Metrics, PyTree
+
+
+class Team(NamedTuple):
+    """What acting needs. params: agent parameters as the network takes them. gates: [A, N] or None.
+    decomposition: the decomposition's parameters."""
+
+    params: PyTree
+    gates: jax.Array | None
+    decomposition: PyTree
+
+
+class Rollout(NamedTuple):
+    """episodes: Episode [E, ...]. info: each world's `Step.info`, summed over its episode ([E, ...])."""
+
+    episodes: Episode
+    info: Metrics
+
+
+def epsilon(steps: jax.Array, start: float, finish: float, anneal_steps: int) -> jax.Array:
+    """Linear decay over environment steps from start to finish."""
+    return jnp.maximum(finish, start - (start - finish) / anneal_steps * steps)
+
+
+def choose(key: jax.Array, utilities: jax.Array, avail: jax.Array, eps: jax.Array) -> jax.Array:
+    """Epsilon-greedy per agent over available actions: [E, A, U] to int32 [E, A]."""
+    k_explore, k_action = jax.random.split(key)
+    explore = jax.random.uniform(k_explore, avail.shape[:-1]) < eps
+    scores = jnp.where(avail, jax.random.uniform(k_action, avail.shape), -1.0)
+    return jnp.where(explore, jnp.argmax(scores, -1), greedy_actions(utilities, avail)).astype(jnp.int32)
+
+
+class _Carry(NamedTuple):
+    state: EnvState  # [E, ...]
+    hidden: jax.Array  # [E, A, H]
+    last: jax.Array  # int32 [E, A]
+    running: jax.Array  # bool [E]
+
+
+Collect = Callable[[jax.Array, jax.Array, EnvParams, Team, jax.Array], Rollout]
+
+
+def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Collect:
+    """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E worlds.
+
+    Worlds step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
+    the state after the end is repeated.
+    """
+    spec = env.spec
+
+    def collect(
+        world_keys: jax.Array, act_key: jax.Array, env_params: EnvParams, team: Team, eps: jax.Array
+    ) -> Rollout:
+        n_worlds = world_keys.shape[0]
+        reset_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(world_keys), 1, 0)
+
+        def step(carry: _Carry, t: jax.Array):
+            view = jax.vmap(env.view, (None, 0))(env_params, carry.state)
+            out = agent.step(team.params, team.gates, view.obs, carry.last, carry.hidden)
+            k_utility, k_choice = jax.random.split(jax.random.fold_in(act_key, t))
+            utilities = decomposition.utilities(team.decomposition, out, k_utility)
+            actions = choose(k_choice, utilities, view.avail, eps)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys, t)
+            after = jax.vmap(env.step, (0, None, 0, 0))(keys, env_params, carry.state, actions)
+            valid = carry.running
+
+            def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+                return jnp.where(valid.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+            state = jax.tree.map(keep, after.state, carry.state)
+            ended = after.terminated | (after.truncated & spec.limit_is_terminal)
+            running = valid & ~after.terminated & ~after.truncated
+            stored = (actions.astype(jnp.int8), jnp.where(valid, after.reward, 0.0), ended & valid, valid)
+            info = jax.tree.map(lambda x: keep(x, jnp.zeros_like(x)), after.info)
+            return _Carry(state, out.hidden, actions, running), (state, stored, info)
+
+        start = jax.vmap(env.reset, (0, None))(reset_keys, env_params)
+        carry = _Carry(
+            start,
+            jnp.zeros((n_worlds, spec.n_agents, agent.n_hidden)),
+            jnp.full((n_worlds, spec.n_agents), -1, jnp.int32),
+            jnp.ones(n_worlds, bool),
+        )
+        _, (states, stored, info) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
+        states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+        time_first = Episode(states, *stored)
+        episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), time_first)
+        return Rollout(episodes, jax.tree.map(lambda leaf: leaf.sum(0), info))
+
+    return collect

@@ -1,0 +1,129 @@
+"""Typed values from text, and what a configuration must satisfy before anything compiles."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from envs.errors import SettingError, suggest
+
+if TYPE_CHECKING:
+    from gpgrad.config import Config
+
+_BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+
+
+def coerce(value: Any, kind: Any, name: str) -> Any:
+    """The value as the type asks, from a Python value or from text. Raises SettingError."""
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise SettingError(f"{name} is {value!r}{suggest(str(value), map(str, get_args(kind)))}")
+    if get_origin(kind) in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        kind = next(option for option in get_args(kind) if option is not types.NoneType)
+    try:
+        return _CONVERTERS[kind](value)
+    except (ValueError, TypeError):
+        raise SettingError(f"{name} is {value!r}, expected {_DESCRIPTIONS[kind]}") from None
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in _BOOLS:
+        raise ValueError
+    return _BOOLS[str(value).lower()]
+
+
+def _int(value: Any) -> int:
+    number = _float(value)
+    if not number.is_integer():
+        raise ValueError
+    return int(value) if isinstance(value, int) or str(value).lstrip("+-").isdigit() else int(number)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+_DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+
+
+def check(config: Config) -> None:
+    """Refuse impossible values and sizes, with the numbers. Raises SettingError."""
+    learner, rollout, evaluation = config.learner, config.rollout, config.evaluation
+    positive = {
+        "seeds": config.seeds,
+        "t_max": config.t_max,
+        "agent.hidden": config.agent.hidden,
+        "learner.lr": learner.lr,
+        "learner.clip": learner.clip,
+        "learner.loss_factor": learner.loss_factor,
+        "learner.batch_episodes": learner.batch_episodes,
+        "learner.updates_per_episode": learner.updates_per_episode,
+        "learner.target_every_episodes": learner.target_every_episodes,
+        "replay.capacity": config.replay.capacity,
+        "rollout.worlds": rollout.worlds,
+        "rollout.anneal_steps": rollout.anneal_steps,
+        "evaluation.episodes": evaluation.episodes,
+        "evaluation.every_steps": evaluation.every_steps,
+        "evaluation.final_episodes": evaluation.final_episodes,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise SettingError(f"{name} is {value}, expected more than 0")
+    unit = {
+        "learner.gamma": learner.gamma,
+        "learner.td_lambda": learner.td_lambda,
+        "rollout.start": rollout.start,
+        "rollout.finish": rollout.finish,
+    }
+    for name, value in unit.items():
+        if not 0 <= value <= 1:
+            raise SettingError(f"{name} is {value}, expected between 0 and 1")
+    if config.seed < 0:
+        raise SettingError(f"seed is {config.seed}, expected 0 or more")
+    if evaluation.every_episodes is not None and evaluation.every_episodes < 1:
+        raise SettingError(f"evaluation.every_episodes is {evaluation.every_episodes}, expected 1 or more")
+    _check_sizes(config)
+
+
+def _check_sizes(config: Config) -> None:
+    learner, worlds, capacity = config.learner, config.rollout.worlds, config.replay.capacity
+    if capacity < learner.batch_episodes:
+        raise SettingError(
+            f"replay.capacity is {capacity}, expected at least learner.batch_episodes = {learner.batch_episodes}"
+        )
+    if capacity % worlds:
+        lower = capacity - capacity % worlds
+        raise SettingError(
+            f"replay.capacity is {capacity}, expected a multiple of rollout.worlds = {worlds}, "
+            f"such as {lower or worlds}"
+        )
+    if worlds > learner.target_every_episodes:
+        raise SettingError(
+            f"rollout.worlds is {worlds}, expected at most learner.target_every_episodes = "
+            f"{learner.target_every_episodes}, since a copy of the target network would be skipped"
+        )
+    updates = worlds * learner.updates_per_episode
+    if abs(updates - round(updates)) > 1e-6 or round(updates) < 1:
+        raise SettingError(
+            f"learner.updates_per_episode is {learner.updates_per_episode}, expected a value that times "
+            f"rollout.worlds = {worlds} gives a whole number of gradient steps, not {updates:g}"
+        )

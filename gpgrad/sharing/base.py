@@ -1,0 +1,66 @@
+"""What a parameter-sharing scheme is: how one set of trained parameters becomes each agent's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.types import Clock, NetSpec, PyTree, Signals
+
+
+def _no_gates(state: PyTree) -> None:
+    del state
+
+
+def _no_penalty(params: PyTree, state: PyTree) -> tuple[jax.Array, PyTree]:
+    del params, state
+    return jnp.zeros(()), ()
+
+
+def _keep_state(state: PyTree, signals: Signals) -> PyTree:
+    del signals
+    return state
+
+
+def _keep_params(params: PyTree, state: PyTree) -> PyTree:
+    del state
+    return params
+
+
+def _no_adaptation(
+    key: jax.Array, clock: Clock, params: PyTree, moments: list[PyTree], state: PyTree
+) -> tuple[PyTree, list[PyTree], PyTree]:
+    del key, clock
+    return params, moments, state
+
+
+class Sharing(NamedTuple):
+    """A sharing scheme. Shapes say what is shared: a leaf of the agent's parameters with a leading axis A is
+    per agent, and that is all the networks ever know.
+
+    net: the network's shape as the scheme needs it.
+    init(key, agent_params) -> (params, state), from one agent's freshly initialised parameters and their
+        initialiser `agent_params(key)`.
+    materialise(params, state) -> agent parameters, the trained ones arranged for the network.
+    gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike.
+    penalty(params, state) -> (float32 [], aux), added to the loss.
+    observe(state, Signals) -> state, after every gradient step.
+    after_step(params, state) -> params, after the optimiser in every gradient step.
+    adapt(key, clock, params, moments, state) -> (params, moments, state), when the target network is copied;
+        moments are the optimiser's slots of the shape of params.
+    fit: None, or what runs once on the host after the first `fit_after` episodes.
+    """
+
+    net: NetSpec
+    init: Callable[[jax.Array, Callable[[jax.Array], PyTree]], tuple[PyTree, PyTree]]
+    materialise: Callable[[PyTree, PyTree], PyTree]
+    gates: Callable[[PyTree], jax.Array | None] = _no_gates
+    penalty: Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]] = _no_penalty
+    observe: Callable[[PyTree, Signals], PyTree] = _keep_state
+    after_step: Callable[[PyTree, PyTree], PyTree] = _keep_params
+    adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation
+    fit: Callable[..., Any] | None = None
+    fit_after: int = 0

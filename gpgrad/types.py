@@ -1,0 +1,175 @@
+"""The records that rooms hand to each other.
+
+Axes in comments: B batch, E worlds, T time, A agents, U actions, S seeds, H hidden units, N neurons of the
+first layer, O observation size, D state size.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+import jax
+
+from envs.api import EnvParams, EnvSpec, EnvState, View
+
+PyTree = Any
+Metrics = dict[str, jax.Array]
+
+
+class Purpose(enum.IntEnum):
+    """What a random key is for; folded into a seed's key so that streams never meet."""
+
+    WORLD = 0
+    PARAMS = 1
+    ROLLOUT = 2
+    SAMPLE = 3
+    LOSS = 4
+    ADAPT = 5
+    EVALUATE = 6
+    FINAL = 7
+    WEIGHTING = 8
+    SHARING = 9
+
+
+class Clock(NamedTuple):
+    """Shared by all seeds and never vmapped, so that `lax.cond` and loop bounds on it stay real branches.
+
+    int32 scalars: episodes collected, gradient steps taken, iterations (one collection each) per seed.
+    """
+
+    episodes: jax.Array
+    updates: jax.Array
+    iterations: jax.Array
+
+
+class Episode(NamedTuple):
+    """One episode, padded to T = episode_limit; a batch of them has leading axes [E] or [capacity].
+
+    states: compact world states [T+1, ...]; after the end the last one is repeated.
+    actions: int8 [T, A]. reward: float32 [T]. terminated: bool [T], no bootstrap beyond this step.
+    valid: bool [T], the step happened.
+    """
+
+    states: EnvState
+    actions: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    valid: jax.Array
+
+
+class Batch(NamedTuple):
+    """Sampled episodes as the learner sees them, time first.
+
+    view: obs float32 [T+1, B, A, O], avail bool [T+1, B, A, U], state [T+1, B, D] or OneHot.
+    actions: int32 [T, B, A]. reward: float32 [T, B]. terminated, valid: bool [T, B].
+    Entries where `valid` is false may hold anything, NaN included.
+    """
+
+    view: View
+    actions: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    valid: jax.Array
+
+
+class HeadSpec(NamedTuple):
+    """What an agent's last layer gives: `width` numbers per action; 1 means a utility per action."""
+
+    width: int = 1
+
+
+class NetSpec(NamedTuple):
+    """Shape of the agent network.
+
+    hidden: width of the first layer and of the GRU. agent_id, last_action: one-hot inputs beside the
+    observation. init: `torch` or `flax` initialisers.
+    """
+
+    hidden: int = 64
+    agent_id: bool = False
+    last_action: bool = True
+    init: str = "torch"
+
+
+class Returns(NamedTuple):
+    """How targets are made: discount, lambda, whether the online net selects the next action, loss factor."""
+
+    gamma: float = 0.99
+    td_lambda: float = 0.0
+    double_q: bool = True
+    loss_factor: float = 1.0
+
+
+class Context(NamedTuple):
+    """What every maker of a decomposition, sharing scheme or weighting is told."""
+
+    spec: EnvSpec
+    net: NetSpec
+    returns: Returns
+
+
+class AgentOut(NamedTuple):
+    """An agent network's outputs; the leading axes are [T+1, B] in an unroll and [E] when acting.
+
+    q: [..., A, U] or, with a head wider than one, [..., A, U, width]. hidden: [..., A, H].
+    activation: first layer after its non-linearity and gate [..., A, N].
+    """
+
+    q: jax.Array
+    hidden: jax.Array
+    activation: jax.Array
+
+
+class Terms(NamedTuple):
+    """What a decomposition says of a batch.
+
+    loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD
+    error is q_tot - target. aux: [], further losses already averaged. log: scalars for the metrics.
+    """
+
+    loss: jax.Array
+    q_tot: jax.Array
+    q_tot_max: jax.Array
+    target: jax.Array
+    aux: jax.Array
+    log: Metrics
+
+
+class Signals(NamedTuple):
+    """What a sharing scheme may learn from a gradient step.
+
+    gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is.
+    activity: [A, N], mean absolute activation over valid steps. td_loss: []. penalty_aux: pytree.
+    """
+
+    gate_grads: jax.Array
+    activity: jax.Array
+    td_loss: jax.Array
+    penalty_aux: PyTree
+
+
+class Params(NamedTuple):
+    """Everything trained: the sharing scheme's agent parameters and the decomposition's."""
+
+    agent: PyTree
+    decomposition: PyTree
+
+
+class SeedState(NamedTuple):
+    """All that one seed of a run carries. `train.py` adds a leading axis S to every leaf, nobody else does.
+
+    env_steps: int32 [], steps of the world that belong to stored episodes. key: the seed's root key, constant.
+    stats: sums since the last written row.
+    """
+
+    env_params: EnvParams
+    params: Params
+    target: Params
+    opt_state: PyTree
+    sharing: PyTree
+    weighting: PyTree
+    replay: Episode
+    env_steps: jax.Array
+    key: jax.Array
+    stats: Metrics

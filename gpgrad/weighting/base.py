@@ -1,0 +1,27 @@
+"""What a weighting is: how much each transition's loss counts, and what bonus it earns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from gpgrad.types import Batch, Clock, Metrics, PyTree, Terms
+
+
+class Weighting(NamedTuple):
+    """A weighting of transitions.
+
+    init(key, state) -> weighting state; `state` is an example of `View.state` without batch axes.
+    record(weighting state, clock, states [N, ...], valid [N]) -> weighting state, when episodes are collected.
+    prepare(weighting state, batch) -> (weighting state, aux), once per gradient step before the targets.
+    bonus(weighting state, aux) -> float32 [T, B], added to the reward in the target only.
+    weights(weighting state, aux, batch, terms) -> (float32 [T, B], log), without gradient.
+    """
+
+    init: Callable[[jax.Array, PyTree], PyTree]
+    record: Callable[[PyTree, Clock, PyTree, jax.Array], PyTree]
+    prepare: Callable[[PyTree, Batch], tuple[PyTree, PyTree]]
+    bonus: Callable[[PyTree, PyTree], jax.Array]
+    weights: Callable[[PyTree, PyTree, Batch, Terms], tuple[jax.Array, Metrics]]
