@@ -71,7 +71,7 @@ def options(name: str) -> dict[str, tuple[Any, Any]]:
     return {
         option: (hints.get(option, Any), entry.defaults.get(option, parameter.default))
         for option, parameter in inspect.signature(factory).parameters.items()
-        if option != _NAME
+        if option != _NAME and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
 
 

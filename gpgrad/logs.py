@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import netrc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ class Mirror:
             import wandb
 
             if mode == "auto":
-                mode = "online" if wandb.api.api_key else "offline"
+                mode = "online" if has_key() else "offline"
             for seed in seeds:
                 self._runs[seed] = wandb.init(
                     project=project,
@@ -102,6 +103,16 @@ class Mirror:
     def _give_up(self, error: Exception) -> None:
         self.problem = f"wandb is off for the rest of this run: {type(error).__name__}: {error}"
         self._runs = {}
+
+
+def has_key() -> bool:
+    """Whether a key for wandb is set, in the environment or in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def flatten(row: Row) -> Row:

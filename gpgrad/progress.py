@@ -49,7 +49,8 @@ class Display:
         """Print a test."""
         first = rows[0]
         self._last = (time.monotonic(), self._last[1])
-        parts = [f"{first['env_steps']:>10,} steps", f"{first['updates']:>6,} updates", f"return {spread(rows, 'test_return')}"]
+        parts = [f"{first['env_steps']:>10,} steps", f"{first['updates']:>6,} updates"]
+        parts.append(f"return {spread(rows, 'test_return')}")
         if "test_won" in first:
             parts.append(f"won {spread(rows, 'test_won')}")
         if "payoff_error" in first:
@@ -59,11 +60,15 @@ class Display:
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
             parts.append(f"{self._rate:,.0f} steps/s a seed")
-        self._console.print("  ".join(parts), highlight=False)
+        self._say("  ".join(parts))
 
     def final(self, rows: list[Row]) -> None:
         """Print the test of the last parameters."""
-        self._console.print(f"final test: return {spread(rows, 'test_return')} over {len(rows)} seed(s)", highlight=False)
+        seeds = f"{len(rows)} seed" + "s" * (len(rows) > 1)
+        self._say(f"final test: return {spread(rows, 'test_return')} over {seeds}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def spread(rows: list[Row], name: str, form: str = ".2f") -> str:

@@ -45,6 +45,24 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum("...ad,adn->...an", x, kernel)
 
 
+@jax.custom_vjp
+def sequence_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`matmul` of inputs with time first, [T, ..., D], with a kernel gradient that suits long sequences."""
+    return matmul(x, kernel)
+
+
+def _matmul_forward(x: jax.Array, kernel: jax.Array):
+    return matmul(x, kernel), (x, kernel)
+
+
+def _matmul_backward(residuals: tuple[jax.Array, jax.Array], d: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    return matmul(d, jnp.swapaxes(kernel, -1, -2)), kernel_grad(x, d, kernel.ndim)
+
+
+sequence_matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
 def dense(layer: Dense, x: jax.Array | OneHot) -> jax.Array:
     """The layer's output [..., N]. A one-hot input picks and sums rows of a shared kernel."""
     if isinstance(x, OneHot):

@@ -1,0 +1,55 @@
+"""Tiny runs for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad import config, program
+from gpgrad.compose import compose
+from gpgrad.config import Config
+from gpgrad.program import Program
+from gpgrad.types import Clock, SeedState
+
+TINY = {
+    "agent.hidden": 8,
+    "learner.batch_episodes": 4,
+    "learner.target_every_episodes": 4,
+    "replay.capacity": 16,
+    "evaluation.episodes": 3,
+    "evaluation.final_episodes": 5,
+    "log.wandb": "disabled",
+}
+BOARD = {
+    "env.height": 5,
+    "env.width": 5,
+    "env.n_agents": 3,
+    "env.n_special": 1,
+    "env.n_stags": 1,
+    "env.n_hares": 1,
+    "env.view_radius": 1,
+    "env.episode_limit": 6,
+    "decomposition.embed": 8,
+}
+
+
+def tiny(algo: str = "qmix", env: str = "pp_small", **overrides: Any) -> Config:
+    """A configuration that compiles and runs in seconds; names with `__` for dots."""
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    board = BOARD if env.startswith("pp_") else {}
+    if "vdn" in algo or "iql" in algo or changes.get("decomposition", "qmix") != "qmix":
+        board = {key: value for key, value in board.items() if not key.startswith("decomposition.")}
+    return config.load(env, algo, {**TINY, **board, **changes})
+
+
+def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock, SeedState]:
+    """The program of a configuration, at its start."""
+    built = program.make_program(settings, compose(settings, env))
+    return built, program.start_clock(), built.init(jnp.array(seeds, jnp.int32))
+
+
+def one_seed(tree: Any, index: int) -> Any:
+    """One seed's leaves."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -1,0 +1,112 @@
+"""Settings: presets, precedence, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from envs.errors import SettingError
+from gpgrad import config
+
+
+def test_presets_are_the_published_columns():
+    columns = {name: config.flat(config.load("pp_small", "qmix", {"preset": name})) for name in config.available("preset")}
+    expected = {
+        "rollout.worlds": (1, 8, 1),
+        "learner.batch_episodes": (32, 128, 32),
+        "replay.capacity": (5000, 5000, 5000),
+        "learner.optimiser": ("rmsprop", "adam", "rmsprop"),
+        "learner.lr": (5e-4, 1e-3, 5e-4),
+        "learner.clip": (10, 10, 10),
+        "learner.td_lambda": (0.0, 0.6, 0.0),
+        "learner.loss_factor": (1.0, 0.5, 1.0),
+        "learner.gamma": (0.99, 0.99, 0.99),
+        "learner.target_every_episodes": (200, 200, 200),
+        "learner.updates_per_episode": (1.0, 0.125, 1.0),
+        "rollout.anneal_steps": (50_000, 100_000, 50_000),
+        "agent.hidden": (64, 64, 64),
+        "decomposition.embed": (32, 32, 64),
+        "decomposition.hypernet_embed": (64, 64, 64),
+        "decomposition.hypernet_layers": (2, 2, 2),
+        "agent.agent_id": (True, True, False),
+        "agent.last_action": (True, True, True),
+    }
+    for name, values in expected.items():
+        assert tuple(columns[p][name] for p in ("pymarl", "pymarl2", "gradps_paper")) == values, name
+
+
+def test_preset_comes_from_the_world_and_never_from_the_algorithm():
+    assert config.load("pp_small", "vdn").preset == config.load("pp_small", "qmix").preset == "gradps_paper"
+    assert config.load("pp_p2", "qmix").preset == "pymarl2"
+    assert config.load("matrix_gpvd", "qmix").preset == "pymarl"
+    one, two = (config.flat(config.load("pp_small", algo)) for algo in ("qmix", "iql"))
+    differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+    assert {key.split(".")[0] for key in differing} == {"algo", "decomposition"}
+
+
+def test_worlds_may_differ_by_preset():
+    paper = config.load("pp_p2", "qmix")
+    assert (paper.t_max, paper.agent.agent_id) == (2_050_000, False)
+    other = config.load("pp_p2", "qmix", {"preset": "pymarl"})
+    assert (other.t_max, other.agent.agent_id) == (1_050_000, True)
+
+
+def test_overrides_win_and_reach_every_group():
+    changed = config.load(
+        "pp_small", "qmix", {"learner.lr": "1e-3", "env.penalty": -1, "decomposition.embed": "16", "seeds": "4"}
+    )
+    assert (changed.learner.lr, changed.env.options["penalty"], changed.seeds) == (1e-3, -1.0, 4)
+    assert changed.decomposition.options["embed"] == 16
+    assert config.load("pp_small", "qmix", {"decomposition": "vdn"}).decomposition.name == "vdn"
+    assert config.load("pp_small", "vdn_fups_id").sharing.name == "fups_id"
+    assert config.load("pp_small", "qmix", {"evaluation.every_episodes": "7"}).evaluation.every_episodes == 7
+    assert config.load("pp_small", "qmix", {"evaluation.every_episodes": "none"}).evaluation.every_episodes is None
+
+
+def test_round_trip_and_fingerprint():
+    settings = config.load("pp_small", "qmix", {"learner.lr": 1e-3, "env.special_ids": "2,3"})
+    assert config.parse(config.dump(settings)) == settings
+    same = dataclasses.replace(settings, log=config.Log(name="elsewhere"))
+    other = dataclasses.replace(settings, seed=1)
+    assert config.fingerprint(same) == config.fingerprint(settings) != config.fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("env", "algo", "overrides", "sentence"),
+    [
+        ("pp_smal", "qmix", {}, "unknown world 'pp_smal'; did you mean 'pp_small'?"),
+        ("pp_small", "qmxi", {}, "unknown algorithm 'qmxi'; did you mean 'qmix'?"),
+        ("pp_small", "qmix", {"preset": "pymarl3"}, "unknown preset 'pymarl3'; did you mean 'pymarl"),
+        ("pp_small", "qmix", {"sharing": "fup"}, "unknown sharing 'fup'; did you mean 'fups'?"),
+        ("pp_small", "qmix", {"learner.lrr": 1}, "unknown setting 'learner.lrr'; did you mean 'learner.lr'?"),
+        ("pp_small", "vdn", {"decomposition.embed": 8}, "unknown setting 'decomposition.embed'"),
+        ("pp_small", "qmix", {"env.penlty": 8}, "unknown setting 'env.penlty'; did you mean 'env.penalty'?"),
+        ("pp_small", "qmix", {"learner.lr": "fast"}, "learner.lr is 'fast', expected a finite number"),
+        ("pp_small", "qmix", {"learner.lr": "nan"}, "learner.lr is 'nan', expected a finite number"),
+        ("pp_small", "qmix", {"seeds": "2.5"}, "seeds is '2.5', expected a whole number"),
+        ("pp_small", "qmix", {"agent.agent_id": "maybe"}, "agent.agent_id is 'maybe', expected true or false"),
+        ("pp_small", "qmix", {"learner.optimiser": "adm"}, "learner.optimiser is 'adm'; did you mean 'adam'?"),
+        ("pp_small", "qmix", {"learner.lr": 0}, "learner.lr is 0.0, expected more than 0"),
+        ("pp_small", "qmix", {"learner.gamma": 1.5}, "learner.gamma is 1.5, expected between 0 and 1"),
+        ("pp_small", "qmix", {"replay.capacity": 16}, "expected at least learner.batch_episodes = 32"),
+        ("pp_small", "qmix", {"rollout.worlds": 64, "replay.capacity": 100}, "a multiple of rollout.worlds = 64"),
+        ("pp_small", "qmix", {"rollout.worlds": 250, "learner.updates_per_episode": 1}, "at most learner.target_every"),
+        ("pp_small", "qmix", {"learner.updates_per_episode": 0.3}, "a whole number of gradient steps, not 0.3"),
+        ("pp_small", "qmix", {"env": "x"}, "unknown setting 'env'"),
+    ],
+)
+def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
+    with pytest.raises(SettingError) as caught:
+        config.load(env, algo, overrides)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_world_and_algorithm_loads():
+    import envs
+
+    for env in envs.names():
+        for algo in config.algorithms():
+            loaded = config.load(env, algo)
+            assert (loaded.env.name, loaded.algo) == (env, algo)

@@ -1,0 +1,105 @@
+"""Who imports whom, who touches the outside, and what must not import jax."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = [
+    {"registry", "settings", "config"},
+    {"types"},
+    {"nets", "optimisers"},
+    {"sharing", "decomposition", "weighting"},
+    {"replay", "rollout", "learner"},
+    {"compose", "evaluate", "diagnostics"},
+    {"program"},
+    {"plan", "checkpoint", "logs", "progress"},
+    {"train"},
+    {"__main__"},
+]
+SIBLINGS = {"sharing", "decomposition", "weighting"}
+OUTSIDE = {"config", "logs", "checkpoint", "train", "progress", "__main__"}
+HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
+
+
+def rooms() -> dict[str, list[Path]]:
+    result: dict[str, list[Path]] = {}
+    for path in (ROOT / "gpgrad").rglob("*.py"):
+        room = path.relative_to(ROOT / "gpgrad").parts[0].removesuffix(".py")
+        result.setdefault(room, []).append(path)
+    return result
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def level(room: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if room in names)
+
+
+def test_every_room_has_a_level():
+    known = set().union(*LAYERS) | {"__init__"}
+    assert set(rooms()) == known
+
+
+def test_imports_run_one_way():
+    for room, paths in rooms().items():
+        if room == "__init__":
+            continue
+        for path in paths:
+            for name in imports(path):
+                parts = name.split(".")
+                if parts[0] != "gpgrad" or len(parts) < 2 or parts[1] == room:
+                    continue
+                other = parts[1]
+                if not any(other in names for names in LAYERS):
+                    continue
+                lower = level(other) < level(room) or (level(other) == level(room) and not {room, other} <= SIBLINGS)
+                assert lower, f"{path.name} imports {name}"
+
+
+def test_worlds_know_nothing_of_learners():
+    for path in (ROOT / "envs").rglob("*.py"):
+        assert not any(name.split(".")[0] == "gpgrad" for name in imports(path)), path
+
+
+def test_only_the_edge_touches_the_outside():
+    for room, paths in rooms().items():
+        for path in paths:
+            touched = {name.split(".")[0] for name in imports(path)} & HOST_MODULES
+            assert not touched or room in OUTSIDE, f"{path.name} imports {touched}"
+
+
+def test_wandb_is_imported_in_one_file():
+    users = [p.name for paths in rooms().values() for p in paths if any(n.split(".")[0] == "wandb" for n in imports(p))]
+    assert users == ["logs.py"]
+
+
+def test_the_learner_names_no_method():
+    text = "".join((ROOT / "gpgrad" / f"{room}.py").read_text().lower() for room in ("learner", "program", "rollout"))
+    for name in ("qmix", "vdn", "iql", "gradps", "gpvd", "kaleidoscope"):
+        assert name not in text
+
+
+@pytest.mark.parametrize("module", ["gpgrad", "gpgrad.config", "gpgrad.logs", "envs"])
+def test_light_imports_leave_jax_alone(module):
+    code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_no_file_outgrows_its_room():
+    for folder in ("gpgrad", "envs"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 420, path
