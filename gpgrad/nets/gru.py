@@ -69,10 +69,9 @@ def unroll(gru: GRU, x: jax.Array) -> jax.Array:
 
 
 class _Saved(NamedTuple):
-    """What the backward pass needs of every step, all [T, ..., H]: the hidden state before the step, the gates, and
-    the candidate's recurrent part before the reset gate."""
+    """What the backward pass needs of every step beside the hidden states, all [T, ..., H]: the gates, and the
+    candidate's recurrent part before the reset gate."""
 
-    before: jax.Array
     r: jax.Array
     z: jax.Array
     n: jax.Array
@@ -86,7 +85,7 @@ def _forward(w_rec: Gates, b_rec: Gates, projected: Gates) -> tuple[jax.Array, _
         z = jax.nn.sigmoid(p.z + rec.z)
         n = jnp.tanh(p.n + r * rec.n)
         after = n + z * (hidden - n)
-        return after, (after, _Saved(hidden, r, z, n, rec.n))
+        return after, (after, _Saved(r, z, n, rec.n))
 
     start = jnp.zeros(projected.r.shape[1:], projected.r.dtype)
     return jax.lax.scan(step, start, projected)[1]
@@ -104,27 +103,30 @@ def _scan(w_rec: Gates, b_rec: Gates, projected: Gates) -> jax.Array:
 
 def _scan_forward(w_rec: Gates, b_rec: Gates, projected: Gates):
     hiddens, saved = _forward(w_rec, b_rec, projected)
-    return hiddens, (w_rec, b_rec, saved)
+    return hiddens, (w_rec, b_rec, hiddens, saved)
 
 
-def _scan_backward(residuals: tuple[Gates, Gates, _Saved], cotangent: jax.Array) -> tuple[Gates, Gates, Gates]:
-    w_rec, b_rec, saved = residuals
+def _scan_backward(
+    residuals: tuple[Gates, Gates, jax.Array, _Saved], cotangent: jax.Array
+) -> tuple[Gates, Gates, Gates]:
+    w_rec, b_rec, hiddens, saved = residuals
+    before = jnp.concatenate([jnp.zeros_like(hiddens[:1]), hiddens[:-1]])
     transposed = Gates(*(jnp.swapaxes(w, -1, -2) for w in w_rec))
 
-    def step(d_after: jax.Array, x: tuple[jax.Array, _Saved]) -> tuple[jax.Array, Gates]:
-        d_out, s = x
+    def step(d_after: jax.Array, x: tuple[jax.Array, jax.Array, _Saved]) -> tuple[jax.Array, Gates]:
+        d_out, hidden, s = x
         d = d_after + d_out
         d_n = d * (1 - s.z) * (1 - s.n * s.n)
-        d_z = d * (s.before - s.n) * s.z * (1 - s.z)
+        d_z = d * (hidden - s.n) * s.z * (1 - s.z)
         d_r = d_n * s.rec_n * s.r * (1 - s.r)
         back = Gates(d_r, d_z, d_n * s.r)
         d_before = d * s.z + sum(layers.matmul(g, w) for g, w in zip(back, transposed, strict=True))
         return d_before, Gates(d_r, d_z, d_n)
 
     start = jnp.zeros_like(cotangent[0])
-    d_projected = jax.lax.scan(step, start, (cotangent, saved), reverse=True)[1]
+    d_projected = jax.lax.scan(step, start, (cotangent, before, saved), reverse=True)[1]
     d_rec = d_projected._replace(n=d_projected.n * saved.r)
-    d_w = Gates(*(layers.kernel_grad(saved.before, d, w.ndim) for d, w in zip(d_rec, w_rec, strict=True)))
+    d_w = Gates(*(layers.kernel_grad(before, d, w.ndim) for d, w in zip(d_rec, w_rec, strict=True)))
     d_b = Gates(*(layers.bias_grad(d, b.ndim) for d, b in zip(d_rec, b_rec, strict=True)))
     return d_w, d_b, d_projected
 
