@@ -46,9 +46,7 @@ class MatrixGame:
         """Refuse a table that is no cube."""
         shape = np.shape(np.asarray(self.table, np.float32))
         if not shape or len(set(shape)) != 1:
-            raise SettingError(
-                f"The payoff table has shape {shape}, expected as many actions for every agent."
-            )
+            raise SettingError(f"The payoff table has shape {shape}, expected as many actions for every agent.")
 
     @property
     def spec(self) -> EnvSpec:

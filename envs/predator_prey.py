@@ -169,9 +169,7 @@ class PredatorPrey:
             prey_choice=(bits[agents + prey :] % 12).astype(jnp.int32),
         )
 
-    def step(
-        self, key: jax.Array, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array
-    ) -> Step:
+    def step(self, key: jax.Array, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array) -> Step:
         """One step of integer actions [A]. Unavailable actions are allowed and do nothing."""
         return self.transition(params, state, actions, self.draws(key))
 
@@ -269,9 +267,7 @@ class PredatorPrey:
             return (cells, standing), (catchers, captured, n_free)
 
         turns = (order, prey_cell[order], near, tries, need, choice)
-        (prey_cell, standing), (catchers, captured, free) = jax.lax.scan(
-            move_prey, (prey_cell, agent_cell), turns
-        )
+        (prey_cell, standing), (catchers, captured, free) = jax.lax.scan(move_prey, (prey_cell, agent_cell), turns)
         after = PredatorPreyState(
             agents=self.board.position(agent_cell, state.agents),
             prey=self.board.position(prey_cell, state.prey),
@@ -392,6 +388,4 @@ def _check(env: PredatorPrey) -> None:
                 f"special_ids is {env.special_ids!r}, expected n_special = {env.n_special} different numbers."
             )
         if min(ids) < 0 or max(ids) >= env.n_agents:
-            raise SettingError(
-                f"special_ids is {env.special_ids!r}, expected numbers from 0 to {env.n_agents - 1}."
-            )
+            raise SettingError(f"special_ids is {env.special_ids!r}, expected numbers from 0 to {env.n_agents - 1}.")

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envs.errors import SettingError
+    from gpgrad.config import Config, load
+    from gpgrad.registry import register
+    from gpgrad.train import Result, run
 
 __version__ = "0.1.0"
+__all__ = ["Config", "Result", "SettingError", "__version__", "load", "register", "run"]
 
-_PUBLIC = {
-    "load": "gpgrad.config",
+_HOMES = {
     "Config": "gpgrad.config",
-    "run": "gpgrad.train",
     "Result": "gpgrad.train",
-    "register": "gpgrad.registry",
     "SettingError": "envs.errors",
+    "load": "gpgrad.config",
+    "register": "gpgrad.registry",
+    "run": "gpgrad.train",
 }
-
-__all__ = ["Config", "Result", "SettingError", "__version__", "load", "register", "run"]  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:
     """Public names, imported when first used: importing gpgrad runs no jax code."""
-    if name not in _PUBLIC:
+    if name not in _HOMES:
         raise AttributeError(f"module 'gpgrad' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -22,9 +22,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     context = Context(env.spec, net, returns)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
     context = context._replace(net=sharing.net)
-    decomposition = registry.maker("decomposition", config.decomposition.name)(
-        context, **config.decomposition.options
-    )
+    decomposition = registry.maker("decomposition", config.decomposition.name)(context, **config.decomposition.options)
     weighting = registry.maker("weighting", config.weighting.name)(context, **config.weighting.options)
     return Parts(
         env=env,

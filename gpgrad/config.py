@@ -44,7 +44,7 @@ class Agent:
     hidden: int = setting(64, "width of the first layer and of the GRU")
     agent_id: bool = setting(True, "one-hot agent id as an input")
     last_action: bool = setting(True, "one-hot last action as an input")
-    init: Literal["torch", "flax"] = setting("torch", "initialisers")
+    init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,13 @@ def load(
         levels.append((f"env/{name}", content.get("presets", {}).get(preset, {})))
     levels.append((f"algo/{algo}", method))
 
-    parts = {kind: chosen.get(kind) or method["parts"].get(kind) for kind in registry.KINDS}
+    names = {kind: chosen.get(kind) or method["parts"].get(kind) for kind in registry.KINDS}
+    parts: dict[str, Any] = {kind: _defaults(kind, name) for kind, name in names.items()}
     config = Config(
         env=_defaults("env", env),
         algo=algo,
         preset=preset,
-        **{kind: _defaults(kind, name) for kind, name in parts.items()},
+        **parts,
     )
     for source, content in levels:
         config = override(config, _settings(content, config), f"configs/{source}.yaml")

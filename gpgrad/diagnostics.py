@@ -48,7 +48,5 @@ def payoff_table(parts: Parts, env_params: EnvParams, team: Team) -> jax.Array:
     batch = Batch(view, joint[None], jnp.zeros(ones.shape), ones, ones)
     out = parts.agent.unroll(team.params, team.gates, view.obs, last_actions(batch.actions))
     clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
-    terms = parts.decomposition.terms(
-        team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0)
-    )
+    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0))
     return terms.q_tot[0].reshape([spec.n_actions] * spec.n_agents)

@@ -57,9 +57,7 @@ def make_batch(env: Env, env_params: EnvParams, episodes: Episode) -> Batch:
     """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed from the states."""
     episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
     view = jax.vmap(jax.vmap(env.view, (None, 0)), (None, 0))(env_params, episodes.states)
-    return Batch(
-        view, episodes.actions.astype(jnp.int32), episodes.reward, episodes.terminated, episodes.valid
-    )
+    return Batch(view, episodes.actions.astype(jnp.int32), episodes.reward, episodes.terminated, episodes.valid)
 
 
 def last_actions(actions: jax.Array) -> jax.Array:

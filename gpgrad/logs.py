@@ -48,7 +48,7 @@ def read_rows(path: Path) -> list[Row]:
 class Mirror:
     """wandb runs, one per seed in a group. The first failure turns the mirror off and says so."""
 
-    def __init__(self, mode: str, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
+    def __init__(self, mode: Any, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
         self._runs: dict[int, Any] = {}
         self.problem: str | None = None
         mode = os.environ.get("WANDB_MODE") or mode

@@ -38,6 +38,4 @@ def with_moments(opt_state: PyTree, params: PyTree, new: list[PyTree]) -> PyTree
     structure = jax.tree.structure(params)
     nodes, outer = jax.tree.flatten(opt_state, is_leaf=lambda node: jax.tree.structure(node) == structure)
     replacements = iter(new)
-    return outer.unflatten(
-        [next(replacements) if jax.tree.structure(node) == structure else node for node in nodes]
-    )
+    return outer.unflatten([next(replacements) if jax.tree.structure(node) == structure else node for node in nodes])

@@ -20,7 +20,7 @@ from gpgrad.diagnostics import make_diagnostics
 from gpgrad.evaluate import make_evaluate
 from gpgrad.learner import Learning, Parts, make_batch, make_update
 from gpgrad.rollout import Team
-from gpgrad.types import Clock, Episode, Metrics, Params, PyTree, Purpose, SeedState
+from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 
 class Actor(NamedTuple):

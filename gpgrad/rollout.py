@@ -16,7 +16,8 @@ from gpgrad.types import Episode, Metrics, PyTree
 
 class Team(NamedTuple):
     """What acting needs. params: agent parameters as the network takes them. gates: [A, N] or None.
-    decomposition: the decomposition's parameters."""
+    decomposition: the decomposition's parameters.
+    """
 
     params: PyTree
     gates: jax.Array | None

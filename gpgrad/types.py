@@ -7,7 +7,7 @@ first layer, O observation size, D state size.
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -15,6 +15,7 @@ from envs.api import EnvParams, EnvSpec, EnvState, View
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
+Init = Literal["torch", "flax"]  # initialisers
 
 
 class Purpose(enum.IntEnum):
@@ -89,7 +90,7 @@ class NetSpec(NamedTuple):
     hidden: int = 64
     agent_id: bool = False
     last_action: bool = True
-    init: str = "torch"
+    init: Init = "torch"
 
 
 class Returns(NamedTuple):
@@ -139,11 +140,12 @@ class Terms(NamedTuple):
 class Signals(NamedTuple):
     """What a sharing scheme may learn from a gradient step.
 
-    gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is.
+    gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is; None without
+    gates.
     activity: [A, N], mean absolute activation over valid steps. td_loss: []. penalty_aux: pytree.
     """
 
-    gate_grads: jax.Array
+    gate_grads: jax.Array | None
     activity: jax.Array
     td_loss: jax.Array
     penalty_aux: PyTree

@@ -54,7 +54,8 @@ def steps(tree: PyTree, index: slice) -> PyTree:
 
 class Utilities(NamedTuple):
     """Utilities of one batch, all [T, B, A]: of the actions taken, of the online greedy ones at the same step,
-    and the target network's of the next step's selected actions."""
+    and the target network's of the next step's selected actions.
+    """
 
     taken: jax.Array
     greedy: jax.Array
@@ -111,13 +112,9 @@ def lambda_returns(
     return jax.lax.scan(step, start, inputs, reverse=True)[1]
 
 
-def td_terms(
-    q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns
-) -> Terms:
+def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
     """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
-    target = lambda_returns(
-        batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda
-    )
+    target = lambda_returns(batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda)
     target = jax.lax.stop_gradient(target)
     loss = returns.loss_factor * jnp.square(q_tot - target)
     return Terms(loss, q_tot, q_tot_max, target, jnp.zeros(()), {})

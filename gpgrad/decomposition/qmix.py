@@ -20,9 +20,7 @@ def make(
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
     """
-    mixer = mixers.qmix(
-        context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init
-    )
+    mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
 
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:
         del clock, key

@@ -44,9 +44,9 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
     def init(key: jax.Array) -> AgentParams:
         k_fc1, k_gru, k_head = jax.random.split(key, 3)
         return AgentParams(
-            layers.init_dense(k_fc1, n_inputs, net.hidden, layers_init(net)),
-            gru.init(k_gru, net.hidden, net.hidden, layers_init(net)),
-            layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, layers_init(net)),
+            layers.init_dense(k_fc1, n_inputs, net.hidden, net.init),
+            gru.init(k_gru, net.hidden, net.hidden, net.init),
+            layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, net.init),
         )
 
     def inputs(obs: jax.Array, last_actions: jax.Array) -> jax.Array:  # [..., A, n_inputs]
@@ -77,13 +77,6 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         return finish(params, activation, gru.unroll(params.gru, activation))
 
     return AgentNet(init, step, unroll, n_inputs, net.hidden)
-
-
-def layers_init(net: NetSpec) -> layers.Init:
-    """The initialiser's name, checked."""
-    if net.init not in ("torch", "flax"):
-        raise ValueError(f"unknown initialiser {net.init!r}")
-    return net.init
 
 
 def count(params: PyTree) -> int:

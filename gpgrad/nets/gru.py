@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gpgrad.nets import layers
+from gpgrad.types import Init
 
 
 class Gates(NamedTuple):
@@ -30,7 +31,7 @@ class GRU(NamedTuple):
     b_rec: Gates
 
 
-def init(key: jax.Array, n_in: int, hidden: int, init: layers.Init = "torch") -> GRU:
+def init(key: jax.Array, n_in: int, hidden: int, init: Init = "torch") -> GRU:
     """`torch`: everything uniform in 1/sqrt(hidden). `flax`: lecun normal and orthogonal kernels, zero biases."""
     keys = Gates(*jax.random.split(key, 3))
     if init == "torch":
@@ -70,7 +71,8 @@ def unroll(gru: GRU, x: jax.Array) -> jax.Array:
 
 class _Saved(NamedTuple):
     """What the backward pass needs of every step beside the hidden states, all [T, ..., H]: the gates, and the
-    candidate's recurrent part before the reset gate."""
+    candidate's recurrent part before the reset gate.
+    """
 
     r: jax.Array
     z: jax.Array

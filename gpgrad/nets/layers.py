@@ -6,14 +6,13 @@ meets inputs [..., A, D].
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
 
 from envs.api import OneHot
-
-Init = Literal["torch", "flax"]
+from gpgrad.types import Init
 
 
 class Dense(TypedDict):
@@ -39,7 +38,7 @@ def init_dense(key: jax.Array, n_in: int, n_out: int, init: Init = "torch") -> D
 
 
 def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., D] times [D, N], or x [..., A, D] times [A, D, N]: [..., N] or [..., A, N]."""
+    """X [..., D] times [D, N], or x [..., A, D] times [A, D, N]: [..., N] or [..., A, N]."""
     if kernel.ndim == 2:
         return x @ kernel
     return jnp.einsum("...ad,adn->...an", x, kernel)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from envs.api import OneHot
 from gpgrad.nets import layers
-from gpgrad.types import PyTree
+from gpgrad.types import Init, PyTree
 
 Positive = Literal["abs", "softplus", "quadratic"]
 POSITIVE: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -29,7 +29,7 @@ class Linear(nn.Module):
     """A dense layer on dense or one-hot inputs, with the project's initialisers."""
 
     features: int
-    init_name: layers.Init = "torch"
+    init_name: Init = "torch"
 
     @nn.compact
     def __call__(self, x: jax.Array | OneHot) -> jax.Array:
@@ -56,7 +56,7 @@ class QmixHyper(nn.Module):
     hidden: int = 64
     n_layers: int = 2
     positive: Positive = "abs"
-    init_name: layers.Init = "torch"
+    init_name: Init = "torch"
 
     @nn.compact
     def __call__(self, state: jax.Array | OneHot) -> MixWeights:
@@ -71,9 +71,7 @@ class QmixHyper(nn.Module):
             w2 = Linear(n_w2, self.init_name, name="w2")(jax.nn.relu(w2))
         v = Linear(1, self.init_name, name="v")(jax.nn.relu(v))
         positive = POSITIVE[self.positive]
-        return MixWeights(
-            positive(w1).reshape(*w1.shape[:-1], self.n_agents, self.embed), b1, positive(w2), v[..., 0]
-        )
+        return MixWeights(positive(w1).reshape(*w1.shape[:-1], self.n_agents, self.embed), b1, positive(w2), v[..., 0])
 
 
 def mix(weights: MixWeights, q: jax.Array) -> jax.Array:
@@ -90,9 +88,7 @@ class Mixer(NamedTuple):
     mix: Callable[[MixWeights, jax.Array], jax.Array]
 
 
-def qmix(
-    n_agents: int, embed: int, hidden: int, n_layers: int, positive: Positive, init_name: layers.Init
-) -> Mixer:
+def qmix(n_agents: int, embed: int, hidden: int, n_layers: int, positive: Positive, init_name: Init) -> Mixer:
     """QMIX's mixer for a number of agents."""
     module = QmixHyper(n_agents, embed, hidden, n_layers, positive, init_name)
     return Mixer(

@@ -118,9 +118,7 @@ def test_shapes_and_dtypes(name):
         assert avals([step.terminated, step.truncated]) == [((), jnp.bool, False)] * 2
         assert all(not weak for _, _, weak in avals([step.info, params]))
         assert ("won" in step.info) == spec.has_win
-    assert all(
-        jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool for leaf in jax.tree.leaves(state)
-    )
+    assert all(jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool for leaf in jax.tree.leaves(state))
 
 
 @pytest.mark.parametrize("name", NAMES)

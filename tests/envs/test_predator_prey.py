@@ -328,9 +328,7 @@ def crowd(env: PredatorPrey, amount: int, seed: int = 0):
     start = rng.permuted(np.tile(np.arange(env.height * env.width), (amount, 1)), axis=1)
     states = jax.vmap(env.reset_from_cells)(jnp.asarray(start[:, : n_agents + n_prey]))
     active = rng.random((amount, n_agents)) < 0.8 if env.freeze else np.ones((amount, n_agents), bool)
-    states = states._replace(
-        active=jnp.asarray(active), alive=jnp.asarray(rng.random((amount, n_prey)) < 0.8)
-    )
+    states = states._replace(active=jnp.asarray(active), alive=jnp.asarray(rng.random((amount, n_prey)) < 0.8))
     actions = np.where(rng.random((amount, n_agents)) < 0.4, CATCH, rng.integers(0, 6, (amount, n_agents)))
     orders = (rng.permuted(np.tile(np.arange(n), (amount, 1)), axis=1) for n in (n_agents, n_prey))
     choice = rng.integers(0, 12, (amount, n_prey))
@@ -388,9 +386,7 @@ def test_whoever_is_gone_changes_nothing_wherever_it_lies(freeze):
     ):
         jax.tree.map(np.testing.assert_array_equal, one, two)
     for index, there in ((0, states.active), (1, states.alive)):
-        np.testing.assert_array_equal(
-            np.asarray(first.state[index])[there], np.asarray(other.state[index])[there]
-        )
+        np.testing.assert_array_equal(np.asarray(first.state[index])[there], np.asarray(other.state[index])[there])
     jax.tree.map(np.testing.assert_array_equal, view(env.params(KEY), states), view(env.params(KEY), moved))
 
 
@@ -414,9 +410,7 @@ def test_a_mirrored_board_plays_alike(freeze):
         prey = drawn.prey_order[:, turn]
         for number in range(4):
             trial = choice.at[rows, prey].set(number)
-            reached = batched(mirrored)[0](
-                env.params(KEY), *given, drawn._replace(prey_choice=trial)
-            ).state.prey
+            reached = batched(mirrored)[0](env.params(KEY), *given, drawn._replace(prey_choice=trial)).state.prey
             right = (reached[rows, prey] == expected.prey[rows, prey]).all(-1)
             choice = jnp.where(right[:, None], trial, choice)
     other = batched(mirrored)[0](env.params(KEY), *given, drawn._replace(prey_choice=choice))
@@ -437,9 +431,7 @@ def test_views_match_a_painted_board(freeze):
         state = PredatorPreyState(*(leaf[row] for leaf in states))
         board = np.zeros((env.height + 4, env.width + 4, 3), np.float32)
         there = np.concatenate([state.active, state.alive])
-        for (r, c), kind, present in zip(
-            np.concatenate([state.agents, state.prey]), kinds, there, strict=True
-        ):
+        for (r, c), kind, present in zip(np.concatenate([state.agents, state.prey]), kinds, there, strict=True):
             board[r + 2, c + 2, kind] += present
         np.testing.assert_array_equal(dense[row], board[2:-2, 2:-2].ravel())
         for agent, (r, c) in enumerate(state.agents):

@@ -11,7 +11,9 @@ from gpgrad import config
 
 
 def test_presets_are_the_published_columns():
-    columns = {name: config.flat(config.load("pp_small", "qmix", {"preset": name})) for name in config.available("preset")}
+    columns = {
+        name: config.flat(config.load("pp_small", "qmix", {"preset": name})) for name in config.available("preset")
+    }
     expected = {
         "rollout.worlds": (1, 8, 1),
         "learner.batch_episodes": (32, 128, 32),

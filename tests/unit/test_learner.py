@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import learner, replay
+from gpgrad import learner, optimisers, replay
 from gpgrad.compose import compose
 from gpgrad.learner import Learning, make_batch, make_update
 from gpgrad.program import make_collection, make_init, start_clock
@@ -148,7 +148,7 @@ def test_greedy_joint_action_maximises_q_tot(algo):
 
 
 def test_views_are_recomputed_from_stored_states():
-    parts, learning, batch = prepared("qmix")
+    _, learning, batch = prepared("qmix")
     assert batch.view.obs.shape == (7, 4, 3, 27)
     assert batch.actions.shape == (6, 4, 3)
     assert replay.nbytes(learning.params.agent.fc1["bias"], 1) == 32  # int8 rings stay far below views
@@ -156,9 +156,7 @@ def test_views_are_recomputed_from_stored_states():
 
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "sgd"])
 def test_moments_round_trip(name):
-    from gpgrad import optimisers
-
-    parts, learning, _ = prepared("qmix", learner__optimiser=name)
+    _, learning, _ = prepared("qmix", learner__optimiser=name)
     slots = optimisers.moments(learning.opt_state, learning.params)
     assert len(slots) == {"rmsprop": 1, "adam": 2, "sgd": 0}[name]
     marked = [jax.tree.map(lambda leaf: leaf + 1, slot) for slot in slots]

@@ -16,18 +16,16 @@ from gpgrad.types import Episode
 def episodes(numbers: range) -> Episode:
     """Episodes that carry their own number in every leaf."""
     values = jnp.array(list(numbers))
-    fill = lambda dtype, *shape: jnp.broadcast_to(
-        values.reshape(-1, *[1] * len(shape)), (len(values), *shape)
-    ).astype(dtype)
+    fill = lambda dtype, *shape: jnp.broadcast_to(values.reshape(-1, *[1] * len(shape)), (len(values), *shape)).astype(
+        dtype
+    )
     return Episode(fill(jnp.int32, 3), fill(jnp.int8, 2, 2), fill(jnp.float32, 2), fill(bool, 2), fill(bool, 2))
 
 
 insert, sample = jax.jit(replay.insert), jax.jit(replay.sample, static_argnums=3)
 
 
-@given(
-    worlds=st.sampled_from([1, 2, 4]), blocks=st.integers(1, 4), writes=st.integers(1, 12), seed=st.integers(0, 100)
-)
+@given(worlds=st.sampled_from([1, 2, 4]), blocks=st.integers(1, 4), writes=st.integers(1, 12), seed=st.integers(0, 100))
 @settings(deadline=None, max_examples=40)
 def test_ring_is_a_list_of_the_newest(worlds, blocks, writes, seed):
     capacity = worlds * blocks
