@@ -36,14 +36,16 @@ def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
 
 def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
     """A uniform set of `count` different integers below `filled` >= count, int32 [count]: Floyd's algorithm."""
+    slots = jnp.arange(count, dtype=jnp.int32)
+    last = filled - count + slots
+    candidates = jax.random.randint(key, (count,), 0, last + 1)
 
-    def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
-        last = filled - count + i
-        candidate = jax.random.randint(jax.random.fold_in(key, i), (), 0, last + 1)
-        taken = jnp.any(chosen == candidate)
-        return chosen.at[i].set(jnp.where(taken, last, candidate))
+    def draw(chosen: jax.Array, turn: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        slot, last, candidate = turn
+        picked = jnp.where(jnp.any(chosen == candidate), last, candidate)
+        return jnp.where(slots == slot, picked, chosen), None
 
-    return jax.lax.fori_loop(0, count, draw, jnp.full(count, -1, jnp.int32))
+    return jax.lax.scan(draw, jnp.full(count, -1, jnp.int32), (slots, last, candidates))[0]
 
 
 def sample(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> Episode:

@@ -24,7 +24,7 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["train", "--seeds"], "--seeds has no value"),
         (["train", "pp_small"], "unexpected argument 'pp_small'"),
         (["train", "--seeds", "1", "--seeds", "2"], "--seeds is given twice"),
-        (["train", "--env.height", "3"], "do not fit"),
+        (["train", "--env.height", "3", "--env.width", "3"], "do not fit"),
         (["train", "--env.n_special", "9"], "n_special is 9"),
         (["train", "--replay.capacity", "900000000"], "would fit"),
         (["eval"], "eval needs the folder of a finished run"),
@@ -32,7 +32,8 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["list", "world"], "unknown topic 'world'; did you mean 'worlds'?"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys):
+def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch):
+    monkeypatch.setattr("gpgrad.train.train", lambda *_: pytest.fail("training began"))
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("gpgrad: ")

@@ -1,0 +1,119 @@
+"""The host's loop: rows, ends of seeds, wandb as a mirror, memory refused before it is taken."""
+
+from __future__ import annotations
+
+import json
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpgrad
+from envs.errors import SettingError
+from gpgrad import logs, plan
+from gpgrad.compose import compose
+from tests.systems import tiny
+
+EARLY_ENDS = {
+    "env__height": 4,
+    "env__width": 4,
+    "env__n_stags": 0,
+    "env__episode_limit": 30,
+    "t_max": 300,
+    "evaluation__every_episodes": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return gpgrad.run(tiny(log__dir=str(folder), seeds=3, seed=5, **EARLY_ENDS), say=lambda text: None)
+
+
+def test_each_seed_ends_at_its_own_first_test_beyond_t_max(result):
+    lengths = set()
+    for seed in (5, 6, 7):
+        steps = [row["env_steps"] for row in result.metrics if row["seed"] == seed]
+        assert steps[0] == 0
+        assert steps[-1] >= 300
+        assert all(step < 300 for step in steps[:-1])
+        lengths.add(len(steps))
+    assert len(lengths) > 1, "seeds must end at different tests for this to show anything"
+
+
+def test_rows_are_what_the_file_holds(result):
+    rows = logs.read_rows(result.run_dir / "metrics.jsonl")
+    assert rows == result.metrics
+    first, last = rows[0], rows[-1]
+    assert first["loss"] is None
+    assert np.isfinite([last["loss"], last["grad_norm"], last["train_return"], last["test_return"]]).all()
+    assert len(last["test_agent_stags"]) == 3
+    for name in ("stags", "hares", "special_captures", "ordinary_captures", "special_hares"):
+        assert f"test_{name}" in last
+    assert 0.05 <= last["epsilon"] < 1
+    timing = logs.read_rows(result.run_dir / "timing.jsonl")
+    assert [row["seconds"] for row in timing] == sorted(row["seconds"] for row in timing)
+    assert len(result.final) == 3
+    manifest = json.loads((result.run_dir / "manifest.json").read_text())
+    assert manifest["jax"]
+
+
+def test_same_settings_same_file(result, tmp_path):
+    again = gpgrad.run(tiny(log__dir=str(tmp_path), seeds=3, seed=5, **EARLY_ENDS), say=lambda text: None)
+    assert (again.run_dir / "metrics.jsonl").read_bytes() == (result.run_dir / "metrics.jsonl").read_bytes()
+
+
+def test_a_wrong_shape_from_outside_is_caught_before_training():
+    with pytest.raises(SettingError, match="already registered"):
+        gpgrad.register("decomposition", "qmix", lambda context: None)
+
+
+def test_memory_plan_counts_replay_and_refuses():
+    settings = tiny(replay__capacity=4096, seeds=2)
+    needs = plan.make_plan(settings, compose(settings))
+    # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
+    assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
+    assert needs.replay == 4096 * needs.episode
+    assert "MiB" in str(needs) or "KiB" in str(needs)
+    with pytest.raises(SettingError, match=r"--seeds 1 .*would fit|--replay.capacity \d+ would fit"):
+        plan.refuse_if_too_big(needs._replace(free=needs.total - 1), settings)
+    plan.refuse_if_too_big(needs._replace(free=needs.total), settings)
+
+
+def mirror(folder: Path) -> logs.Mirror:
+    settings = {"env": "e", "algo": "a", "preset": "p"}
+    return logs.Mirror("auto", "gpgrad", "group", [0, 1], settings, folder)
+
+
+def test_wandb_mirrors_offline_one_run_per_seed(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    mirrored = mirror(tmp_path)
+    for seed in (0, 1):
+        mirrored.write(seed, {"env_steps": 10, "loss": None, "test_return": 1.5, "test_agent_stags": [1.0, 2.0]})
+        mirrored.summarise(seed, {"final_test_return": 2.0})
+    mirrored.close()
+    assert mirrored.problem is None
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
+
+
+@pytest.mark.parametrize("where", ["init", "log"])
+def test_wandb_can_never_stop_a_run(tmp_path, monkeypatch, where):
+    import wandb
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no space left")
+
+    good = types.SimpleNamespace(log=fail, finish=lambda: None)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", fail if where == "init" else lambda **kwargs: good)
+    mirrored = mirror(tmp_path)
+    mirrored.write(0, {"env_steps": 0, "test_return": 1.0})
+    mirrored.close()
+    assert mirrored.problem is not None
+    assert "no space left" in mirrored.problem
+
+
+def test_lists_become_curves():
+    assert logs.flatten({"a": [[1, 2], [3, 4]], "b": 5, "c": None}) == {"a/0": 1, "a/1": 2, "a/2": 3, "a/3": 4, "b": 5}
+    assert logs.plain(np.array([1.0, np.nan])) == [1.0, None]
