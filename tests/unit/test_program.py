@@ -12,6 +12,7 @@ import pytest
 from gpgrad import program
 from gpgrad.compose import compose
 from gpgrad.program import actors, make_chunk, make_init
+from tests.probes import Probe
 from tests.systems import one_seed, start, tiny
 
 
@@ -104,11 +105,23 @@ def test_tests_depend_on_seed_and_index_alone():
     one, _, a = start(tiny("qmix"), [0, 1])
     two, _, b = start(tiny("vdn"), [0, 1])
     leaves_equal(a.env_params, b.env_params)
+    assert two.test(actors(b), 0)["returns"].shape == (2, 3)
     first, again = one.test(actors(a), 0), one.test(actors(a), 0)
     leaves_equal(first, again)
     assert first["returns"].shape == (2, 3)
     assert one.final(actors(a), 0)["returns"].shape == (2, 5)
-    assert two.test(actors(b), 0)["returns"].shape == (2, 3)
+
+
+def test_methods_meet_the_same_start_states():
+    """In a world that pays what its start state says, returns are a picture of the start states."""
+    settings = {"evaluation__episodes": 40, "rollout__worlds": 1, "learner__updates_per_episode": 1}
+    pictures = []
+    for algo in ("qmix", "vdn"):
+        built, _, states = start(tiny(algo, "matrix_gpvd", **settings), [0, 1], Probe("observation"))
+        pictures.append([np.asarray(built.test(actors(states), index)["returns"]) for index in (0, 1)])
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0][0] != pictures[0][1]).any(), "another test must draw other states"
+    assert (pictures[0][0][0] != pictures[0][0][1]).any(), "another seed must draw other states"
 
 
 def test_learning_happens_only_with_a_full_batch():
