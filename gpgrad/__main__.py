@@ -13,6 +13,7 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
 
   train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
         [--seeds N] [--GROUP.SETTING VALUE ...]       train, with tests, logs and a saved team
+  train --resume RUN                                  go on with an interrupted run
   eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
 
@@ -22,7 +23,7 @@ CHOICES = ("env", "algo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it did, 2 for a mistake in what was asked, 130 if interrupted."""
+    """Run a command; 0 if it did, 1 if the system failed it, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"train": train, "eval": evaluate, "list": show_names}
     try:
@@ -35,8 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         print(f"gpgrad: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("gpgrad: interrupted; rows written so far are kept", file=sys.stderr)
+    except OSError as error:
+        print(f"gpgrad: {error}; a run that was going on can be resumed with --resume", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"gpgrad: {stop or 'interrupted; what was written so far is kept'}", file=sys.stderr)
         return 130
 
 
@@ -65,6 +69,8 @@ def train(arguments: Sequence[str]) -> int:
 
     wants_help = any(token in ("-h", "--help") for token in arguments)
     given = options([token for token in arguments if token not in ("-h", "--help")])
+    if "resume" in given:
+        return go_on(given)
     chosen = {name: given.pop(name) for name in CHOICES if name in given}
     settings = config.load(**chosen, overrides=given)
     if wants_help:
@@ -72,6 +78,17 @@ def train(arguments: Sequence[str]) -> int:
     from gpgrad.train import run
 
     run(settings)
+    return 0
+
+
+def go_on(given: dict[str, str]) -> int:
+    """Resume a run with the settings it was started with."""
+    folder = Path(given.pop("resume"))
+    for name in given:
+        raise SettingError(f"--{name} cannot be changed when a run is resumed, expected --resume alone")
+    from gpgrad.train import resume
+
+    resume(folder)
     return 0
 
 

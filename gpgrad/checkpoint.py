@@ -1,36 +1,160 @@
-"""Trained teams on disk, with orbax."""
+"""Runs and trained teams on disk, with orbax.
+
+A checkpoint is written beside its place, sealed with the checksum of each of its files, and moved there at last.
+Reading takes the newest one whose seal holds, so that a killed process, a truncated file or a full disk cost at most
+the work since then. Arrays are all that is read: loading runs no code from a file.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
-from gpgrad.program import Actor, Program
-from gpgrad.types import PyTree
+from gpgrad.program import Actor, Program, actors
+from gpgrad.types import Clock, PyTree, SeedState
+
+FOLDER, ARRAYS, NOTES, SEAL = "checkpoints", "arrays", "notes.json", "seal.json"
+_PIECE = 2**22  # bytes read at once
 
 
-def _stored(actors: Actor) -> PyTree:
-    """Keys are data of an abstract type; the numbers under them are what is stored."""
-    return actors._replace(key=jax.random.key_data(actors.key))._asdict()
+class Position(NamedTuple):
+    """Where a run stands: all that is needed to go on.
+
+    kept: the teams of seeds that have ended, anything for the others. finished: bool [S]. tests: int32 [], tests done.
+    """
+
+    clock: Clock
+    states: SeedState
+    kept: Actor
+    finished: jax.Array
+    tests: jax.Array
 
 
-def save_team(folder: Path, actors: Actor) -> None:
+def save_team(folder: Path, team: Actor) -> None:
     """Write the teams of all seeds."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / "team").resolve(), _stored(actors))
+    _write_arrays(folder / "team", team)
 
 
 def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
     """Read the teams that `save_team` wrote, for a program made from the same settings."""
-    seeds = jax.ShapeDtypeStruct((n_seeds,), jax.numpy.int32)
-    shapes = jax.eval_shape(lambda s: _stored(_actors(program, s)), seeds)
+    seeds = jax.ShapeDtypeStruct((n_seeds,), jnp.int32)
+    return _read(folder / "team", jax.eval_shape(lambda s: actors(program.init(s)), seeds))
+
+
+def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> None:
+    """Write a checkpoint and remove all but the newest `keep`. Raises OSError where the disk does not take it."""
+    root = folder / FOLDER
+    name = f"{int(position.clock.iterations):010d}-{int(position.tests):06d}"
+    place, draft = root / name, root / f"{name}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        _write_arrays(draft / ARRAYS, position)
+        (draft / NOTES).write_text(json.dumps(notes))
+        (draft / SEAL).write_text(json.dumps(_checksums(draft)))
+        _sync(draft)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.replace(place)
+    except Exception as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise OSError(f"no checkpoint could be written to {root}: {error}") from error
+    for old in found(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
+    """The newest whole checkpoint with its notes, or None; says which broken ones it passed over."""
+    for place in found(folder):
+        if not is_whole(place):
+            say(f"passing over {place}: its files are not those that were sealed")
+            continue
+        return _read(place / ARRAYS, template), json.loads((place / NOTES).read_text())
+    return None
+
+
+def found(folder: Path) -> list[Path]:
+    """Checkpoints in a run's folder, newest first, whole or not."""
+    root = folder / FOLDER
+    return sorted((p for p in root.glob("*") if p.suffix != ".draft"), reverse=True) if root.is_dir() else []
+
+
+def is_whole(place: Path) -> bool:
+    """Whether the files are those that were sealed."""
+    try:
+        return json.loads((place / SEAL).read_text()) == _checksums(place)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """CRC-32 of every file but the seal, by its path in the folder."""
+    return {
+        str(path.relative_to(folder)): _checksum(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SEAL
+    }
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+def _sync(folder: Path) -> None:
+    """Have the operating system write the files before they get their final name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _write_arrays(place: Path, tree: PyTree) -> None:
+    """Random keys are stored as the numbers under them. Copies, since the arrays may be donated later."""
+
+    def plain(leaf: jax.Array) -> np.ndarray:
+        return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
     with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.restore((folder / "team").resolve(), shapes)
-    return Actor(**{**stored, "key": jax.random.wrap_key_data(stored["key"])})
+        checkpointer.save(place.resolve(), _as_dict(jax.tree.map(plain, tree)))
 
 
-def _actors(program: Program, seeds: jax.Array) -> Actor:
-    states = program.init(seeds)
-    return Actor(states.env_params, states.params, states.sharing, states.key)
+def _read(place: Path, template: PyTree) -> PyTree:
+    """Arrays of the template's structure, shapes and dtypes."""
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        return jax.ShapeDtypeStruct(data.shape, data.dtype)
+
+    def revive(leaf: jax.Array, like: Any) -> jax.Array:
+        return jax.random.wrap_key_data(leaf) if _is_key(like) else leaf
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.restore(place.resolve(), _as_dict(jax.tree.map(shape, template)))
+    leaves = [stored[name] for name in _names(template)]
+    return jax.tree.map(revive, jax.tree.unflatten(jax.tree.structure(template), leaves), template)
+
+
+def _names(tree: PyTree) -> list[str]:
+    """Each leaf's path, so that files do not depend on Python's classes."""
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def _as_dict(tree: PyTree) -> dict[str, Any]:
+    return dict(zip(_names(tree), jax.tree.leaves(tree), strict=True))

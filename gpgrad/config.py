@@ -101,6 +101,14 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Saved positions to resume from; nothing here changes a number."""
+
+    every_minutes: float = setting(5.0, "minutes between checkpoints")
+    keep: int = setting(2, "newest checkpoints kept")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run depends on."""
 
@@ -118,6 +126,7 @@ class Config:
     replay: Replay = field(default_factory=Replay)
     rollout: Rollout = field(default_factory=Rollout)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
 
 
@@ -304,8 +313,8 @@ def read(kind: str, name: str) -> dict[str, Any]:
 
 
 def fingerprint(config: Config) -> str:
-    """Eight hex digits that name all settings except where results go."""
-    content = {key: value for key, value in flat(config).items() if not key.startswith("log.")}
+    """Eight hex digits that name all settings except where results go and what is kept."""
+    content = {key: value for key, value in flat(config).items() if not key.startswith(("log.", "checkpoint."))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -27,8 +27,15 @@ def plain(value: Any) -> Any:
 class JsonLines:
     """A file of one JSON object a line, on disk after every write."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Open for appending after the first `keep` bytes; the rest is cut off."""
+        path.touch()
+        os.truncate(path, keep)
         self._file: TextIO = path.open("a")
+
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.tell()
 
     def write(self, row: Row) -> None:
         """Append a row."""

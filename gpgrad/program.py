@@ -43,8 +43,8 @@ class Program(NamedTuple):
     parts: Parts
     init: Callable[[jax.Array], SeedState]
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
-    test: Callable[[Actor, int], Metrics]
-    final: Callable[[Actor, int], Metrics]
+    test: Callable[[Actor, jax.Array | int], Metrics]
+    final: Callable[[Actor, jax.Array | int], Metrics]
 
 
 def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:

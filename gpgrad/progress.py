@@ -60,14 +60,15 @@ class Display:
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
             parts.append(f"{self._rate:,.0f} steps/s a seed")
-        self._say("  ".join(parts))
+        self.say("  ".join(parts))
 
     def final(self, rows: list[Row]) -> None:
         """Print the test of the last parameters."""
         seeds = f"{len(rows)} seed" + "s" * (len(rows) > 1)
-        self._say(f"final test: return {spread(rows, 'test_return')} over {seeds}")
+        self.say(f"final test: return {spread(rows, 'test_return')} over {seeds}")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a lasting line."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -84,6 +84,8 @@ def check(config: Config) -> None:
         "evaluation.episodes": evaluation.episodes,
         "evaluation.every_steps": evaluation.every_steps,
         "evaluation.final_episodes": evaluation.final_episodes,
+        "checkpoint.every_minutes": config.checkpoint.every_minutes,
+        "checkpoint.keep": config.checkpoint.keep,
     }
     for name, value in positive.items():
         if value <= 0:

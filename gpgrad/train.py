@@ -1,14 +1,13 @@
 """A run: the host's loop around the jitted program. Everything that touches the world outside happens here.
 
-Chunks are cut at tests; between tests they are as long as keeps the display alive. Neither changes a number.
+Chunks are cut at tests; between tests they are as long as keeps the display alive. Neither that nor when checkpoints
+are written changes a number.
 """
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import json
-import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,10 +19,12 @@ import numpy as np
 
 from envs.errors import SettingError
 from gpgrad import checkpoint, config, logs, plan, rollout
+from gpgrad import settings as rules
+from gpgrad.checkpoint import Position
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.program import Actor, Program, actors, make_program, start_clock
-from gpgrad.progress import Display
+from gpgrad.recorder import Recorder, create_folder
 from gpgrad.types import Clock, Params, SeedState
 
 SECONDS_BETWEEN_SIGNS = 2.0
@@ -42,65 +43,156 @@ class Result(NamedTuple):
     params: Params
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run; all of it is in a checkpoint."""
+
+
 def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     """Train all seeds of a configuration to t_max steps. Raises SettingError before anything compiles."""
-    config_check(settings)
+    rules.check(settings)
+    program = prepare(settings, say)
+    folder = create_folder(settings)
+    say(f"results: {folder}")
+    with Recorder(settings, folder, say, {}) as recorder:
+        return finish(settings, program, folder, recorder, start(settings, program))
+
+
+def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
+    """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
+    if not (folder / "config.yaml").is_file():
+        raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
+    settings = config.parse((folder / "config.yaml").read_text())
+    if (folder / "team").is_dir():
+        raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
+    program = prepare(settings, say)
+    template = jax.eval_shape(lambda: start(settings, program))
+    loaded = checkpoint.newest(folder, template, say)
+    position, offsets = loaded or (start(settings, program), {})
+    say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
+    with Recorder(settings, folder, say, offsets) as recorder:
+        return finish(settings, program, folder, recorder, position)
+
+
+def prepare(settings: Config, say: Callable[[str], None]) -> Program:
+    """The program, once it is known to fit."""
     program = make_program(settings)
     needs = plan.make_plan(settings, program.parts)
     plan.refuse_if_too_big(needs, settings)
     say(str(needs))
-    folder = create_folder(settings)
-    say(f"results: {folder}")
-    with Recorder(settings, folder, say) as recorder:
-        kept = train(settings, program, recorder)
-        final = test_rows(settings, program.final(kept, 0))
-        recorder.finish(final)
+    return program
+
+
+def start(settings: Config, program: Program) -> Position:
+    """Before the first test."""
+    states = program.init(jnp.arange(settings.seeds, dtype=jnp.int32) + settings.seed)
+    kept = jax.tree.map(jnp.copy, actors(states))
+    return Position(start_clock(), states, kept, jnp.zeros(settings.seeds, bool), jnp.zeros((), jnp.int32))
+
+
+def finish(settings: Config, program: Program, folder: Path, recorder: Recorder, position: Position) -> Result:
+    """Train from a position to the end, test the last parameters, keep the team."""
+    with Saver(settings, folder, recorder) as saver:
+        kept = train(settings, program, recorder, saver, position)
+    final = test_rows(settings, program.final(kept, 0))
+    recorder.finish(final)
     checkpoint.save_team(folder, kept)
     return Result(recorder.rows, final, folder, jax.tree.map(np.array, kept.params))
 
 
-def train(settings: Config, program: Program, recorder: Recorder) -> Actor:
+def train(settings: Config, program: Program, recorder: Recorder, saver: Saver, position: Position) -> Actor:
     """Iterate until every seed has t_max steps at a test; returns each seed's team as it was then."""
-    seeds = jnp.arange(settings.seeds, dtype=jnp.int32) + settings.seed
-    clock, states = start_clock(), program.init(seeds)
     worlds, every = settings.rollout.worlds, test_period(settings, program.parts.env.spec.episode_limit)
-    kept, finished, index = actors(states), np.zeros(settings.seeds, bool), 0
     while True:
-        team = actors(states)
-        rows = test_rows(settings, program.test(team, index))
-        steps = np.array(states.env_steps)
-        recorder.write([
-            {**describe(settings, clock, steps[i]), **averages(states, i), **row}
-            for i, row in enumerate(rows)
-        ], ~finished)  # fmt: skip
-        states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
-        ending = (steps >= settings.t_max) & ~finished
-        kept, finished = choose(ending, team, kept), finished | ending
-        if finished.all():
-            return kept
-        index += 1
-        target = -(-index * every // worlds)  # the first iteration at or after the test that is due
-        clock, states = advance(program, clock, states, target, settings, recorder)
+        due = -(-int(position.tests) * every // worlds)  # the first iteration at or after the next test
+        position = advance(settings, program, recorder, saver, position, due)
+        position = test(settings, program, recorder, position)
+        if bool(position.finished.all()):
+            return position.kept
+
+
+def test(settings: Config, program: Program, recorder: Recorder, position: Position) -> Position:
+    """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
+    clock, states, kept, finished, tests = position
+    team = actors(states)
+    tested = test_rows(settings, program.test(team, tests))
+    steps = np.array(states.env_steps)
+    places = [{**describe(settings, clock, steps[i]), **averages(states, i)} for i in range(settings.seeds)]
+    rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
+    recorder.write(rows, ~np.array(finished))
+    states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
+    ending = (states.env_steps >= settings.t_max) & ~finished
+    return Position(clock, states, choose(ending, team, kept), finished | ending, tests + 1)
 
 
 def advance(
-    program: Program, clock: Clock, states: SeedState, target: int, settings: Config, recorder: Recorder
-) -> tuple[Clock, SeedState]:
-    """Run iterations up to a target count, in chunks that take about as long as the display waits."""
-    done, length = int(clock.iterations), 1
+    settings: Config, program: Program, recorder: Recorder, saver: Saver, position: Position, target: int
+) -> Position:
+    """Iterate up to a target count, in chunks that take about as long as the display waits."""
+    done, length = int(position.clock.iterations), 1
     while done < target:
         length = min(length, target - done)
         began = time.monotonic()
-        clock, states = program.chunk(clock, states, length)
+        clock, states = program.chunk(position.clock, position.states, length)
+        position = position._replace(clock=clock, states=states)
         steps = float(np.mean(np.array(states.env_steps)))
         took = time.monotonic() - began
         done += length
         recorder.sign(steps, describe(settings, clock, int(steps)), averages(states, 0))
+        saver.visit(position)
         length = max(1, min(2 * length, round(length * SECONDS_BETWEEN_SIGNS / max(took, 1e-3))))
-    return clock, states
+    return position
 
 
-def choose(mask: np.ndarray, new: Actor, old: Actor) -> Actor:
+class Saver:
+    """Writes checkpoints when they are due, and ends a run on SIGINT or SIGTERM once all of it is saved.
+
+    A second SIGINT interrupts at once. Signals are left alone outside the main thread.
+    """
+
+    def __init__(self, settings: Config, folder: Path, recorder: Recorder) -> None:
+        self._settings, self._folder, self._recorder = settings.checkpoint, folder, recorder
+        self._last = time.monotonic()
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Saver:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def visit(self, position: Position) -> None:
+        """Between two chunks. Raises Stopped after a signal."""
+        due = time.monotonic() - self._last >= 60 * self._settings.every_minutes
+        if not due and self._signal is None:
+            return
+        saved = self._save(position)
+        if self._signal is not None:
+            name = signal.Signals(self._signal).name
+            where = f"continue with: python -m gpgrad train --resume {self._folder}"
+            raise Stopped(f"{name} ended the run; {where}" if saved else f"{name} ended the run, without a checkpoint")
+
+    def _save(self, position: Position) -> bool:
+        try:
+            checkpoint.save(self._folder, position, self._recorder.offsets(), self._settings.keep)
+        except OSError as error:
+            self._recorder.say(str(error))
+            return False
+        finally:
+            self._last = time.monotonic()
+        return True
+
+    def _note(self, number: int, frame: object) -> None:
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+
+def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
     """The new team where the mask [S] says so."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -118,7 +210,7 @@ def test_period(settings: Config, episode_limit: int) -> int:
 def describe(settings: Config, clock: Clock, steps: int) -> Row:
     """Where a seed stands."""
     r = settings.rollout
-    eps = rollout.epsilon(np.float32(steps), r.start, r.finish, r.anneal_steps)  # type: ignore[arg-type]
+    eps = rollout.epsilon(jnp.float32(steps), r.start, r.finish, r.anneal_steps)
     counts = {name: int(value) for name, value in clock._asdict().items()}
     return {"env_steps": int(steps), **counts, "epsilon": float(eps)}
 
@@ -142,92 +234,3 @@ def test_rows(settings: Config, metrics: Mapping[str, jax.Array]) -> list[Row]:
         {"seed": settings.seed + i, **{name: logs.plain(value[i]) for name, value in arrays.items()}}
         for i in range(settings.seeds)
     ]
-
-
-def config_check(settings: Config) -> None:
-    """Refuse a configuration that was not made by `load`, such as one changed by dataclasses.replace."""
-    from gpgrad import settings as rules
-
-    rules.check(settings)
-
-
-def create_folder(settings: Config) -> Path:
-    """A new folder for a run, with its resolved settings and the versions of what it ran on."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = settings.log.name or f"{settings.env.name}-{settings.algo}-{config.fingerprint(settings)}-{now}"
-    folder = Path(settings.log.dir) / name
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise SettingError(f"the run folder {folder} exists already, expected a new log.name") from None
-    (folder / "config.yaml").write_text(config.dump(settings))
-    (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
-    return folder
-
-
-def manifest(settings: Config) -> Row:
-    """Versions and devices of a run."""
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
-    return {
-        "fingerprint": config.fingerprint(settings),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": [str(device) for device in jax.devices()],
-        **{name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-class Recorder:
-    """Writes rows to the run's files, to wandb and to the terminal."""
-
-    def __init__(self, settings: Config, folder: Path, say: Callable[[str], None]) -> None:
-        self.rows: list[Row] = []
-        self._say, self._began = say, time.monotonic()
-        self._metrics = logs.JsonLines(folder / "metrics.jsonl")
-        self._timing = logs.JsonLines(folder / "timing.jsonl")
-        self._final = logs.JsonLines(folder / "final.jsonl")
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        log = settings.log
-        self._mirror = logs.Mirror(log.wandb, log.project, folder.name, seeds, config.flat(settings), folder)
-        self._display = Display(f"{settings.env.name} {settings.algo}", settings.t_max)
-        self._warned = False
-
-    def __enter__(self) -> Recorder:
-        self._display.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._display.stop()
-        self._mirror.close()
-        self._warn()
-        for file in (self._metrics, self._timing, self._final):
-            file.close()
-
-    def write(self, rows: list[Row], running: np.ndarray) -> None:
-        """Rows of a test, one per seed, for the seeds that still run."""
-        written = [row for row, on in zip(rows, running, strict=True) if on]
-        for row in written:
-            self._metrics.write(row)
-            self._mirror.write(row["seed"], row)
-        self.rows += written
-        first = written[0]
-        seconds = time.monotonic() - self._began
-        self._timing.write({"iterations": first["iterations"], "env_steps": first["env_steps"], "seconds": seconds})
-        self._display.test(written)
-        self._warn()
-
-    def sign(self, steps: float, place: Row, means: Row) -> None:
-        """A sign of life between tests."""
-        self._display.update(steps, place, means)
-
-    def finish(self, rows: list[Row]) -> None:
-        """The final test."""
-        for row in rows:
-            self._final.write(row)
-            self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
-        self._display.final(rows)
-
-    def _warn(self) -> None:
-        if self._mirror.problem and not self._warned:
-            self._warned = True
-            self._say(self._mirror.problem)

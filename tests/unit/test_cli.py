@@ -33,7 +33,7 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch):
-    monkeypatch.setattr("gpgrad.train.train", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("gpgrad.train.finish", lambda *_: pytest.fail("training began"))
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("gpgrad: ")

@@ -1,0 +1,113 @@
+"""What a run leaves behind: its folder, its rows, its signs of life."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from envs.errors import SettingError
+from gpgrad import config, logs
+from gpgrad.config import Config
+from gpgrad.logs import Row
+from gpgrad.progress import Display
+
+FILES = ("metrics", "timing", "final")
+
+
+def create_folder(settings: Config) -> Path:
+    """A new folder for a run, with its resolved settings and the versions of what it runs on."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = settings.log.name or f"{settings.env.name}-{settings.algo}-{config.fingerprint(settings)}-{now}"
+    folder = Path(settings.log.dir) / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
+    (folder / "config.yaml").write_text(config.dump(settings))
+    (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
+    return folder
+
+
+def manifest(settings: Config) -> Row:
+    """Versions and devices of a run."""
+    packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
+    return {
+        "fingerprint": config.fingerprint(settings),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [str(device) for device in jax.devices()],
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+class Recorder:
+    """Writes rows to the run's files, to wandb and to the terminal."""
+
+    def __init__(self, settings: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
+        """`offsets`: bytes of each file that a checkpoint knows of; what stands behind them is cut off."""
+        self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
+        self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
+        earlier = logs.read_rows(folder / "timing.jsonl")
+        self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        log = settings.log
+        self._mirror = logs.Mirror(log.wandb, log.project, folder.name, seeds, config.flat(settings), folder)
+        self._display = Display(f"{settings.env.name} {settings.algo}", settings.t_max)
+        self._warned = False
+
+    def __enter__(self) -> Recorder:
+        self._display.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._display.stop()
+        self._mirror.close()
+        self._warn()
+        for file in self._files.values():
+            file.close()
+
+    def offsets(self) -> dict[str, int]:
+        """Bytes written to each file."""
+        return {name: file.size() for name, file in self._files.items()}
+
+    def say(self, line: str) -> None:
+        """Print a line beside the display."""
+        self._display.say(line)
+
+    def write(self, rows: list[Row], running: np.ndarray) -> None:
+        """Rows of a test, one per seed, for the seeds that still run."""
+        written = [row for row, on in zip(rows, running, strict=True) if on]
+        for row in written:
+            self._files["metrics"].write(row)
+            self._mirror.write(row["seed"], row)
+        self.rows += written
+        first = written[0]
+        seconds = time.monotonic() - self._began
+        place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
+        self._files["timing"].write({**place, "seconds": seconds})
+        self._display.test(written)
+        self._warn()
+
+    def sign(self, steps: float, place: Row, means: Row) -> None:
+        """A sign of life between tests."""
+        self._display.update(steps, place, means)
+
+    def finish(self, rows: list[Row]) -> None:
+        """The final test."""
+        for row in rows:
+            self._files["final"].write(row)
+            self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
+        self._display.final(rows)
+
+    def _warn(self) -> None:
+        if self._mirror.problem and not self._warned:
+            self._warned = True
+            self._say(self._mirror.problem)

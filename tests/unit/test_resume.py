@@ -1,0 +1,167 @@
+"""A run survives signals, kills, broken checkpoints and full disks, and ends with the same numbers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from envs.errors import SettingError
+from gpgrad import checkpoint, config, train
+from gpgrad.program import make_program
+from tests.systems import tiny
+
+ROOT = Path(__file__).parents[2]
+RUN = {"seeds": 2, "t_max": 600, "evaluation__every_episodes": 20, "checkpoint__every_minutes": 1e-9}
+silent = lambda text: None
+
+
+@pytest.fixture(scope="module")
+def program():
+    """Compiled once for all runs here: their settings differ in places and cadence only."""
+    return make_program(tiny(**RUN))
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(program, monkeypatch):
+    monkeypatch.setattr(train, "make_program", lambda settings: program)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, program):
+    """The same run, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train.run(tiny(log__dir=str(folder), **RUN), say=silent)
+
+
+def interrupted(folder: Path, monkeypatch, visits: int) -> Path:
+    """A run that is gone after some chunks, with checkpoints after each."""
+    visit, count = train.Saver.visit, 0
+
+    def counted(self, position):
+        nonlocal count
+        visit(self, position)
+        count += 1
+        if count == visits:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Saver, "visit", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(tiny(log__dir=str(folder), log__name="run", **RUN), say=silent)
+    monkeypatch.setattr(train.Saver, "visit", visit)
+    return folder / "run"
+
+
+def assert_same(one: train.Result, other: train.Result) -> None:
+    assert (one.run_dir / "metrics.jsonl").read_bytes() == (other.run_dir / "metrics.jsonl").read_bytes()
+    assert one.final == other.final
+    assert one.metrics == other.metrics
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+@pytest.mark.parametrize("visits", [1, 4, 7])
+def test_resume_is_bit_exact(whole, tmp_path, monkeypatch, visits):
+    folder = interrupted(tmp_path, monkeypatch, visits)
+    assert_same(train.resume(folder, say=silent), whole)
+
+
+def test_every_array_of_a_position_survives(tmp_path, program):
+    settings = tiny(**RUN)
+    position = train.start(settings, program)
+    clock, states = program.chunk(position.clock, position.states, 7)
+    position = position._replace(clock=clock, states=states)
+    checkpoint.save(tmp_path, position, {"metrics": 5}, keep=2)
+    template = jax.eval_shape(lambda: train.start(settings, program))
+    loaded = checkpoint.newest(tmp_path, template, print)
+    assert loaded is not None
+    data = lambda leaf: jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(data(a), data(b)), loaded[0], position)
+    assert loaded[1] == {"metrics": 5}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "flip", "draft"])
+def test_broken_checkpoints_are_passed_over(whole, tmp_path, monkeypatch, damage):
+    folder = interrupted(tmp_path, monkeypatch, 5)
+    new, old = checkpoint.found(folder)
+    largest = max((p for p in new.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    if damage == "truncate":
+        os.truncate(largest, largest.stat().st_size // 2)
+    elif damage == "remove":
+        largest.unlink()
+    elif damage == "flip":
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 255
+        largest.write_bytes(content)
+    else:
+        shutil.copytree(new, new.with_name("9999999999-000000.draft"))
+        shutil.rmtree(new / checkpoint.ARRAYS)
+    heard: list[str] = []
+    assert_same(train.resume(folder, say=heard.append), whole)
+    assert any("passing over" in line for line in heard)
+    assert not old.exists() or checkpoint.is_whole(old)
+
+
+def test_without_a_checkpoint_a_run_starts_again(whole, tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 3)
+    shutil.rmtree(folder / checkpoint.FOLDER)
+    assert_same(train.resume(folder, say=silent), whole)
+
+
+def test_a_disk_that_takes_nothing_costs_no_run(whole, tmp_path, monkeypatch, capsys):
+    def refuse(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_sync", refuse)
+    result = train.run(tiny(log__dir=str(tmp_path), **RUN), say=silent)
+    assert (result.run_dir / "metrics.jsonl").read_bytes() == (whole.run_dir / "metrics.jsonl").read_bytes()
+    assert "No space left on device" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.draft"))
+
+
+def test_only_the_newest_are_kept(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 6)
+    places = checkpoint.found(folder)
+    assert len(places) == 2
+    assert all(checkpoint.is_whole(place) for place in places)
+
+
+def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
+    with pytest.raises(SettingError, match="is finished"):
+        train.resume(whole.run_dir)
+    with pytest.raises(SettingError, match="holds no run"):
+        train.resume(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_signals(tmp_path, number, program):
+    """A process that is told to end saves first, says how to go on, and can."""
+    settings = tiny(log__dir=str(tmp_path), log__name="run", **{**RUN, "t_max": 10**7})
+    options = [f"--{key}={value}" for key, value in config.flat(settings).items() if key not in ("env", "algo")]
+    command = [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    folder = tmp_path / "run"
+    deadline = time.monotonic() + 120
+    while len(checkpoint.found(folder)) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert f"{number.name} ended the run; continue with: python -m gpgrad train --resume {folder}" in complaint
+    template = jax.eval_shape(lambda: train.start(settings, program))
+    loaded = checkpoint.newest(folder, template, silent)
+    assert loaded is not None
+    assert int(loaded[0].clock.iterations) > 0
+    assert (folder / "metrics.jsonl").stat().st_size >= loaded[1]["metrics"]
