@@ -31,10 +31,11 @@ class Plan(NamedTuple):
     free: int
 
     def __str__(self) -> str:
+        who = f"{self.seeds} seeds need" if self.seeds > 1 else "1 seed needs"
         return (
             f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "
             f"other state {show(self.state)}, update about {show(self.work)}; "
-            f"{self.seeds} seed{'s' * (self.seeds > 1)} need {show(self.total)} of {show(self.free)} free"
+            f"{who} {show(self.total)} of {show(self.free)} free"
         )
 
 
