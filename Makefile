@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed
 ENV    ?= pp_small
 ALGO   ?= qmix
 SEEDS  ?=
+RESUME ?=
+RUN    ?=
 ARGS   ?=
 TESTS  ?=
 
@@ -25,12 +27,13 @@ export PYTHONUNBUFFERED ?= 1
 
 help:
 	@echo "make train ENV=pp_small ALGO=qmix [SEEDS=4] [ARGS='--learner.lr 1e-3']   train a team"
+	@echo "make train RESUME=runs/NAME                                              go on with an interrupted run"
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
 	@echo "make test [TESTS=tests/unit] | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
-	@$(PY) -m gpgrad train --env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+	@$(PY) -m gpgrad train $(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
 
 eval: $(STAMP)
 	@$(PY) -m gpgrad eval $(RUN) $(ARGS)

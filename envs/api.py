@@ -86,7 +86,7 @@ class Step(NamedTuple):
 
     reward: float32 [], the team's. terminated: bool [], the game truly ended, also when that happens on the
     last allowed step. truncated: bool [], the time limit cut a game that could go on. info: dict of arrays of
-    fixed shapes, summed over an episode in evaluation (`won`: any).
+    fixed shapes, summed over an episode in evaluation; `won` is true on the winning step alone.
     """
 
     state: EnvState

@@ -32,12 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if arguments[0] not in commands:
             raise SettingError(f"unknown command {arguments[0]!r}{suggest(arguments[0], commands)}")
+        if arguments[0] != "train" and any(token in ("-h", "--help") for token in arguments[1:]):
+            print(USAGE)
+            return 0
         return commands[arguments[0]](arguments[1:])
     except SettingError as error:
         print(f"gpgrad: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"gpgrad: {error}; a run that was going on can be resumed with --resume", file=sys.stderr)
+        print(f"gpgrad: {error}; a run that has begun can go on with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"gpgrad: {stop or 'interrupted; what was written so far is kept'}", file=sys.stderr)
@@ -54,8 +57,8 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
         name, equals, value = token[2:].partition("=")
         name = name.replace("-", "_")
         if not equals:
-            value = next(rest, None)
-            if value is None or (value.startswith("--") and len(value) > 2):
+            value = next(rest, "--")
+            if value == "--" or (value.startswith("--") and len(value) > 2):
                 raise SettingError(f"--{name} has no value, expected --{name} VALUE")
         if name in result:
             raise SettingError(f"--{name} is given twice")
@@ -84,8 +87,8 @@ def train(arguments: Sequence[str]) -> int:
 def go_on(given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
     folder = Path(given.pop("resume"))
-    for name in given:
-        raise SettingError(f"--{name} cannot be changed when a run is resumed, expected --resume alone")
+    if given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
     from gpgrad.train import resume
 
     resume(folder)
@@ -101,7 +104,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
     folder = Path(arguments[0])
     given = options(arguments[1:])
-    from gpgrad import checkpoint, config, settings
+    from gpgrad import checkpoint, checks, config
     from gpgrad.program import make_program
     from gpgrad.train import test_rows
 
@@ -109,16 +112,20 @@ def evaluate(arguments: Sequence[str]) -> int:
     for name in given:
         if name not in ("episodes", "stream"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['episodes', 'stream'])}")
-    episodes, stream = (settings.coerce(numbers[name], int, f"--{name}") for name in ("episodes", "stream"))
-    if episodes < 1 or stream < 0:
-        raise SettingError(f"--episodes is {episodes} and --stream is {stream}, expected at least 1 and 0")
+    episodes, stream = (checks.coerce(numbers[name], int, f"--{name}") for name in ("episodes", "stream"))
+    if episodes < 1 or not 0 <= stream <= checks.LARGEST:
+        raise SettingError(f"--episodes is {episodes} and --stream is {stream}, expected 1 or more, and 0 or more")
     if not (folder / "team").is_dir():
         raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
-    chosen = config.parse((folder / "config.yaml").read_text())
+    chosen = config.parse(folder / "config.yaml")
     tests = dataclasses.replace(chosen.evaluation, final_episodes=episodes)
     chosen = dataclasses.replace(chosen, evaluation=tests)
     program = make_program(chosen)
-    team = checkpoint.load_team(folder, program, chosen.seeds)
+    try:
+        team = checkpoint.load_team(folder, program, chosen.seeds)
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise SettingError(f"the team in {folder} does not fit its config.yaml or is damaged: {problem}") from None
     for row in test_rows(chosen, program.final(team, stream)):
         print(json.dumps(row))
     return 0
@@ -137,6 +144,8 @@ def show_names(arguments: Sequence[str]) -> int:
     for name in given:
         if name != "env":
             raise SettingError(f"unknown option --{name}{suggest(name, ['env'])}")
+        if topic != "presets":
+            raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
     if topic == "presets":
         return show_presets(given.get("env", "pp_small"))
     lists = {"worlds": envs.names(), "algorithms": config.algorithms()}

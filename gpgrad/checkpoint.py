@@ -68,15 +68,17 @@ def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> 
     except Exception as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise OSError(f"no checkpoint could be written to {root}: {error}") from error
-    for old in found(folder)[keep:]:
+    others = [other for other in found(folder) if other != place]
+    for old in others[keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
-    """The newest whole checkpoint with its notes, or None; says which broken ones it passed over."""
+    """The newest whole checkpoint with its notes, or None; removes broken ones and says so."""
     for place in found(folder):
         if not is_whole(place):
             say(f"passing over {place}: its files are not those that were sealed")
+            shutil.rmtree(place, ignore_errors=True)
             continue
         return _read(place / ARRAYS, template), json.loads((place / NOTES).read_text())
     return None

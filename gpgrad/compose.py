@@ -6,6 +6,7 @@ import jax
 
 import envs
 from envs.api import Env, View
+from envs.errors import SettingError
 from gpgrad import optimisers, registry
 from gpgrad.config import Config
 from gpgrad.learner import Parts
@@ -16,6 +17,8 @@ from gpgrad.types import Context, NetSpec, Returns
 def compose(config: Config, env: Env | None = None) -> Parts:
     """Build every part of a run. `env` replaces the configured world. Raises SettingError for bad settings."""
     env = env or envs.make(config.env.name, **config.env.options)
+    if env.spec.n_actions > 127:
+        raise SettingError(f"{env.spec.name} has {env.spec.n_actions} actions, expected at most 127 (stored as int8)")
     agent, learner = config.agent, config.learner
     net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init)
     returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)

@@ -19,7 +19,7 @@ import yaml
 
 import envs
 from envs.errors import SettingError, suggest
-from gpgrad import registry, settings
+from gpgrad import checks, registry
 
 Level = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
 
@@ -42,7 +42,7 @@ class Agent:
     """The agents' network and inputs."""
 
     hidden: int = setting(64, "width of the first layer and of the GRU")
-    agent_id: bool = setting(True, "one-hot agent id as an input")
+    agent_id: bool = setting(True, "one-hot agent id as an input; sharing fups_id always has it")
     last_action: bool = setting(True, "one-hot last action as an input")
     init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")
 
@@ -177,7 +177,7 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
     for name, value in changes.items():
         if name not in known:
             raise SettingError(f"unknown setting {name!r}{origin}{suggest(name, known)}")
-        value = settings.coerce(value, known[name], name + origin)
+        value = checks.coerce(value, known[name], name + origin)
         head, _, tail = name.partition(".")
         if not tail:
             config = dataclasses.replace(config, **{head: value})
@@ -202,19 +202,22 @@ def load(
     Raises SettingError, one sentence, for unknown names, wrong types and impossible values.
     """
     changes = dict(overrides or {})
+    for name in (env, algo, *changes):
+        if not isinstance(name, str):
+            raise SettingError(f"{name!r} is no name, expected text")
     chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
     if env not in envs.names():
         raise SettingError(f"unknown world {env!r}{suggest(env, envs.names())}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
     method = algorithm(algo)
-    preset = chosen.get("preset") or _last("preset", [("base", read("", "base")), *worlds], "pymarl")
+    preset = chosen.get("preset", _last("preset", [("base", read("", "base")), *worlds]))
     levels: list[Level] = [("base", read("", "base")), (f"preset/{preset}", read("preset", preset))]
     for name, content in worlds:
         levels.append((f"env/{name}", content))
-        levels.append((f"env/{name}", content.get("presets", {}).get(preset, {})))
+        levels.append((f"env/{name}", _by_preset(name, content).get(preset, {})))
     levels.append((f"algo/{algo}", method))
 
-    names = {kind: chosen.get(kind) or method["parts"].get(kind) for kind in registry.KINDS}
+    names: dict[str, str] = {kind: chosen[kind] if kind in chosen else method["parts"][kind] for kind in registry.KINDS}
     parts: dict[str, Any] = {kind: _defaults(kind, name) for kind, name in names.items()}
     config = Config(
         env=_defaults("env", env),
@@ -223,9 +226,10 @@ def load(
         **parts,
     )
     for source, content in levels:
-        config = override(config, _settings(content, config), f"configs/{source}.yaml")
+        place = f"configs/{source}.yaml"
+        config = override(config, _settings(content, config, place), place)
     config = override(config, changes)
-    settings.check(config)
+    checks.check(config)
     return config
 
 
@@ -257,25 +261,33 @@ def _split(name: str) -> dict[str, str]:
         return {"decomposition": name}
     if name in registry.names("sharing"):
         return {"sharing": name}
-    for decomposition in registry.names("decomposition"):
-        if name.startswith(f"{decomposition}_"):
-            return {"decomposition": decomposition, "sharing": name.removeprefix(f"{decomposition}_")}
-    raise AssertionError(name)
+    pairs = ((d, s) for d in registry.names("decomposition") for s in registry.names("sharing"))
+    decomposition, sharing = next(pair for pair in pairs if name == "_".join(pair))
+    return {"decomposition": decomposition, "sharing": sharing}
+
+
+def label(config: Config) -> str:
+    """The algorithm's name, or its parts' names where parts were chosen one by one."""
+    parts = {kind: getattr(config, kind).name for kind in registry.KINDS}
+    return config.algo if parts == algorithm(config.algo)["parts"] else "-".join(parts.values())
 
 
 def _defaults(kind: str, name: str) -> Part:
     return Part(name, {key: option.default for key, option in part_options(kind, name).items()})
 
 
-def _settings(content: Mapping[str, Any], config: Config) -> dict[str, Any]:
+def _settings(content: Mapping[str, Any], config: Config, source: str) -> dict[str, Any]:
     """A file's nested settings as dotted names; settings of parts that were not chosen are left out."""
     result: dict[str, Any] = {}
     for key, value in content.items():
         if key in ("preset", "presets", "parts"):
             continue
         if key in registry.KINDS:
-            part: Part = getattr(config, key)
-            result |= {f"{key}.{name}": v for name, v in value.get(part.name, {}).items()}
+            for name, settings in _mapping(value, f"{key} in {source}").items():
+                if name not in registry.names(key):
+                    raise SettingError(f"unknown {key} {name!r} in {source}{suggest(name, registry.names(key))}")
+                if name == getattr(config, key).name:
+                    result |= {f"{key}.{option}": v for option, v in _mapping(settings, f"{key} in {source}").items()}
         elif isinstance(value, Mapping):
             result |= {f"{key}.{name}": v for name, v in value.items()}
         else:
@@ -283,9 +295,25 @@ def _settings(content: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return result
 
 
-def _last(key: str, levels: list[Level], default: str) -> str:
-    values = [content[key] for _, content in levels if key in content]
-    return values[-1] if values else default
+def _by_preset(name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A world's settings under each preset."""
+    result = _mapping(content.get("presets", {}), f"presets in configs/env/{name}.yaml")
+    for preset in result:
+        if not exists("preset", preset):
+            raise SettingError(
+                f"unknown preset {preset!r} in configs/env/{name}.yaml{suggest(preset, available('preset'))}"
+            )
+    return result
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{where} is {value!r}, expected names with values")
+    return value
+
+
+def _last(key: str, levels: list[Level]) -> str:
+    return [content[key] for _, content in levels if key in content][-1]
 
 
 def folder() -> Path:
@@ -309,7 +337,15 @@ def read(kind: str, name: str) -> dict[str, Any]:
     """One YAML file. Raises SettingError for an unknown name."""
     if not exists(kind, name):
         raise SettingError(f"unknown {kind} {name!r}{suggest(name, available(kind))}")
-    return yaml.safe_load((folder() / kind / f"{name}.yaml").read_text()) or {}
+    path = folder() / kind / f"{name}.yaml"
+    return dict(_mapping(_yaml(path.read_text(), str(path)) or {}, str(path)))
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def fingerprint(config: Config) -> str:
@@ -323,9 +359,12 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(flat(config), sort_keys=False)
 
 
-def parse(text: str) -> Config:
-    """The configuration that `dump` wrote."""
-    content = yaml.safe_load(text)
-    chosen = {key: content.pop(key) for key in SELECTIONS}
-    env, algo = content.pop("env"), content.pop("algo")
+def parse(path: Path) -> Config:
+    """The configuration that a file made by `dump` holds. Raises SettingError for any other file."""
+    try:
+        content = dict(_mapping(_yaml(path.read_text(), str(path)), str(path)))
+        chosen = {key: content.pop(key) for key in SELECTIONS}
+        env, algo = content.pop("env"), content.pop("algo")
+    except (OSError, KeyError) as error:
+        raise SettingError(f"{path} holds no resolved settings: {error}") from None
     return load(env, algo, {**chosen, **content})

@@ -96,7 +96,7 @@ def make_update(parts: Parts) -> Update:
         return td_loss + terms.aux + penalty, info
 
     def update(key, clock, learning: Learning, target: Params, batch: Batch) -> tuple[Learning, Metrics]:
-        weighting_state, aux = weighting.prepare(learning.weighting, batch)
+        weighting_state, aux = weighting.prepare(learning.weighting, clock, batch)
         learning = learning._replace(weighting=weighting_state)
         bonus = weighting.bonus(weighting_state, aux)
         rewarded = batch._replace(reward=batch.reward + bonus)

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from envs.errors import SettingError
+
 Row = dict[str, Any]
 
 
@@ -30,11 +32,15 @@ class JsonLines:
     def __init__(self, path: Path, keep: int = 0) -> None:
         """Open for appending after the first `keep` bytes; the rest is cut off."""
         path.touch()
+        size = path.stat().st_size
+        if size < keep:
+            raise SettingError(f"{path} has {size} bytes, expected at least the {keep} that its checkpoint knows of")
         os.truncate(path, keep)
         self._file: TextIO = path.open("a")
 
     def size(self) -> int:
-        """Bytes written."""
+        """Bytes written, all of them safe on the disk."""
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
     def write(self, row: Row) -> None:
@@ -48,7 +54,9 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file."""
+    """All rows of a file; none where there is no file."""
+    if not path.is_file():
+        return []
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -58,21 +66,22 @@ class Mirror:
     def __init__(self, mode: Any, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
         self._runs: dict[int, Any] = {}
         self.problem: str | None = None
-        mode = os.environ.get("WANDB_MODE") or mode
+        if mode == "auto":
+            mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
         if mode == "disabled":
             return
         try:
             import wandb
 
-            if mode == "auto":
-                mode = "online" if has_key() else "offline"
             for seed in seeds:
                 self._runs[seed] = wandb.init(
                     project=project,
                     group=group,
                     name=f"{group}-{seed}",
+                    id=f"{group}-{seed}",
+                    resume="allow",
                     config={**settings, "seed": seed},
-                    tags=[settings["env"], settings["algo"], settings["preset"]],
+                    tags=[settings["env"], settings["label"], settings["preset"]],
                     dir=str(folder),
                     mode=mode,
                     reinit="create_new",

@@ -17,7 +17,7 @@ def make(name: Optimiser, lr: float) -> optax.GradientTransformation:
     """`rmsprop`: decay 0.99, epsilon 1e-5 outside the root, slots from zero. `adam`: 0.9, 0.999, 1e-8. `sgd`: plain."""
     if name == "rmsprop":
         return optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False, initial_scale=0.0)
-    return optax.adam(lr) if name == "adam" else optax.sgd(lr)
+    return {"adam": optax.adam, "sgd": optax.sgd}[name](lr)
 
 
 def clip_scale(grads: PyTree, max_norm: float) -> tuple[jax.Array, jax.Array]:

@@ -10,8 +10,7 @@ import psutil
 from envs.errors import SettingError
 from gpgrad import replay
 from gpgrad.config import Config
-from gpgrad.learner import Parts
-from gpgrad.program import example_episode, make_init
+from gpgrad.program import Program, example_episode
 
 GIB = 2**30
 # Floats alive per agent and step of an update, in units of inputs and of hidden width: counted from the buffers of
@@ -48,17 +47,21 @@ def show(size: float) -> str:
     return f"{size:.3g} GiB"
 
 
-def make_plan(config: Config, parts: Parts) -> Plan:
+def make_plan(config: Config, program: Program) -> Plan:
     """Count what one seed needs from the shapes alone; the work of an update is an estimate."""
+    parts = program.parts
     example = example_episode(parts)
     stored = replay.nbytes(example, config.replay.capacity)
-    shapes = jax.eval_shape(make_init(config, parts), jax.ShapeDtypeStruct((), jax.numpy.int32))
-    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((config.seeds,), jax.numpy.int32))
+    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)) // config.seeds
     spec, agent = parts.env.spec, parts.agent
     floats = _INPUT_COPIES * agent.n_inputs + _HIDDEN_COPIES * agent.n_hidden
-    work = 4 * (spec.episode_limit + 1) * config.learner.batch_episodes * spec.n_agents * floats
-    total = config.seeds * (everything + work)
     episode = replay.nbytes(example, 1)
+    work = 4 * (spec.episode_limit + 1) * config.learner.batch_episodes * spec.n_agents * floats
+    # A test keeps its episodes, and of the step at hand what acting needs.
+    tested = max(config.evaluation.episodes, config.evaluation.final_episodes)
+    work = max(work, tested * (episode + 4 * spec.n_agents * floats))
+    total = config.seeds * (everything + work)
     return Plan(config.seeds, episode, stored, everything - stored, work, total, free_bytes())
 
 
@@ -81,7 +84,7 @@ def refuse_if_too_big(plan: Plan, config: Config) -> None:
     room = plan.free // plan.seeds - plan.state - plan.work
     unit = config.rollout.worlds
     capacity = room // plan.episode // unit * unit
-    if capacity >= config.learner.batch_episodes:
+    if capacity > 0 and capacity >= config.learner.batch_episodes:
         ways.append(f"--replay.capacity {capacity}")
     raise SettingError(
         f"the run needs {show(plan.total)} ({plan.seeds} x {show(one)}, of which replay {show(plan.replay)}) "

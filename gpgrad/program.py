@@ -76,7 +76,8 @@ def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor,
     def test(actor: Actor, index: jax.Array) -> Metrics:
         members = team(parts, actor.params, actor.sharing)
         tested = evaluate(stream(actor.key, purpose, index), actor.env_params, members)
-        return {**tested, **diagnose(actor.env_params, members)}
+        report = parts.sharing.report(actor.params.agent, actor.sharing)
+        return {**tested, **diagnose(actor.env_params, members), **report}
 
     return jax.vmap(test, (0, None))
 

@@ -25,12 +25,14 @@ FILES = ("metrics", "timing", "final")
 def create_folder(settings: Config) -> Path:
     """A new folder for a run, with its resolved settings and the versions of what it runs on."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = settings.log.name or f"{settings.env.name}-{settings.algo}-{config.fingerprint(settings)}-{now}"
+    name = settings.log.name or f"{settings.env.name}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
     folder = Path(settings.log.dir) / name
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
         raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
+    except OSError as error:
+        raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
     (folder / "config.yaml").write_text(config.dump(settings))
     (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
     return folder
@@ -44,8 +46,17 @@ def manifest(settings: Config) -> Row:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
-        **{name: importlib.metadata.version(name) for name in packages},
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
+        **{name: version(name) for name in packages},
     }
+
+
+def version(package: str) -> str | None:
+    """A package's version, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class Recorder:
@@ -58,9 +69,9 @@ class Recorder:
         earlier = logs.read_rows(folder / "timing.jsonl")
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
         seeds = range(settings.seed, settings.seed + settings.seeds)
-        log = settings.log
-        self._mirror = logs.Mirror(log.wandb, log.project, folder.name, seeds, config.flat(settings), folder)
-        self._display = Display(f"{settings.env.name} {settings.algo}", settings.t_max)
+        log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
+        self._mirror = logs.Mirror(log.wandb, log.project, folder.name, seeds, flat, folder)
+        self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
         self._warned = False
 
     def __enter__(self) -> Recorder:

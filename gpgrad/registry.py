@@ -45,7 +45,9 @@ def names(kind: Kind) -> list[str]:
 
 
 def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
-    """Make a part known under a name; `maker` is a callable or "module:function"."""
+    """Make a part known under a name; `maker` is a callable or "module:function". Raises SettingError."""
+    if kind not in KINDS:
+        raise SettingError(f"unknown kind {kind!r}{suggest(str(kind), KINDS)}")
     if name in _PARTS[kind]:
         raise SettingError(f"a {kind} named {name!r} is already registered")
     _PARTS[kind][name] = maker
@@ -67,4 +69,7 @@ def options(kind: Kind, name: str) -> dict[str, Option]:
     make = maker(kind, name)
     hints = get_type_hints(make)
     parameters = list(inspect.signature(make).parameters.values())[1:]  # the first is the context
+    for p in parameters:
+        if p.name not in hints or p.default is p.empty:
+            raise SettingError(f"the setting {p.name!r} of {kind} {name!r} needs a type and a default in its maker")
     return {p.name: Option(hints[p.name], p.default) for p in parameters}

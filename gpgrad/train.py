@@ -7,6 +7,7 @@ are written changes a number.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, logs, plan, rollout
-from gpgrad import settings as rules
+from gpgrad import checkpoint, checks, config, logs, plan, rollout
 from gpgrad.checkpoint import Position
 from gpgrad.config import Config
 from gpgrad.logs import Row
@@ -49,7 +49,7 @@ class Stopped(KeyboardInterrupt):
 
 def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     """Train all seeds of a configuration to t_max steps. Raises SettingError before anything compiles."""
-    rules.check(settings)
+    checks.check(settings)
     program = prepare(settings, say)
     folder = create_folder(settings)
     say(f"results: {folder}")
@@ -59,10 +59,8 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
     """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
-    if not (folder / "config.yaml").is_file():
-        raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
-    settings = config.parse((folder / "config.yaml").read_text())
-    if (folder / "team").is_dir():
+    settings = config.parse(folder / "config.yaml")
+    if logs.read_rows(folder / "final.jsonl"):
         raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
     program = prepare(settings, say)
     template = jax.eval_shape(lambda: start(settings, program))
@@ -76,7 +74,8 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
 def prepare(settings: Config, say: Callable[[str], None]) -> Program:
     """The program, once it is known to fit."""
     program = make_program(settings)
-    needs = plan.make_plan(settings, program.parts)
+    test_period(settings, program.parts.env.spec.episode_limit)
+    needs = plan.make_plan(settings, program)
     plan.refuse_if_too_big(needs, settings)
     say(str(needs))
     return program
@@ -93,9 +92,9 @@ def finish(settings: Config, program: Program, folder: Path, recorder: Recorder,
     """Train from a position to the end, test the last parameters, keep the team."""
     with Saver(settings, folder, recorder) as saver:
         kept = train(settings, program, recorder, saver, position)
+    checkpoint.save_team(folder, kept)
     final = test_rows(settings, program.final(kept, 0))
     recorder.finish(final)
-    checkpoint.save_team(folder, kept)
     return Result(recorder.rows, final, folder, jax.tree.map(np.array, kept.params))
 
 
@@ -173,7 +172,7 @@ class Saver:
         saved = self._save(position)
         if self._signal is not None:
             name = signal.Signals(self._signal).name
-            where = f"continue with: python -m gpgrad train --resume {self._folder}"
+            where = f"continue with: {sys.executable} -m gpgrad train --resume {self._folder}"
             raise Stopped(f"{name} ended the run; {where}" if saved else f"{name} ended the run, without a checkpoint")
 
     def _save(self, position: Position) -> bool:
@@ -190,6 +189,7 @@ class Saver:
         if self._signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = number
+        self._recorder.say("finishing the chunk, then saving; again to leave at once")
 
 
 def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
@@ -202,9 +202,20 @@ def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
 
 
 def test_period(settings: Config, episode_limit: int) -> int:
-    """Episodes between tests."""
-    evaluation = settings.evaluation
-    return evaluation.every_episodes or -(-evaluation.every_steps // episode_limit)
+    """Episodes between tests. Raises SettingError for tests that cannot be told apart or never come in time."""
+    evaluation, worlds = settings.evaluation, settings.rollout.worlds
+    period = evaluation.every_episodes or -(-evaluation.every_steps // episode_limit)
+    if period < worlds:
+        raise SettingError(
+            f"tests are due every {period} episodes, expected at least rollout.worlds = {worlds}, "
+            f"which are collected at once: raise evaluation.every_steps or evaluation.every_episodes"
+        )
+    if evaluation.every_episodes is None and evaluation.every_steps > settings.t_max:
+        raise SettingError(
+            f"evaluation.every_steps is {evaluation.every_steps}, expected at most t_max = {settings.t_max}, "
+            f"since a run ends at a test"
+        )
+    return period
 
 
 def describe(settings: Config, clock: Clock, steps: int) -> Row:

@@ -30,7 +30,6 @@ class Purpose(enum.IntEnum):
     EVALUATE = 6
     FINAL = 7
     WEIGHTING = 8
-    SHARING = 9
 
 
 class Clock(NamedTuple):
@@ -64,7 +63,8 @@ class Batch(NamedTuple):
 
     view: obs float32 [T+1, B, A, O], avail bool [T+1, B, A, U], state [T+1, B, D] or OneHot.
     actions: int32 [T, B, A]. reward: float32 [T, B]. terminated, valid: bool [T, B].
-    Entries where `valid` is false may hold anything, NaN included.
+    Where `valid` is false actions, reward and terminated may hold anything, NaN included; views must be finite, since
+    they pass through the networks.
     """
 
     view: View
@@ -125,14 +125,16 @@ class AgentOut(NamedTuple):
 class Terms(NamedTuple):
     """What a decomposition says of a batch.
 
-    loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD
-    error is q_tot - target. aux: [], further losses already averaged. log: scalars for the metrics.
+    loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
+    is q_tot - target. next_value: [T, B], the value after the step that targets bootstrap from. aux: [], further
+    losses already averaged. log: scalars for the metrics.
     """
 
     loss: jax.Array
     q_tot: jax.Array
     q_tot_max: jax.Array
     target: jax.Array
+    next_value: jax.Array
     aux: jax.Array
     log: Metrics
 

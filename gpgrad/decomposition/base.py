@@ -117,4 +117,4 @@ def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, bat
     target = lambda_returns(batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda)
     target = jax.lax.stop_gradient(target)
     loss = returns.loss_factor * jnp.square(q_tot - target)
-    return Terms(loss, q_tot, q_tot_max, target, jnp.zeros(()), {})
+    return Terms(loss, q_tot, q_tot_max, target, jax.lax.stop_gradient(next_values), jnp.zeros(()), {})

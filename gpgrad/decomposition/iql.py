@@ -14,7 +14,7 @@ def make(context: Context) -> Decomposition:
     """The loss of a step is the mean of the agents' squared TD errors.
 
     For weightings Q_tot, its maximum and the target are sums over agents; delta is then the sum of the agents'
-    TD errors.
+    TD errors. Each agent estimates the team's return, so Q_tot is A times an estimate of it, in payoff tables too.
     """
     returns = context.returns
 
@@ -29,6 +29,6 @@ def make(context: Context) -> Decomposition:
 
         targets = jax.lax.stop_gradient(jax.vmap(agent_targets, in_axes=-1, out_axes=-1)(u.next))  # [T, B, A]
         loss = returns.loss_factor * jnp.square(u.taken - targets).mean(-1)
-        return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), jnp.zeros(()), {})
+        return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), u.next.sum(-1), jnp.zeros(()), {})
 
     return Decomposition(HeadSpec(), lambda key, state: {}, base.plain_utilities, terms)

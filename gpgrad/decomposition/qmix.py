@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from envs.errors import SettingError
 from gpgrad.decomposition import base
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers
@@ -12,7 +15,7 @@ def make(
     context: Context,
     embed: int = 32,
     hypernet_embed: int = 64,
-    hypernet_layers: int = 2,
+    hypernet_layers: Literal[1, 2] = 2,
     positive: mixers.Positive = "abs",
 ) -> Decomposition:
     """Q_tot = ELU(q |W1(s)| + b1(s)) |W2(s)| + V(s).
@@ -20,6 +23,9 @@ def make(
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
     """
+    for name, width in (("embed", embed), ("hypernet_embed", hypernet_embed)):
+        if width < 1:
+            raise SettingError(f"decomposition.{name} is {width}, expected 1 or more")
     mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
 
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gpgrad.types import Clock, NetSpec, PyTree, Signals
+from gpgrad.types import Clock, Metrics, NetSpec, PyTree, Signals
 
 
 def _no_gates(state: PyTree) -> None:
@@ -37,6 +37,11 @@ def _no_adaptation(
     return params, moments, state
 
 
+def _no_report(params: PyTree, state: PyTree) -> Metrics:
+    del params, state
+    return {}
+
+
 class Sharing(NamedTuple):
     """A sharing scheme. Shapes say what is shared: a leaf of the agent's parameters with a leading axis A is
     per agent, and that is all the networks ever know.
@@ -51,7 +56,7 @@ class Sharing(NamedTuple):
     after_step(params, state) -> params, after the optimiser in every gradient step.
     adapt(key, clock, params, moments, state) -> (params, moments, state), when the target network is copied;
         moments are the optimiser's slots of the shape of params.
-    fit: None, or what runs once on the host after the first `fit_after` episodes.
+    report(params, state) -> metrics for the rows of a test.
     """
 
     net: NetSpec
@@ -62,5 +67,4 @@ class Sharing(NamedTuple):
     observe: Callable[[PyTree, Signals], PyTree] = _keep_state
     after_step: Callable[[PyTree, PyTree], PyTree] = _keep_params
     adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation
-    fit: Callable[..., Any] | None = None
-    fit_after: int = 0
+    report: Callable[[PyTree, PyTree], Metrics] = _no_report

@@ -15,13 +15,13 @@ class Weighting(NamedTuple):
 
     init(key, state) -> weighting state; `state` is an example of `View.state` without batch axes.
     record(weighting state, clock, states [N, ...], valid [N]) -> weighting state, when episodes are collected.
-    prepare(weighting state, batch) -> (weighting state, aux), once per gradient step before the targets.
+    prepare(weighting state, clock, batch) -> (weighting state, aux), once per gradient step before the targets.
     bonus(weighting state, aux) -> float32 [T, B], added to the reward in the target only.
     weights(weighting state, aux, batch, terms) -> (float32 [T, B], log), without gradient.
     """
 
     init: Callable[[jax.Array, PyTree], PyTree]
     record: Callable[[PyTree, Clock, PyTree, jax.Array], PyTree]
-    prepare: Callable[[PyTree, Batch], tuple[PyTree, PyTree]]
+    prepare: Callable[[PyTree, Clock, Batch], tuple[PyTree, PyTree]]
     bonus: Callable[[PyTree, PyTree], jax.Array]
     weights: Callable[[PyTree, PyTree, Batch, Terms], tuple[jax.Array, Metrics]]

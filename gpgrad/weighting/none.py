@@ -14,7 +14,7 @@ def make(context: Context) -> Weighting:
     return Weighting(
         init=lambda key, state: (),
         record=lambda state, clock, states, valid: state,
-        prepare=lambda state, batch: (state, jnp.zeros(batch.reward.shape)),
+        prepare=lambda state, clock, batch: (state, jnp.zeros(batch.reward.shape)),
         bonus=lambda state, aux: aux,
         weights=lambda state, aux, batch, terms: (jnp.ones(batch.reward.shape), {}),
     )

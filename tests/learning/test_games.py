@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpgrad import config, program
+from gpgrad import config
 from gpgrad.program import actors
 from tests.systems import start
 
@@ -33,11 +33,3 @@ def test_two_step_game_separates_vdn_from_qmix(algo, value):
     tested = trained("two_step", algo, 2500)
     assert (tested["test_return"] == value).mean() >= 0.9
     assert tested["returns"].shape == (10, 1)
-
-
-def test_period_of_tests_counts_whole_episodes():
-    from gpgrad.train import test_period
-
-    assert test_period(config.load("pp_small", "qmix"), 150) == 67
-    assert test_period(config.load("pp_small", "qmix", {"evaluation.every_episodes": 5}), 150) == 5
-    assert program.start_clock().episodes == 0

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import config
+from gpgrad import checks, config
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_presets_are_the_published_columns():
@@ -31,7 +38,7 @@ def test_presets_are_the_published_columns():
         "decomposition.embed": (32, 32, 64),
         "decomposition.hypernet_embed": (64, 64, 64),
         "decomposition.hypernet_layers": (2, 2, 2),
-        "agent.agent_id": (True, True, False),
+        "agent.agent_id": (True, False, False),  # PyMARL2 drops the id on these boards
         "agent.last_action": (True, True, True),
     }
     for name, values in expected.items():
@@ -66,9 +73,22 @@ def test_overrides_win_and_reach_every_group():
     assert config.load("pp_small", "qmix", {"evaluation.every_episodes": "none"}).evaluation.every_episodes is None
 
 
-def test_round_trip_and_fingerprint():
+def test_label_says_what_runs():
+    assert config.label(config.load("pp_small", "qmix")) == "qmix"
+    assert config.label(config.load("pp_small", "qmix", {"decomposition": "vdn"})) == "vdn-fups-none"
+
+
+def test_round_trip_and_fingerprint(tmp_path):
     settings = config.load("pp_small", "qmix", {"learner.lr": 1e-3, "env.special_ids": "2,3"})
-    assert config.parse(config.dump(settings)) == settings
+    file = tmp_path / "config.yaml"
+    file.write_text(config.dump(settings))
+    assert config.parse(file) == settings
+    for broken in ("", "- a", "a: [", "env: pp_small"):
+        file.write_text(broken)
+        with pytest.raises(SettingError, match=r"config.yaml"):
+            config.parse(file)
+    with pytest.raises(SettingError, match="holds no resolved settings"):
+        config.parse(tmp_path / "nothing.yaml")
     same = dataclasses.replace(settings, log=config.Log(name="elsewhere"))
     other = dataclasses.replace(settings, seed=1)
     assert config.fingerprint(same) == config.fingerprint(settings) != config.fingerprint(other)
@@ -96,6 +116,12 @@ def test_round_trip_and_fingerprint():
         ("pp_small", "qmix", {"rollout.worlds": 250, "learner.updates_per_episode": 1}, "at most learner.target_every"),
         ("pp_small", "qmix", {"learner.updates_per_episode": 0.3}, "a whole number of gradient steps, not 0.3"),
         ("pp_small", "qmix", {"env": "x"}, "unknown setting 'env'"),
+        ("pp_small", "qmix", {"preset": ""}, "unknown preset ''"),
+        ("pp_small", "qmix", {"t_max": 1e10}, "t_max is 10000000000"),
+        ("pp_small", "qmix", {"seed": 2**31 - 1}, "seed is 2147483647"),
+        ("pp_small", "qmix", {"rollout.start": 0.01}, "rollout.finish is 0.05, expected at most rollout.start = 0.01"),
+        ("pp_small", "qmix", {"decomposition.hypernet_layers": 3}, "decomposition.hypernet_layers is 3"),
+        ("pp_small", "qmix", {1: 2}, "1 is no name, expected text"),
     ],
 )
 def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
@@ -103,6 +129,50 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
         config.load(env, algo, overrides)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sentence"),
+    [
+        ("env", "decomposition: vdn", "decomposition in configs/env/two_step.yaml is 'vdn'"),
+        ("env", "decomposition: {qmxi: {embed: 3}}", "unknown decomposition 'qmxi' in configs/env/two_step.yaml"),
+        ("env", "presets: {pymrl: {}}", "unknown preset 'pymrl' in configs/env/two_step.yaml"),
+        ("env", "learner: {lrr: 1}", "unknown setting 'learner.lrr' in configs/env/two_step.yaml"),
+        ("env", "a: [", "is no YAML"),
+        ("env", "- a", "expected names with values"),
+    ],
+)
+def test_mistakes_in_files_are_named(tmp_path, monkeypatch, kind, content, sentence):
+    shutil.copytree(config.folder(), tmp_path / "configs")
+    (tmp_path / "configs" / kind / "two_step.yaml").write_text(content)
+    monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
+    with pytest.raises(SettingError, match=re.escape(sentence)):
+        config.load("two_step", "qmix")
+
+
+def test_settings_of_plugins_are_typed():
+    kinds = {
+        Literal["a", "b"] | None: [("none", None), ("a", "a")],
+        Literal[1, 2]: [("2", 2), (1, 1)],
+        tuple[int, ...]: [("1,2", (1, 2)), ([3], (3,))],
+        float | None: [("1e-3", 1e-3), (None, None)],
+    }
+    for kind, pairs in kinds.items():
+        for value, expected in pairs:
+            assert checks.coerce(value, kind, "name") == expected
+    with pytest.raises(SettingError, match="expected a whole number"):
+        checks.coerce("1,x", tuple[int, ...], "name")
+
+
+def test_the_wheel_ships_the_presets():
+    """What `pyproject.toml` packages: every YAML file, under the package."""
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert packaging["package-dir"]["gpgrad.configs"] == "configs"
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        package = ".".join(["gpgrad", *path.relative_to(ROOT).parent.parts])
+        assert package in packaging["packages"]
+    for init in [*(ROOT / "gpgrad").rglob("__init__.py"), *(ROOT / "envs").rglob("__init__.py")]:
+        assert ".".join(init.relative_to(ROOT).parent.parts) in packaging["packages"]
 
 
 def test_every_world_and_algorithm_loads():

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import learner, optimisers, replay
+from envs.api import OneHot, View
+from gpgrad import learner, optimisers
 from gpgrad.compose import compose
 from gpgrad.learner import Learning, make_batch, make_update
 from gpgrad.program import make_collection, make_init, start_clock
@@ -42,16 +43,15 @@ def test_padding_changes_nothing(algo, lam):
     parts, learning, batch = prepared(algo, learner__td_lambda=lam, learner__optimiser="sgd")
     off = ~batch.valid
     noise = jax.random.normal(jax.random.key(5), batch.reward.shape)
-    later = jnp.concatenate([jnp.zeros_like(off[:1]), off])  # a view is padding if the step before it is
+    later = jnp.concatenate([jnp.zeros_like(off[:1]), off])  # the view after the last valid step is still real
     obs = jnp.where(later[..., None, None], 7.0, batch.view.obs)
-    # The view right after the last valid step is real: it is what the last step bootstraps from.
-    last = jnp.concatenate([jnp.zeros_like(off[:1]), batch.valid]) & later
-    obs = jnp.where(last[..., None, None], batch.view.obs, obs)
+    avail = jnp.where(later[..., None, None], jnp.arange(batch.view.avail.shape[-1]) == 0, batch.view.avail)
+    index = jnp.where(later[..., None], 0, batch.view.state.index)
     dirty = batch._replace(
         reward=jnp.where(off, jnp.nan, batch.reward),
         terminated=jnp.where(off, noise > 0, batch.terminated),
         actions=jnp.where(off[..., None], 1, batch.actions),
-        view=batch.view._replace(obs=obs),
+        view=View(obs, avail, OneHot(index, batch.view.state.size)),
     )
     clean_learning, clean = losses(parts, learning, batch)
     dirty_learning, got = losses(parts, learning, dirty)
@@ -147,11 +147,41 @@ def test_greedy_joint_action_maximises_q_tot(algo):
     np.testing.assert_allclose(terms(jnp.zeros(spec.n_agents, int)).q_tot_max, best, rtol=1e-4, atol=1e-5)
 
 
-def test_views_are_recomputed_from_stored_states():
-    _, learning, batch = prepared("qmix")
-    assert batch.view.obs.shape == (7, 4, 3, 27)
-    assert batch.actions.shape == (6, 4, 3)
-    assert replay.nbytes(learning.params.agent.fc1["bias"], 1) == 32  # int8 rings stay far below views
+def test_the_whole_loss_against_plain_loops():
+    """A target network that differs, weights, a bonus, a loss factor, a penalty and lambda returns, all in NumPy."""
+    settings = {"learner__td_lambda": 0.4, "learner__loss_factor": 0.5, "learner__optimiser": "sgd"}
+    parts, learning, batch = prepared("vdn", **settings)
+    target = jax.tree.map(lambda leaf: 1.5 * leaf + 0.01, learning.params)
+    rng = np.random.default_rng(0)
+    bonus, weights = rng.normal(size=(2, *batch.reward.shape)).astype(np.float32)
+    parts = parts._replace(
+        weighting=parts.weighting._replace(
+            bonus=lambda state, aux: jnp.asarray(bonus), weights=lambda state, aux, batch, terms: (weights, {})
+        ),
+        sharing=parts.sharing._replace(penalty=lambda params, state: (jnp.float32(0.25), ())),
+    )
+    _, metrics = jax.jit(make_update(parts))(jax.random.key(0), start_clock(), learning, target, batch)
+
+    last = learner.last_actions(batch.actions)
+    unroll = lambda params: np.asarray(parts.agent.unroll(params.agent, None, batch.view.obs, last).q)
+    online, frozen = unroll(learning.params), unroll(target)
+    avail, valid, ends = (np.asarray(x) for x in (batch.view.avail, batch.valid, batch.terminated))
+    total, (steps, count) = 0.0, batch.reward.shape
+    for b in range(count):
+        following = 0.0
+        for t in reversed(range(steps)):
+            if not valid[t, b]:
+                continue
+            best = np.where(avail[t + 1, b], online[t + 1, b], -np.inf).argmax(-1)
+            value = sum(frozen[t + 1, b, i, a] for i, a in enumerate(best))
+            if t + 1 == steps or not valid[t + 1, b]:
+                following = value
+            bootstrap = 0.0 if ends[t, b] else 0.6 * value + 0.4 * following
+            following = float(batch.reward[t, b]) + bonus[t, b] + 0.99 * bootstrap
+            taken = sum(online[t, b, i, a] for i, a in enumerate(np.asarray(batch.actions[t, b])))
+            total += weights[t, b] * 0.5 * (taken - following) ** 2
+    np.testing.assert_allclose(metrics["td_loss"], total / valid.sum(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss"], metrics["td_loss"] + 0.25, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "sgd"])

@@ -136,7 +136,7 @@ def test_only_the_newest_are_kept(tmp_path, monkeypatch):
 def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
     with pytest.raises(SettingError, match="is finished"):
         train.resume(whole.run_dir)
-    with pytest.raises(SettingError, match="holds no run"):
+    with pytest.raises(SettingError, match="holds no resolved settings"):
         train.resume(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_signals(tmp_path, number, program):
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert f"{number.name} ended the run; continue with: python -m gpgrad train --resume {folder}" in complaint
+        assert f"{number.name} ended the run; continue with: {sys.executable} -m gpgrad train --resume {folder}" in complaint
     template = jax.eval_shape(lambda: train.start(settings, program))
     loaded = checkpoint.newest(folder, template, silent)
     assert loaded is not None

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "settings", "config"},
+    {"registry", "checks", "config"},
     {"types"},
     {"nets", "optimisers"},
     {"sharing", "decomposition", "weighting"},

@@ -6,14 +6,15 @@ import json
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import gpgrad
 from envs.errors import SettingError
-from gpgrad import logs, plan
-from gpgrad.compose import compose
-from tests.systems import tiny
+from gpgrad import logs, plan, train
+from gpgrad.program import actors, make_program, start_clock
+from tests.systems import one_seed, tiny
 
 EARLY_ENDS = {
     "env__height": 4,
@@ -64,14 +65,53 @@ def test_same_settings_same_file(result, tmp_path):
     assert (again.run_dir / "metrics.jsonl").read_bytes() == (result.run_dir / "metrics.jsonl").read_bytes()
 
 
-def test_a_wrong_shape_from_outside_is_caught_before_training():
+def test_each_seeds_team_is_kept_from_its_own_last_test(result, tmp_path):
+    """A seed that ended earlier keeps the parameters it had then, as if it had been trained alone."""
+    ends = {seed: [row for row in result.metrics if row["seed"] == seed][-1] for seed in (5, 6, 7)}
+    first = min(ends, key=lambda seed: ends[seed]["iterations"])
+    assert ends[first]["iterations"] < max(row["iterations"] for row in ends.values())
+    settings = tiny(log__dir=str(tmp_path), seeds=3, seed=5, **EARLY_ENDS)
+    program = make_program(settings)
+    states = program.init(np.array([5, 6, 7], np.int32))
+    _, states = program.chunk(start_clock(), states, ends[first]["iterations"])
+    at_its_end = one_seed(actors(states).params, first - 5)
+    jax.tree.map(np.testing.assert_array_equal, at_its_end, one_seed(result.params, first - 5))
+
+
+def test_a_failing_final_test_keeps_the_team(tmp_path, monkeypatch):
+    settings = tiny(log__dir=str(tmp_path), log__name="run", **EARLY_ENDS)
+    broken = make_program(settings)._replace(final=lambda team, index: 1 / 0)
+    monkeypatch.setattr(train, "make_program", lambda settings: broken)
+    with pytest.raises(ZeroDivisionError):
+        train.run(settings, say=lambda text: None)
+    assert (tmp_path / "run" / "team").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"evaluation__every_episodes": 5, "rollout__worlds": 8, "learner__target_every_episodes": 8},
+            "every 5 episodes",
+        ),
+        ({"t_max": 100}, "evaluation.every_steps is 10000, expected at most t_max = 100"),
+    ],
+)
+def test_tests_that_cannot_be(tmp_path, changes, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        gpgrad.run(tiny(log__dir=str(tmp_path), **changes), say=lambda text: None)
+
+
+def test_register_refuses_what_cannot_be_a_part():
     with pytest.raises(SettingError, match="already registered"):
         gpgrad.register("decomposition", "qmix", lambda context: None)
+    with pytest.raises(SettingError, match="unknown kind 'decompositions'; did you mean 'decomposition'"):
+        gpgrad.register("decompositions", "mine", lambda context: None)
 
 
 def test_memory_plan_counts_replay_and_refuses():
     settings = tiny(replay__capacity=4096, seeds=2)
-    needs = plan.make_plan(settings, compose(settings))
+    needs = plan.make_plan(settings, make_program(settings))
     # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
     assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
     assert needs.replay == 4096 * needs.episode
@@ -82,8 +122,23 @@ def test_memory_plan_counts_replay_and_refuses():
 
 
 def mirror(folder: Path) -> logs.Mirror:
-    settings = {"env": "e", "algo": "a", "preset": "p"}
+    settings = {"env": "e", "label": "a", "preset": "p"}
     return logs.Mirror("auto", "gpgrad", "group", [0, 1], settings, folder)
+
+
+def test_an_explicit_setting_beats_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    off = logs.Mirror("disabled", "gpgrad", "group", [0], {}, tmp_path)
+    off.write(0, {"env_steps": 0})
+    off.close()
+    assert off.problem is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_shorter_than_its_checkpoint_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    with pytest.raises(SettingError, match="has 3 bytes, expected at least the 9"):
+        logs.JsonLines(tmp_path / "rows.jsonl", 9)
 
 
 def test_wandb_mirrors_offline_one_run_per_seed(tmp_path, monkeypatch):

@@ -12,19 +12,28 @@ from envs.errors import SettingError, suggest
 if TYPE_CHECKING:
     from gpgrad.config import Config
 
+LARGEST = 2**31 - 1  # steps and seeds are counted in int32
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
 def coerce(value: Any, kind: Any, name: str) -> Any:
     """The value as the type asks, from a Python value or from text. Raises SettingError."""
     if get_origin(kind) is Literal:
-        if value in get_args(kind):
-            return value
-        raise SettingError(f"{name} is {value!r}{suggest(str(value), map(str, get_args(kind)))}")
+        options = {str(option): option for option in get_args(kind)}
+        if str(value) in options:
+            return options[str(value)]
+        raise SettingError(f"{name} is {value!r}{suggest(str(value), options)}")
     if get_origin(kind) in (Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
-        kind = next(option for option in get_args(kind) if option is not types.NoneType)
+        return coerce(value, next(option for option in get_args(kind) if option is not types.NoneType), name)
+    if get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(coerce(item, get_args(kind)[0], name) for item in items)
+    if kind not in _CONVERTERS:
+        raise SettingError(
+            f"{name} has the type {kind}, expected bool, int, float, str, Literal, a tuple or an optional"
+        )
     try:
         return _CONVERTERS[kind](value)
     except (ValueError, TypeError):
@@ -99,8 +108,12 @@ def check(config: Config) -> None:
     for name, value in unit.items():
         if not 0 <= value <= 1:
             raise SettingError(f"{name} is {value}, expected between 0 and 1")
-    if config.seed < 0:
-        raise SettingError(f"seed is {config.seed}, expected 0 or more")
+    if rollout.finish > rollout.start:
+        raise SettingError(f"rollout.finish is {rollout.finish}, expected at most rollout.start = {rollout.start}")
+    if config.seed < 0 or config.seed + config.seeds > LARGEST:
+        raise SettingError(f"seed is {config.seed}, expected 0 or more and with all seeds below {LARGEST}")
+    if config.t_max > LARGEST // 2:
+        raise SettingError(f"t_max is {config.t_max}, expected at most {LARGEST // 2}")
     if evaluation.every_episodes is not None and evaluation.every_episodes < 1:
         raise SettingError(f"evaluation.every_episodes is {evaluation.every_episodes}, expected 1 or more")
     _check_sizes(config)
@@ -113,10 +126,9 @@ def _check_sizes(config: Config) -> None:
             f"replay.capacity is {capacity}, expected at least learner.batch_episodes = {learner.batch_episodes}"
         )
     if capacity % worlds:
-        lower = capacity - capacity % worlds
         raise SettingError(
             f"replay.capacity is {capacity}, expected a multiple of rollout.worlds = {worlds}, "
-            f"such as {lower or worlds}"
+            f"such as {-(-capacity // worlds) * worlds}"
         )
     if worlds > learner.target_every_episodes:
         raise SettingError(
