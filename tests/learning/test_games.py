@@ -30,6 +30,6 @@ def test_vdn_fits_an_additive_game():
 @pytest.mark.parametrize(("algo", "value"), [("vdn", 7.0), ("qmix", 8.0)])
 def test_two_step_game_separates_vdn_from_qmix(algo, value):
     """Section 5 of the QMIX paper: under uniform exploration VDN takes the safe branch, QMIX the better one."""
-    tested = trained("two_step", algo, 2500)
-    assert (tested["test_return"] == value).mean() >= 0.9
+    tested = trained("two_step", algo, 800)
+    assert (tested["test_return"] == value).all()
     assert tested["returns"].shape == (10, 1)

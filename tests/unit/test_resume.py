@@ -159,7 +159,8 @@ def test_signals(tmp_path, number, program):
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert f"{number.name} ended the run; continue with: {sys.executable} -m gpgrad train --resume {folder}" in complaint
+        assert f"{number.name} ended the run" in complaint
+        assert f"{sys.executable} -m gpgrad train --resume {folder}" in complaint
     template = jax.eval_shape(lambda: train.start(settings, program))
     loaded = checkpoint.newest(folder, template, silent)
     assert loaded is not None
