@@ -15,6 +15,8 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
         [--seeds N] [--GROUP.SETTING VALUE ...]       train, with tests, logs and a saved team
   train --resume RUN                                  go on with an interrupted run
   eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
+  bench --env NAME --algos NAME,NAME [--rounds N] [--json FILE] [--GROUP.SETTING VALUE ...]
+                                                      times of updates and their parts, ratios to the first
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
 
   train --help shows every setting of the chosen world, algorithm and preset with its value."""
@@ -25,7 +27,7 @@ CHOICES = ("env", "algo")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if the system failed it, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": train, "eval": evaluate, "list": show_names}
+    commands = {"train": train, "eval": evaluate, "bench": measure, "list": show_names}
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE)
@@ -128,6 +130,35 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise SettingError(f"the team in {folder} does not fit its config.yaml or is damaged: {problem}") from None
     for row in test_rows(chosen, program.final(team, stream)):
         print(json.dumps(row))
+    return 0
+
+
+def measure(arguments: Sequence[str]) -> int:
+    """Measure algorithms in alternation; a table, and the rows as JSON."""
+    import json
+
+    given = options(arguments)
+    env, algos = given.pop("env", "pp_small"), given.pop("algos", "qmix").split(",")
+    file = given.pop("json", None)
+    from gpgrad import checks, config
+
+    rounds = checks.coerce(given.pop("rounds", "30"), int, "--rounds")
+    if rounds < 3:
+        raise SettingError(f"--rounds is {rounds}, expected 3 or more")
+    loaded = {algo: config.load(env, algo, given) for algo in algos}
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import bench
+
+    setups = [bench.setup(algo, settings) for algo, settings in loaded.items()]
+    rows = bench.report(setups, bench.measure(setups, rounds))
+    table = Table("", *algos, title=f"{env}, medians of {rounds} rounds")
+    for name in list(rows[0])[1:]:
+        table.add_row(name, *(f"{row[name]:.4g}" for row in rows))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if file:
+        Path(file).write_text(json.dumps(rows, indent=2))
     return 0
 
 

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"
+# Tests compile far more than they run; this spares machine-code optimisation and leaves XLA's own passes alone.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

@@ -19,12 +19,12 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "progress"},
-    {"recorder"},
+    {"recorder", "bench", "stats"},
     {"train"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"config", "recorder", "logs", "checkpoint", "train", "progress", "__main__"}
+OUTSIDE = {"bench", "config", "recorder", "logs", "checkpoint", "train", "progress", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 

@@ -1,0 +1,59 @@
+"""What `bench` counts and how it compares."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpgrad import __main__ as cli
+from gpgrad import bench
+from gpgrad.compose import compose
+from tests.systems import BOARD, TINY, tiny
+
+
+def test_products_are_counted_through_loops():
+    def f(a, b):
+        once = a @ b  # [2, 3] x [3, 5]
+        return jax.lax.scan(lambda carry, _: (carry @ jnp.ones((5, 5)), None), once, None, length=7)[0]
+
+    jaxpr = jax.make_jaxpr(f)(jnp.ones((2, 3)), jnp.ones((3, 5))).jaxpr
+    assert bench.count_products(jaxpr) == 2 * 2 * 3 * 5 + 7 * 2 * 2 * 5 * 5
+
+
+def test_update_flops_match_the_network():
+    """Counted by hand: agent forward twice and backward once, no gradient for the inputs."""
+    settings = tiny("vdn")
+    parts = compose(settings)
+    rows = (parts.env.spec.episode_limit + 1) * settings.learner.batch_episodes * parts.env.spec.n_agents
+    width, inputs, actions = 8, parts.agent.n_inputs, parts.env.spec.n_actions
+    first, rest = 2 * rows * inputs * width, 2 * rows * (6 * width * width + width * actions)
+    assert bench.update_flops(settings, parts) == pytest.approx(2 * first + 3 * rest + first + rest, rel=0.02)
+
+
+def test_ratio_is_paired():
+    rng = np.random.default_rng(0)
+    speed = rng.uniform(1, 10, 200)  # the machine's mood, common to both
+    middle, low, high = bench.ratio(1.5 * speed * rng.normal(1, 0.01, 200), speed)
+    assert low < middle < high
+    assert low > 1.49
+    assert high < 1.51
+
+
+def test_bench_prints_and_writes(tmp_path, capsys):
+    settings = [f"--{name}={value}" for name, value in {**TINY, **BOARD}.items() if name != "decomposition.embed"]
+    file = tmp_path / "bench.json"
+    assert cli.main(["bench", "--algos", "vdn,iql", "--rounds", "3", "--json", str(file), *settings]) == 0
+    rows = json.loads(file.read_text())
+    assert [row["configuration"] for row in rows] == ["vdn", "iql"]
+    assert rows[0]["update ratio"] == 1.0
+    for row in rows:
+        assert all(value > 0 for name, value in row.items() if name != "configuration")
+        assert row["state MiB a seed"] > row["replay MiB a seed"]
+    printed = capsys.readouterr().out
+    for name in ("update ms", "sampling ms", "view ms", "share of machine", "world steps/s", "compile s"):
+        assert name in printed
+    assert cli.main(["bench", "--rounds", "1"]) == 2
