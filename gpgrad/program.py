@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -221,13 +221,13 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
 
     def iteration(clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
-        states = jax.vmap(collect, (None, 0))(clock, states)
+        states = over_seeds(collect, (None, 0))(clock, states)
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
 
         def step(_, carry: tuple[Clock, Learning, Metrics]) -> tuple[Clock, Learning, Metrics]:
             at, learning, stats = carry
-            learning, stats = jax.vmap(learn, (None, 0, 0, 0))(at, learning, stats, states)
+            learning, stats = over_seeds(learn, (None, 0, 0, 0))(at, learning, stats, states)
             return at._replace(updates=at.updates + 1), learning, stats
 
         ready = clock.episodes >= config.learner.batch_episodes
@@ -235,7 +235,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         clock, learning, stats = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
         learning, target = jax.lax.cond(
             clock.episodes // period != before // period,
-            lambda args: jax.vmap(adapt, (None, 0, 0))(clock, states.key, args[0]),
+            lambda args: over_seeds(adapt, (None, 0, 0))(clock, states.key, args[0]),
             lambda args: args,
             (learning, states.target),
         )
@@ -257,3 +257,19 @@ def _add(stats: Metrics, new: Metrics) -> Metrics:
 
 def _join_axes(leaf: jax.Array) -> jax.Array:
     return leaf.reshape(-1, *leaf.shape[2:])
+
+
+def over_seeds(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """`jax.vmap` over the seed axis; a single seed runs as it is, because products batched over one are slower."""
+
+    def apply(*args: PyTree) -> PyTree:
+        seeds = next(jax.tree.leaves(arg)[0].shape[0] for arg, axis in zip(args, in_axes, strict=True) if axis == 0)
+        if seeds > 1:
+            return jax.vmap(function, in_axes)(*args)
+        only = [
+            arg if axis is None else jax.tree.map(lambda leaf: leaf[0], arg)
+            for arg, axis in zip(args, in_axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*only))
+
+    return apply
