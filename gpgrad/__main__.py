@@ -12,7 +12,8 @@ from envs.errors import SettingError, suggest
 USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
 
   train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
-        [--seeds N] [--GROUP.SETTING VALUE ...]       train, with tests, logs and a saved team
+        [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
+                                                      train, with tests, logs and a saved team
   train --resume RUN                                  go on with an interrupted run
   eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
   bench --env NAME --algos NAME,NAME [--rounds N] [--json FILE] [--GROUP.SETTING VALUE ...]
@@ -107,8 +108,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0])
     given = options(arguments[1:])
     from gpgrad import checkpoint, checks, config
+    from gpgrad.loop import test_rows
     from gpgrad.program import make_program
-    from gpgrad.train import test_rows
 
     numbers = {"episodes": "200", "stream": "1"} | given
     for name in given:
@@ -121,7 +122,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
     chosen = config.parse(folder / "config.yaml")
     tests = dataclasses.replace(chosen.evaluation, final_episodes=episodes)
-    chosen = dataclasses.replace(chosen, evaluation=tests)
+    chosen = dataclasses.replace(chosen, evaluation=tests, devices=1)
     program = make_program(chosen)
     try:
         team = checkpoint.load_team(folder, program, chosen.seeds)

@@ -112,6 +112,8 @@ def check(config: Config) -> None:
         raise SettingError(f"rollout.finish is {rollout.finish}, expected at most rollout.start = {rollout.start}")
     if config.seed < 0 or config.seed + config.seeds > LARGEST:
         raise SettingError(f"seed is {config.seed}, expected 0 or more and with all seeds below {LARGEST}")
+    if config.devices is not None and config.devices < 1:
+        raise SettingError(f"devices is {config.devices}, expected 1 or more, or none for all there are")
     if config.t_max > LARGEST // 2:
         raise SettingError(f"t_max is {config.t_max}, expected at most {LARGEST // 2}")
     if evaluation.every_episodes is not None and evaluation.every_episodes < 1:

@@ -120,6 +120,10 @@ class Config:
     weighting: Part
     seeds: int = setting(1, "seeds trained side by side")
     seed: int = setting(0, "the first seed; the others count up from it")
+    seeds_mode: Literal["auto", "vmap", "sequential", "process"] = setting(
+        "auto", "seeds in one program, one after another, or as single-core processes; auto decides and says why"
+    )
+    devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
     t_max: int = setting(2_050_000, "environment steps per seed")
     agent: Agent = field(default_factory=Agent)
     learner: Learner = field(default_factory=Learner)
@@ -349,8 +353,9 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def fingerprint(config: Config) -> str:
-    """Eight hex digits that name all settings except where results go and what is kept."""
-    content = {key: value for key, value in flat(config).items() if not key.startswith(("log.", "checkpoint."))}
+    """Eight hex digits that name all settings except where results go, what is kept and how seeds are laid out."""
+    aside = ("log.", "checkpoint.", "seeds_mode", "devices")
+    content = {key: value for key, value in flat(config).items() if not key.startswith(aside)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -10,7 +10,7 @@ import psutil
 from envs.errors import SettingError
 from gpgrad import replay
 from gpgrad.config import Config
-from gpgrad.program import Program, example_episode
+from gpgrad.program import Program, example_episode, make_init
 
 GIB = 2**30
 # Floats alive per agent and step of an update, in units of inputs and of hidden width: counted from the buffers of
@@ -19,22 +19,26 @@ _INPUT_COPIES, _HIDDEN_COPIES = 3, 24
 
 
 class Plan(NamedTuple):
-    """Bytes: of one seed's replay, of one episode, of its other state, of one update's work, in all and free."""
+    """Bytes of one seed: an episode, its replay, its other state, an update's work; and bytes free for all seeds."""
 
-    seeds: int
     episode: int
     replay: int
     state: int
     work: int
-    total: int
     free: int
 
-    def __str__(self) -> str:
-        who = f"{self.seeds} seeds need" if self.seeds > 1 else "1 seed needs"
+    @property
+    def one(self) -> int:
+        """All that a seed needs."""
+        return self.replay + self.state + self.work
+
+    def tell(self, alive: int) -> str:
+        """A line for people, with so many seeds alive at once."""
+        who = f"{alive} seeds need" if alive > 1 else "1 seed needs"
         return (
             f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "
             f"other state {show(self.state)}, update about {show(self.work)}; "
-            f"{who} {show(self.total)} of {show(self.free)} free"
+            f"{who} {show(alive * self.one)} of {show(self.free)} free"
         )
 
 
@@ -52,8 +56,8 @@ def make_plan(config: Config, program: Program) -> Plan:
     parts = program.parts
     example = example_episode(parts)
     stored = replay.nbytes(example, config.replay.capacity)
-    shapes = jax.eval_shape(program.init, jax.ShapeDtypeStruct((config.seeds,), jax.numpy.int32))
-    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)) // config.seeds
+    shapes = jax.eval_shape(make_init(config, parts), jax.ShapeDtypeStruct((), jax.numpy.int32))
+    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     spec, agent = parts.env.spec, parts.agent
     floats = _INPUT_COPIES * agent.n_inputs + _HIDDEN_COPIES * agent.n_hidden
     episode = replay.nbytes(example, 1)
@@ -61,33 +65,33 @@ def make_plan(config: Config, program: Program) -> Plan:
     # A test keeps its episodes, and of the step at hand what acting needs.
     tested = max(config.evaluation.episodes, config.evaluation.final_episodes)
     work = max(work, tested * (episode + 4 * spec.n_agents * floats))
-    total = config.seeds * (everything + work)
-    return Plan(config.seeds, episode, stored, everything - stored, work, total, free_bytes())
+    return Plan(episode, stored, everything - stored, work, free_bytes())
 
 
 def free_bytes() -> int:
-    """Free memory where arrays live: the device's own count where it keeps one, else the machine's."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    """Free memory where arrays live: the devices' own count where they keep one, else the machine's."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if all("bytes_limit" in each for each in stats):
+        return sum(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in stats)
     return psutil.virtual_memory().available
 
 
-def refuse_if_too_big(plan: Plan, config: Config) -> None:
-    """Raise SettingError with the numbers and the settings that would fit."""
-    if plan.total <= plan.free:
+def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:
+    """Raise SettingError with the numbers and the settings that would fit, with so many seeds alive at once."""
+    one, total = plan.one, alive * plan.one
+    if total <= plan.free:
         return
-    one = plan.total // plan.seeds
     ways = []
     if plan.free >= one:
         ways.append(f"--seeds {plan.free // one}")
-    room = plan.free // plan.seeds - plan.state - plan.work
+        ways.append("--seeds-mode sequential")
+    room = plan.free // alive - plan.state - plan.work
     unit = config.rollout.worlds
     capacity = room // plan.episode // unit * unit
     if capacity > 0 and capacity >= config.learner.batch_episodes:
         ways.append(f"--replay.capacity {capacity}")
     raise SettingError(
-        f"the run needs {show(plan.total)} ({plan.seeds} x {show(one)}, of which replay {show(plan.replay)}) "
+        f"the run needs {show(total)} ({alive} x {show(one)}, of which replay {show(plan.replay)}) "
         f"but {show(plan.free)} are free; "
         + (" or ".join(ways) + " would fit" if ways else "a smaller learner.batch_episodes or world is needed")
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.api import EnvParams
-from gpgrad import optimisers, replay, rollout
+from gpgrad import devices, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view
 from gpgrad.config import Config
 from gpgrad.diagnostics import make_diagnostics
@@ -60,12 +60,18 @@ def start_clock() -> Clock:
 def make_program(config: Config, parts: Parts | None = None) -> Program:
     """Compose and jit. Raises SettingError for settings that cannot work together."""
     parts = parts or compose(config)
+    n, tests = devices.count(config), config.evaluation
+    chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
+
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | int], Metrics]:
+        return jax.jit(devices.spread(make_test(parts, episodes, purpose), n, (True, False), True))
+
     return Program(
         parts=parts,
-        init=jax.jit(jax.vmap(make_init(config, parts))),
-        chunk=jax.jit(make_chunk(config, parts), donate_argnums=1),
-        test=jax.jit(make_test(parts, config.evaluation.episodes, Purpose.EVALUATE)),
-        final=jax.jit(make_test(parts, config.evaluation.final_episodes, Purpose.FINAL)),
+        init=jax.jit(devices.spread(jax.vmap(make_init(config, parts)), n, (True,), True)),
+        chunk=jax.jit(chunk, donate_argnums=1),
+        test=tester(tests.episodes, Purpose.EVALUATE),
+        final=tester(tests.final_episodes, Purpose.FINAL),
     )
 
 

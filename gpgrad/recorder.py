@@ -20,6 +20,13 @@ from gpgrad.logs import Row
 from gpgrad.progress import Display
 
 FILES = ("metrics", "timing", "final")
+SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
+
+
+def run_of(folder: Path) -> Path:
+    """The run that a single seed's folder belongs to, or the folder itself."""
+    above = folder.parent.parent
+    return above if folder.parent.name == SEEDS and (above / "config.yaml").is_file() else folder
 
 
 def create_folder(settings: Config) -> Path:
@@ -33,9 +40,14 @@ def create_folder(settings: Config) -> Path:
         raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
     except OSError as error:
         raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
-    (folder / "config.yaml").write_text(config.dump(settings))
-    (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
+    describe(folder, settings)
     return folder
+
+
+def describe(folder: Path, settings: Config) -> None:
+    """Write what a run is: its resolved settings, and the versions of what it runs on."""
+    (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
+    (folder / "config.yaml").write_text(config.dump(settings))
 
 
 def manifest(settings: Config) -> Row:
@@ -70,7 +82,7 @@ class Recorder:
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
         seeds = range(settings.seed, settings.seed + settings.seeds)
         log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
-        self._mirror = logs.Mirror(log.wandb, log.project, folder.name, seeds, flat, folder)
+        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder).name, seeds, flat, folder)
         self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
         self._warned = False
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, train
+from gpgrad import checkpoint, config, loop, train
 from gpgrad.program import make_program
 from tests.systems import tiny
 
@@ -32,7 +32,7 @@ def program():
 
 @pytest.fixture(autouse=True)
 def compiled_once(program, monkeypatch):
-    monkeypatch.setattr(train, "make_program", lambda settings: program)
+    monkeypatch.setattr(train, "make_program", lambda settings, parts=None: program)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def whole(tmp_path_factory, program):
 
 def interrupted(folder: Path, monkeypatch, visits: int) -> Path:
     """A run that is gone after some chunks, with checkpoints after each."""
-    visit, count = train.Saver.visit, 0
+    visit, count = loop.Saver.visit, 0
 
     def counted(self, position):
         nonlocal count
@@ -53,10 +53,10 @@ def interrupted(folder: Path, monkeypatch, visits: int) -> Path:
         if count == visits:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.Saver, "visit", counted)
+    monkeypatch.setattr(loop.Saver, "visit", counted)
     with pytest.raises(KeyboardInterrupt):
         train.run(tiny(log__dir=str(folder), log__name="run", **RUN), say=silent)
-    monkeypatch.setattr(train.Saver, "visit", visit)
+    monkeypatch.setattr(loop.Saver, "visit", visit)
     return folder / "run"
 
 
@@ -75,11 +75,11 @@ def test_resume_is_bit_exact(whole, tmp_path, monkeypatch, visits):
 
 def test_every_array_of_a_position_survives(tmp_path, program):
     settings = tiny(**RUN)
-    position = train.start(settings, program)
+    position = loop.start(settings, program)
     clock, states = program.chunk(position.clock, position.states, 7)
     position = position._replace(clock=clock, states=states)
     checkpoint.save(tmp_path, position, {"metrics": 5}, keep=2)
-    template = jax.eval_shape(lambda: train.start(settings, program))
+    template = jax.eval_shape(lambda: loop.start(settings, program))
     loaded = checkpoint.newest(tmp_path, template, print)
     assert loaded is not None
     data = lambda leaf: jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
@@ -161,7 +161,7 @@ def test_signals(tmp_path, number, program):
         assert process.returncode == 130
         assert f"{number.name} ended the run" in complaint
         assert f"{sys.executable} -m gpgrad train --resume {folder}" in complaint
-    template = jax.eval_shape(lambda: train.start(settings, program))
+    template = jax.eval_shape(lambda: loop.start(settings, program))
     loaded = checkpoint.newest(folder, template, silent)
     assert loaded is not None
     assert int(loaded[0].clock.iterations) > 0

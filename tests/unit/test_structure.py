@@ -15,16 +15,18 @@ LAYERS = [
     {"types"},
     {"nets", "optimisers"},
     {"sharing", "decomposition", "weighting"},
-    {"replay", "rollout", "learner"},
+    {"replay", "rollout", "learner", "devices"},
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "progress"},
     {"recorder", "bench", "stats"},
+    {"loop"},
+    {"modes"},
     {"train"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "recorder", "logs", "checkpoint", "train", "progress", "__main__"}
+OUTSIDE = {"bench", "config", "recorder", "logs", "checkpoint", "loop", "modes", "train", "progress", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 

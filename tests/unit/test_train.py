@@ -115,10 +115,10 @@ def test_memory_plan_counts_replay_and_refuses():
     # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
     assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
     assert needs.replay == 4096 * needs.episode
-    assert "MiB" in str(needs) or "KiB" in str(needs)
+    assert "MiB" in needs.tell(2) or "KiB" in needs.tell(2)
     with pytest.raises(SettingError, match=r"--seeds 1 .*would fit|--replay.capacity \d+ would fit"):
-        plan.refuse_if_too_big(needs._replace(free=needs.total - 1), settings)
-    plan.refuse_if_too_big(needs._replace(free=needs.total), settings)
+        plan.refuse_if_too_big(needs._replace(free=2 * needs.one - 1), settings, 2)
+    plan.refuse_if_too_big(needs._replace(free=2 * needs.one), settings, 2)
 
 
 def mirror(folder: Path) -> logs.Mirror:

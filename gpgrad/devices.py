@@ -1,0 +1,49 @@
+"""Seeds spread over devices: each device runs the same program on its share, and nothing crosses between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from envs.errors import SettingError
+from gpgrad.config import Config
+
+AXIS = "seeds"
+
+
+def count(config: Config) -> int:
+    """How many devices the seeds of one program use. Raises SettingError where they cannot be shared out evenly."""
+    there = jax.device_count()
+    if config.devices is not None and config.devices > there:
+        raise SettingError(f"devices is {config.devices}, expected at most {there}, which this machine has")
+    used = config.devices or min(there, config.seeds)
+    if config.seeds % used:
+        nearest = [n for n in (config.seeds // used * used, -(-config.seeds // used) * used) if n]
+        raise SettingError(
+            f"{config.seeds} seeds cannot be spread evenly over {used} devices; "
+            + " or ".join(f"--seeds {n}" for n in nearest)
+            + " would do, or --devices 1"
+        )
+    return used
+
+
+def spread(
+    function: Callable, n_devices: int, seeded: tuple[bool, ...], seeded_out: tuple[bool, ...] | bool
+) -> Callable:
+    """The function with its seeded arguments and results, whose leaves start with the seed axis, split over devices.
+
+    What is not seeded is the same everywhere. On one device this is the function itself.
+    """
+    if n_devices == 1:
+        return function
+    mesh = Mesh(np.asarray(jax.devices()[:n_devices]), (AXIS,))
+
+    def spec(split: bool) -> PartitionSpec:
+        return PartitionSpec(AXIS) if split else PartitionSpec()
+
+    out = spec(seeded_out) if isinstance(seeded_out, bool) else tuple(map(spec, seeded_out))
+    # The clock is the same on all devices by construction, which the check of varying values cannot see.
+    return jax.shard_map(function, mesh=mesh, in_specs=tuple(map(spec, seeded)), out_specs=out, check_vma=False)

@@ -1,0 +1,214 @@
+"""How a run lays out its seeds: in one program, one after another, or as single-core processes.
+
+Apart from each other, every seed is a run of its own in a folder below, which checkpoints and resumes by itself; the
+run's files are merged from theirs. The numbers are the same up to the last bits of float products.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.errors import SettingError
+from gpgrad import checkpoint, logs, loop, recorder
+from gpgrad.config import Config
+from gpgrad.loop import Result, Stopped
+from gpgrad.plan import Plan, show
+from gpgrad.program import Program
+from gpgrad.recorder import FILES, SEEDS
+
+# Below this an update's work fits the caches of a core, and seeds gain more from sharing a program than from cores.
+SMALL_WORK = 2**24
+Say = Callable[[str], None]
+
+
+class Layout(NamedTuple):
+    """A decision: the mode, how many seeds are alive at once, and why."""
+
+    mode: str
+    alive: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"seeds: {self.mode}, {self.alive} at once ({self.why})"
+
+
+def decide(settings: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
+    """The layout that was asked for, or with `auto` the one that fits the device and the bytes of a seed."""
+    n, one = settings.seeds, needs.one
+    room = max(1, min(n, int(needs.free // one)))
+    parallel = min(n, cores)
+    if settings.seeds_mode == "process":
+        if backend != "cpu":
+            raise SettingError(f"seeds_mode is 'process', expected vmap or sequential on a {backend}")
+        return Layout("process", parallel, "as asked")
+    if settings.seeds_mode != "auto":
+        return Layout(settings.seeds_mode, n if settings.seeds_mode == "vmap" else 1, "as asked")
+    work = f"an update of one seed works on {show(needs.work)}"
+    if n == 1:
+        return Layout("vmap", 1, "a single seed")
+    if backend == "cpu" and n_devices == 1 and needs.work > SMALL_WORK and cores > 1:
+        if room >= 2:
+            return Layout("process", min(parallel, room), f"{work}, on a CPU a core each is fastest")
+        return Layout("sequential", 1, f"a seed needs {show(one)} of {show(needs.free)}")
+    if room < n:
+        return Layout("sequential", 1, f"{n} seeds of {show(one)} do not fit {show(needs.free)}")
+    return Layout("vmap", n, work)
+
+
+def cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def apart(settings: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
+    """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
+    parts = prepare(settings, folder)
+    todo = {seed: part for seed, part in parts.items() if not logs.read_rows(part / "final.jsonl")}
+    try:
+        if layout.mode == "process":
+            processes(folder, todo, layout.alive, say)
+        else:
+            for seed, part in todo.items():
+                say(f"seed {seed}:")
+                loop.finish(single(settings, folder, seed), program, part, say)
+    finally:
+        merge(folder, parts)
+    teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
+    team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
+    checkpoint.save_team(folder, team)
+    rows, final = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final"))
+    return Result(rows, final, folder, jax.tree.map(np.array, team.params))
+
+
+def single(settings: Config, folder: Path, seed: int) -> Config:
+    """The settings of one seed's run."""
+    log = dataclasses.replace(settings.log, dir=str(folder / SEEDS), name=str(seed))
+    return dataclasses.replace(settings, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+
+
+def prepare(settings: Config, folder: Path) -> dict[int, Path]:
+    """The folders of all seeds, made where they are missing."""
+    parts = {seed: folder / SEEDS / str(seed) for seed in range(settings.seed, settings.seed + settings.seeds)}
+    for seed, part in parts.items():
+        part.mkdir(parents=True, exist_ok=True)
+        if not (part / "config.yaml").is_file():
+            recorder.describe(part, single(settings, folder, seed))
+    return parts
+
+
+def merge(folder: Path, parts: dict[int, Path]) -> None:
+    """Write the run's rows from those of its seeds, test by test, each file at once."""
+    for name in FILES:
+        streams = {seed: logs.read_rows(part / f"{name}.jsonl") for seed, part in parts.items()}
+        rows = [(i, seed, {"seed": seed, **row}) for seed, own in streams.items() for i, row in enumerate(own)]
+        text = "".join(json.dumps(row) + "\n" for *_, row in sorted(rows, key=lambda item: item[:2]))
+        draft = folder / f"{name}.draft"
+        draft.write_text(text)
+        draft.replace(folder / f"{name}.jsonl")
+
+
+class Worker(NamedTuple):
+    """A seed's process on its core, and the thread that repeats what it says."""
+
+    seed: int
+    core: int
+    process: subprocess.Popen[str]
+    reader: threading.Thread
+    said: list[str]
+
+
+def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None:
+    """Train seeds as processes, `alive` at once, each bound to a core of its own.
+
+    A seed that fails does not stop the others; at the end ChildProcessError tells which did and what it said last.
+    On SIGINT or SIGTERM all save and end, then Stopped is raised; a second SIGINT ends them at once.
+    """
+    waiting, free = deque(todo.items()), deque(cores()[:alive])
+    running: list[Worker] = []
+    failed: list[Worker] = []
+    try:
+        with _signals(running) as caught:
+            while running or (waiting and not caught):
+                while waiting and free and not caught:
+                    seed, part = waiting.popleft()
+                    running.append(_launch(seed, part, free.popleft(), say))
+                time.sleep(0.1)
+                for worker in [worker for worker in running if worker.process.poll() is not None]:
+                    running.remove(worker)
+                    worker.reader.join()
+                    free.append(worker.core)
+                    failed += [worker] if worker.process.returncode else []
+    finally:
+        for worker in running:
+            worker.process.kill()
+    if caught:
+        name = signal.Signals(caught[0]).name
+        raise Stopped(f"{name} ended the run; continue with: {sys.executable} -m gpgrad train --resume {folder}")
+    if failed:
+        words = "; ".join(f"seed {w.seed} ended with {w.process.returncode}: {w.said[-1:]}" for w in failed)
+        raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed, {words}")
+
+
+def _launch(seed: int, part: Path, core: int, say: Say) -> Worker:
+    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpgrad", "train", "--resume", str(part)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, loop.PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+    )
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            os.sched_setaffinity(process.pid, {core})
+    said: list[str] = []
+
+    def repeat() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line.rstrip())
+            say(f"seed {seed}: {said[-1]}")
+
+    reader = threading.Thread(target=repeat, daemon=True)
+    reader.start()
+    return Worker(seed, core, process, reader, said)
+
+
+@contextlib.contextmanager
+def _signals(running: list[Worker]) -> Iterator[list[int]]:
+    """Pass SIGINT and SIGTERM on to the workers; the first one as SIGTERM, a second SIGINT as SIGKILL."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        again = bool(caught) and number == signal.SIGINT
+        caught.append(number)
+        for worker in running:
+            worker.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
