@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, checks, config, logs, plan, rollout
+from gpgrad import checkpoint, checks, config, lock, logs, plan, rollout
 from gpgrad.checkpoint import Position
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.program import Actor, Program, actors, make_program, start_clock
-from gpgrad.recorder import Recorder, create_folder
+from gpgrad.recorder import Recorder, create_folder, describe_run
 from gpgrad.types import Clock, Params, SeedState
 
 SECONDS_BETWEEN_SIGNS = 2.0
@@ -53,22 +54,30 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     program = prepare(settings, say)
     folder = create_folder(settings)
     say(f"results: {folder}")
-    with Recorder(settings, folder, say, {}) as recorder:
-        return finish(settings, program, folder, recorder, start(settings, program))
+    with hold(folder):
+        describe_run(settings, folder)
+        with Recorder(settings, folder, say, {}) as recorder:
+            return finish(settings, program, folder, recorder, start(settings, program))
 
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
     """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
     settings = config.parse(folder / "config.yaml")
-    if logs.read_rows(folder / "final.jsonl"):
-        raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
-    program = prepare(settings, say)
-    template = jax.eval_shape(lambda: start(settings, program))
-    loaded = checkpoint.newest(folder, template, say)
-    position, offsets = loaded or (start(settings, program), {})
-    say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
-    with Recorder(settings, folder, say, offsets) as recorder:
-        return finish(settings, program, folder, recorder, position)
+    with hold(folder):
+        if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
+            raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
+        program = prepare(settings, say)
+        template = jax.eval_shape(lambda: start(settings, program))
+        loaded = checkpoint.newest(folder, template, say)
+        position, offsets = loaded or (start(settings, program), {})
+        say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
+        with Recorder(settings, folder, say, offsets) as recorder:
+            return finish(settings, program, folder, recorder, position)
+
+
+def hold(folder: Path) -> AbstractContextManager[int]:
+    """A run is trained by one process at a time."""
+    return lock.hold(folder / lock.NAME, f"the run in {folder}")
 
 
 def prepare(settings: Config, say: Callable[[str], None]) -> Program:

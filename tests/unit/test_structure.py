@@ -18,13 +18,13 @@ LAYERS = [
     {"replay", "rollout", "learner"},
     {"compose", "evaluate", "diagnostics"},
     {"program"},
-    {"plan", "checkpoint", "logs", "progress"},
+    {"plan", "checkpoint", "logs", "lock", "progress"},
     {"recorder", "bench", "stats"},
     {"train"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "recorder", "logs", "checkpoint", "train", "progress", "__main__"}
+OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "train", "progress", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
