@@ -41,7 +41,8 @@ class Position(NamedTuple):
 
 
 def save_team(folder: Path, team: Actor) -> None:
-    """Write the teams of all seeds."""
+    """Write the teams of all seeds, over those of a run that was killed before its end."""
+    shutil.rmtree(folder / "team", ignore_errors=True)
     _write_arrays(folder / "team", team)
 
 

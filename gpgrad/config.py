@@ -359,17 +359,45 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def identity(config: Config) -> str:
+    """Sixteen hex digits that name what the numbers of one seed depend on.
+
+    All settings except which seeds are trained together and how, where results go and what is kept, and the names of
+    algorithm and preset, which stand for settings.
+    """
+    aside = ("seed", "devices", "log.", "checkpoint.")
+    content = {key: value for key, value in flat(config).items() if not key.startswith(aside)}
+    del content["algo"], content["preset"]
+    text = json.dumps({key: _as_float(value) for key, value in content.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_float(value: Any) -> Any:
+    """A number as float: an int default of a float setting is the same setting."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def dump(config: Config) -> str:
     """The resolved settings as YAML, a line each."""
     return yaml.safe_dump(flat(config), sort_keys=False)
 
 
 def parse(path: Path) -> Config:
-    """The configuration that a file made by `dump` holds. Raises SettingError for any other file."""
+    """The configuration that a file made by `dump` holds. Raises SettingError for any other file.
+
+    A setting younger than the file has the default of its dataclass or part, as it was before there was a choice; what
+    presets say today is not asked.
+    """
     try:
         content = dict(_mapping(_yaml(path.read_text(), str(path)), str(path)))
-        chosen = {key: content.pop(key) for key in SELECTIONS}
-        env, algo = content.pop("env"), content.pop("algo")
+        names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
     except (OSError, KeyError) as error:
         raise SettingError(f"{path} holds no resolved settings: {error}") from None
-    return load(env, algo, {**chosen, **content})
+    for name in names.values():
+        if not isinstance(name, str):
+            raise SettingError(f"{name!r} in {path} is no name, expected text")
+    algorithm(names["algo"])
+    parts: dict[str, Any] = {kind: _defaults(kind, names[kind]) for kind in PARTS}
+    config = override(Config(algo=names["algo"], preset=names["preset"], **parts), content, str(path))
+    checks.check(config)
+    return config

@@ -54,10 +54,10 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file; none where there is no file."""
+    """All rows of a file; none where there is no file. A line without an end was cut off by a kill and is no row."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 class Mirror:

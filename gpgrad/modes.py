@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, logs, loop, recorder
+from gpgrad import checkpoint, lock, logs, loop, recorder
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.plan import Plan, show
@@ -82,6 +82,8 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
     """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
     parts = prepare(settings, folder)
     todo = {seed: part for seed, part in parts.items() if not logs.read_rows(part / "final.jsonl")}
+    for seed, part in todo.items():
+        wait_for(seed, part, say)
     try:
         if layout.mode == "process":
             processes(folder, todo, layout.alive, say)
@@ -98,6 +100,16 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
     return Result(rows, final, folder, jax.tree.map(np.array, team.params))
 
 
+def wait_for(seed: int, part: Path, say: Say) -> None:
+    """Let a process that still trains the seed come to its end, as one whose run was killed will do by itself."""
+    told = False
+    while (holder := lock.holder(part / lock.NAME)) is not None:
+        if not told:
+            say(f"waiting for process {holder}, which still trains seed {seed}")
+        told = True
+        time.sleep(0.2)
+
+
 def single(settings: Config, folder: Path, seed: int) -> Config:
     """The settings of one seed's run."""
     log = dataclasses.replace(settings.log, dir=str(folder / SEEDS), name=str(seed))
@@ -110,7 +122,7 @@ def prepare(settings: Config, folder: Path) -> dict[int, Path]:
     for seed, part in parts.items():
         part.mkdir(parents=True, exist_ok=True)
         if not (part / "config.yaml").is_file():
-            recorder.describe(part, single(settings, folder, seed))
+            recorder.describe_run(single(settings, folder, seed), part)
     return parts
 
 

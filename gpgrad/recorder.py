@@ -30,7 +30,7 @@ def run_of(folder: Path) -> Path:
 
 
 def create_folder(settings: Config) -> Path:
-    """A new folder for a run, with its resolved settings and the versions of what it runs on."""
+    """A new folder for a run."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = settings.log.name or f"{settings.env.name}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
     folder = Path(settings.log.dir) / name
@@ -40,14 +40,15 @@ def create_folder(settings: Config) -> Path:
         raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
     except OSError as error:
         raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
-    describe(folder, settings)
     return folder
 
 
-def describe(folder: Path, settings: Config) -> None:
-    """Write what a run is: its resolved settings, and the versions of what it runs on."""
+def describe_run(settings: Config, folder: Path) -> None:
+    """Write the versions of what a run runs on, then its resolved settings: whole, or not at all after a kill."""
     (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
-    (folder / "config.yaml").write_text(config.dump(settings))
+    draft = folder / "config.yaml.draft"
+    draft.write_text(config.dump(settings))
+    draft.replace(folder / "config.yaml")
 
 
 def manifest(settings: Config) -> Row:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, logs, loop, modes, plan
+from gpgrad import checks, config, lock, logs, loop, modes, plan
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
-from gpgrad.recorder import create_folder
+from gpgrad.recorder import create_folder, describe_run
 
 __all__ = ["Result", "Stopped", "resume", "run"]
 
@@ -25,15 +26,23 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     settings, program, layout = prepare(settings, say)
     folder = create_folder(settings)
     say(f"results: {folder}")
-    return finish(settings, program, layout, folder, say)
+    with hold(folder):
+        describe_run(settings, folder)
+        return finish(settings, program, layout, folder, say)
 
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
     """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
     settings = config.parse(folder / "config.yaml")
-    if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
-        raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
-    return finish(*prepare(settings, say), folder, say)
+    with hold(folder):
+        if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
+            raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
+        return finish(*prepare(settings, say), folder, say)
+
+
+def hold(folder: Path) -> AbstractContextManager[int]:
+    """A run is trained by one process at a time."""
+    return lock.hold(folder / lock.NAME, f"the run in {folder}")
 
 
 def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Program, Layout]:

@@ -94,6 +94,54 @@ def test_round_trip_and_fingerprint(tmp_path):
     assert config.fingerprint(same) == config.fingerprint(settings) != config.fingerprint(other)
 
 
+def test_identity_is_what_a_seeds_numbers_depend_on():
+    settings = config.load("pp_small", "qmix")
+    same = [
+        {"seed": 7, "seeds": 3, "seeds_mode": "process", "devices": 1},
+        {"log.name": "x", "log.dir": "y", "checkpoint.keep": 5},
+        {"decomposition": "qmix", "decomposition.embed": 64},
+    ]
+    assert {config.identity(config.load("pp_small", "qmix", changes)) for changes in same} == {
+        config.identity(settings)
+    }
+    assert config.identity(config.load("pp_small", "vdn", {"decomposition": "qmix"})) != config.identity(
+        config.load("pp_small", "vdn")
+    )
+    one = dataclasses.replace(settings, algo="fups", preset="pymarl")
+    assert config.identity(one) == config.identity(settings)
+    options = {**settings.env.options, "penalty": 0}
+    assert config.identity(dataclasses.replace(settings, env=config.Part("pp_small", options))) == config.identity(
+        settings
+    )
+    others = [{"t_max": 300_000}, {"learner.lr": 1e-3}, {"env.penalty": -1}, {"decomposition": "vdn"}]
+    others += [{"evaluation.final_episodes": 9}, {"agent.agent_id": True}]
+    names = {config.identity(config.load("pp_small", "qmix", changes)) for changes in others}
+    assert len(names | {config.identity(settings)}) == len(others) + 1
+
+
+def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
+    """Not the preset's values: pymarl2's TD(0.6) was not there before td_lambda was."""
+    settings = config.load("pp_p0", "qmix")
+    file = tmp_path / "config.yaml"
+    lines = config.dump(settings).splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(("learner.double_q", "env.freeze"))))
+    assert config.parse(file) == settings
+    assert config.identity(config.parse(file)) == config.identity(settings)
+    file.write_text("".join(line for line in lines if not line.startswith("learner.td_lambda")))
+    assert settings.learner.td_lambda == 0.6
+    assert config.parse(file).learner.td_lambda == 0.0
+    for line, sentence in {
+        "learner.old: 1": "unknown setting 'learner.old' in",
+        "algo: [1]": "is no name",
+        "algo: qmxi": "unknown algorithm 'qmxi'",
+        "weighting: nine": "unknown weighting 'nine'",
+        "env: pp": "no world 'pp'",
+    }.items():
+        file.write_text("".join(lines) + line)
+        with pytest.raises(SettingError, match=sentence):
+            config.parse(file)
+
+
 @pytest.mark.parametrize(
     ("env", "algo", "overrides", "sentence"),
     [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, loop, modes, train
+from gpgrad import checkpoint, config, loop, modes, recorder, train
 from gpgrad.__main__ import main
 from gpgrad.plan import Plan
 from gpgrad.program import make_program
@@ -175,7 +175,8 @@ def alive(process: int) -> bool:
 
 def test_a_failing_seed_leaves_the_others_alone(tmp_path):
     settings = tiny(log__dir=str(tmp_path), log__name="run", seeds_mode="process", **RUN)
-    folder = train.create_folder(settings)
+    folder = recorder.create_folder(settings)
+    recorder.describe_run(settings, folder)
     parts = modes.prepare(settings, folder)
     (parts[3] / "config.yaml").write_text("nonsense")
     heard: list[str] = []

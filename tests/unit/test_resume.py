@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, loop, train
+from gpgrad import checkpoint, config, lock, loop, train
 from gpgrad.program import make_program
 from tests.systems import tiny
 
@@ -131,6 +131,43 @@ def test_only_the_newest_are_kept(tmp_path, monkeypatch):
     places = checkpoint.found(folder)
     assert len(places) == 2
     assert all(checkpoint.is_whole(place) for place in places)
+
+
+@pytest.mark.parametrize("rows", ["", "one", "torn"])
+def test_a_kill_after_training_costs_nothing(whole, tmp_path, monkeypatch, rows):
+    """The team is there, of the final rows none, one of two, or one and a half."""
+    folder = interrupted(tmp_path, monkeypatch, 7)
+    shutil.copytree(whole.run_dir / "team", folder / "team")
+    first, second = (whole.run_dir / "final.jsonl").read_text().splitlines(keepends=True)
+    (folder / "final.jsonl").write_text({"": "", "one": first, "torn": first + second[:9]}[rows])
+    assert_same(train.resume(folder, say=silent), whole)
+    assert (folder / "final.jsonl").read_bytes() == (whole.run_dir / "final.jsonl").read_bytes()
+
+
+def test_one_process_at_a_time(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 1)
+    with train.hold(folder):
+        assert lock.holder(folder / lock.NAME) == os.getpid()
+        with pytest.raises(SettingError, match=f"in the hands of process {os.getpid()}"):
+            train.resume(folder, say=silent)
+    assert lock.holder(folder / lock.NAME) is None
+
+
+def test_a_lock_ends_with_its_process_and_is_inherited(tmp_path):
+    code = "import sys, time; from gpgrad import lock\n"
+    code += f"with lock.hold(lock.Path({str(tmp_path / 'a')!r}), 'it'): print('have', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert lock.holder(tmp_path / "a") == process.pid
+        process.kill()
+    assert lock.holder(tmp_path / "a") is None
+    with lock.hold(tmp_path / "b", "it") as descriptor:
+        heir = subprocess.Popen(["sleep", "600"], pass_fds=[descriptor])
+    assert lock.holder(tmp_path / "b") == os.getpid()
+    heir.kill()
+    heir.wait()
+    assert lock.holder(tmp_path / "b") is None
 
 
 def test_resume_refuses_what_it_cannot_do(whole, tmp_path):

@@ -18,7 +18,7 @@ LAYERS = [
     {"replay", "rollout", "learner", "devices"},
     {"compose", "evaluate", "diagnostics"},
     {"program"},
-    {"plan", "checkpoint", "logs", "progress"},
+    {"plan", "checkpoint", "logs", "lock", "progress"},
     {"recorder", "bench", "stats"},
     {"loop"},
     {"modes"},
@@ -26,7 +26,19 @@ LAYERS = [
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "recorder", "logs", "checkpoint", "loop", "modes", "train", "progress", "__main__"}
+OUTSIDE = {
+    "bench",
+    "config",
+    "recorder",
+    "logs",
+    "lock",
+    "checkpoint",
+    "loop",
+    "modes",
+    "train",
+    "progress",
+    "__main__",
+}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
