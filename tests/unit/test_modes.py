@@ -90,6 +90,14 @@ def test_every_mode_leaves_the_same_files(results):
         assert len(timing) >= 3
 
 
+def test_tests_and_checkpoints_change_no_number(results, tmp_path):
+    """Twice as many tests and a checkpoint after every chunk: the same parameters."""
+    often = run(tmp_path, "vmap", evaluation__every_episodes=10, checkpoint__every_minutes=1e-9)
+    assert checkpoint.found(often.run_dir)
+    assert [row["iterations"] for row in often.metrics[::2]] == [0, 10, 20, 30, 40]
+    jax.tree.map(np.testing.assert_array_equal, often.params, results["vmap"].params)
+
+
 @pytest.mark.parametrize("mode", ["sequential", "process"])
 def test_every_mode_gives_the_same_start(results, mode):
     """Before anything was learned rows agree; afterwards only up to the last bits, which learning magnifies."""
