@@ -16,8 +16,8 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
                                                       train, with tests, logs and a saved team
   train --resume RUN                                  go on with an interrupted run
   eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
-  bench --env NAME --algos NAME,NAME [--rounds N] [--json FILE] [--GROUP.SETTING VALUE ...]
-                                                      times of updates and their parts, ratios to the first
+  bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
+        [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
 
   train --help shows every setting of the chosen world, algorithm and preset with its value."""
@@ -146,7 +146,16 @@ def measure(arguments: Sequence[str]) -> int:
     rounds = checks.coerce(given.pop("rounds", "30"), int, "--rounds")
     if rounds < 3:
         raise SettingError(f"--rounds is {rounds}, expected 3 or more")
+    varied, _, values = given.pop("vary", "").partition("=")
+    if varied and not values:
+        raise SettingError(f"--vary is {varied!r}, expected a setting with values, as in seeds=1,8")
     loaded = {algo: config.load(env, algo, given) for algo in algos}
+    if varied:
+        loaded = {
+            f"{algo} {varied}={value}": config.load(env, algo, {**given, varied: value})
+            for algo in algos
+            for value in values.split(",")
+        }
     from rich.console import Console
     from rich.table import Table
 
@@ -154,7 +163,7 @@ def measure(arguments: Sequence[str]) -> int:
 
     setups = [bench.setup(algo, settings) for algo, settings in loaded.items()]
     rows = bench.report(setups, bench.measure(setups, rounds))
-    table = Table("", *algos, title=f"{env}, medians of {rounds} rounds")
+    table = Table("", *loaded, title=f"{env}, medians of {rounds} rounds")
     for name in list(rows[0])[1:]:
         table.add_row(name, *(f"{row[name]:.4g}" for row in rows))
     Console(width=None if sys.stdout.isatty() else 110).print(table)

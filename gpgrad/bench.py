@@ -38,6 +38,7 @@ class Setup(NamedTuple):
     """One configuration, ready to be measured. flops: of one update. seed_bytes: everything one seed keeps."""
 
     label: str
+    config: Config
     pieces: dict[str, Timed]
     compile_seconds: float
     flops: float
@@ -78,7 +79,7 @@ def setup(label: str, config: Config) -> Setup:
     kept, stored = (
         sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) // config.seeds for tree in (states, states.replay)
     )
-    return Setup(label, pieces, seconds, update_flops(config, parts), kept, stored)
+    return Setup(label, config, pieces, seconds, update_flops(config, parts), kept, stored)
 
 
 def _iteration(config: Config, compiled: Callable, clock: Clock, states: SeedState) -> Timed:
@@ -229,7 +230,10 @@ def measure(setups: Sequence[Setup], rounds: int) -> dict[str, Any]:
 
 
 def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per configuration: medians, shares, and ratios to the first with 95 percent intervals."""
+    """A row per configuration: medians, shares, and ratios to the first with 95 percent intervals.
+
+    Everything is per seed: an iteration's time is that of one episode of one seed with all that belongs to it.
+    """
     seconds = {key: np.array(values) for key, values in measured["seconds"].items()}
     rate = 2.0 * MATRIX**3 / np.median(seconds["", "matrix"])
     rows = []
@@ -244,12 +248,14 @@ def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, 
         row["world steps/s"] = 1 / float(np.median(seconds[s.label, "world"]))
         row["collected episodes/s"] = 1 / float(np.median(seconds[s.label, "collection"]))
         row["trained episodes/s"] = 1 / float(np.median(seconds[s.label, "iteration"]))
+        whole = seconds[s.label, "iteration"]
+        row["outside the update"] = 1 - float(np.median(update * s.config.learner.updates_per_episode / whole))
         row["compile s"] = s.compile_seconds
         row["replay MiB a seed"] = s.replay_bytes / 2**20
         row["state MiB a seed"] = s.seed_bytes / 2**20
-        row["update ratio"], row["update ratio low"], row["update ratio high"] = ratio(
-            update, seconds[setups[0].label, "update"]
-        )
+        for name in ("update", "iteration"):
+            compared = ratio(seconds[s.label, name], seconds[setups[0].label, name])
+            row |= dict(zip((f"{name} ratio", f"{name} ratio low", f"{name} ratio high"), compared, strict=True))
         rows.append(row)
     return rows
 

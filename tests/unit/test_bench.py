@@ -46,14 +46,18 @@ def test_ratio_is_paired():
 def test_bench_prints_and_writes(tmp_path, capsys):
     settings = [f"--{name}={value}" for name, value in {**TINY, **BOARD}.items() if name != "decomposition.embed"]
     file = tmp_path / "bench.json"
-    assert cli.main(["bench", "--algos", "vdn,iql", "--rounds", "3", "--json", str(file), *settings]) == 0
+    asked = ["--algos", "vdn", "--vary", "seeds=1,2", "--rounds", "3", "--json", str(file)]
+    assert cli.main(["bench", *asked, *settings]) == 0
     rows = json.loads(file.read_text())
-    assert [row["configuration"] for row in rows] == ["vdn", "iql"]
+    assert [row["configuration"] for row in rows] == ["vdn seeds=1", "vdn seeds=2"]
     assert rows[0]["update ratio"] == 1.0
     for row in rows:
-        assert all(value > 0 for name, value in row.items() if name != "configuration")
+        assert all(value > 0 for name, value in row.items() if name not in ("configuration", "outside the update"))
+        assert row["outside the update"] < 1
         assert row["state MiB a seed"] > row["replay MiB a seed"]
     printed = capsys.readouterr().out
     for name in ("update ms", "sampling ms", "view ms", "share of machine", "world steps/s", "compile s"):
         assert name in printed
     assert cli.main(["bench", "--rounds", "1"]) == 2
+    assert cli.main(["bench", "--vary", "seeds"]) == 2
+    assert "--vary is 'seeds', expected a setting with values, as in seeds=1,8" in capsys.readouterr().err
