@@ -101,7 +101,9 @@ def test_identity_is_what_a_seeds_numbers_depend_on():
         {"log.name": "x", "log.dir": "y", "checkpoint.keep": 5},
         {"decomposition": "qmix", "decomposition.embed": 64},
     ]
-    assert {config.identity(config.load("pp_small", "qmix", changes)) for changes in same} == {config.identity(settings)}
+    assert {config.identity(config.load("pp_small", "qmix", changes)) for changes in same} == {
+        config.identity(settings)
+    }
     assert config.identity(config.load("pp_small", "vdn", {"decomposition": "qmix"})) != config.identity(
         config.load("pp_small", "vdn")
     )
