@@ -64,9 +64,10 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Definition:
-    """One experiment. claims: pairs of indices of arms, the first claimed to be better."""
+    """One experiment. source: its name or file. claims: pairs of indices of arms, the first claimed to be better."""
 
     name: str
+    source: str
     question: str
     arms: tuple[Arm, ...]
     claims: tuple[tuple[int, int], ...]
@@ -115,7 +116,7 @@ def load(name: str) -> Definition:
         raise SettingError(f"the experiment {path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise SettingError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    return _definition(path.stem, _Reader(content, str(path), "the experiment"))
+    return _definition(path.stem, name, _Reader(content, str(path), "the experiment"))
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:
@@ -184,7 +185,7 @@ class _Reader:
             raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")
 
 
-def _definition(name: str, reader: _Reader) -> Definition:
+def _definition(name: str, source: str, reader: _Reader) -> Definition:
     common = {
         "env": reader.value("env", str, None),
         "preset": reader.value("preset", str, None),
@@ -197,6 +198,7 @@ def _definition(name: str, reader: _Reader) -> Definition:
             raise SettingError(f"two arms in {reader.source} are called {key[1]!r} in panel {key[0]!r}, expected one")
     definition = Definition(
         name=name,
+        source=source,
         question=reader.value("question", str),
         arms=arms,
         claims=_claims(reader, arms),

@@ -62,7 +62,7 @@ def page(definition: Definition, found: Mapping[str, Any], exports: Sequence[str
         *_comparisons(found),
         *_settings(found),
         "## Commands",
-        _commands(found),
+        _commands(definition, found),
         "## Made with",
         _versions(found),
         "## Files",
@@ -157,8 +157,8 @@ def _settings(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _commands(found: Mapping[str, Any]) -> str:
-    whole = f"make experiment NAME={found['experiment']} SCALE={found['scale']}"
+def _commands(definition: Definition, found: Mapping[str, Any]) -> str:
+    whole = f"make experiment NAME={definition.source} SCALE={found['scale']}"
     single = [f"# {arm['label']} on {arm['panel']}\n{arm['command']}" for arm in found["arms"]]
     return "```sh\n" + "\n".join([whole, *single]) + "\n```"
 

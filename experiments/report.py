@@ -18,7 +18,6 @@ from gpgrad.config import Config
 from gpgrad.stats import Curve, Experiment
 
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
-ASIDE = ("seed", "log.", "checkpoint.")
 
 
 class Result(NamedTuple):
@@ -154,11 +153,14 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
 
 
 def differences(one: Config, other: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings that differ, as pairs of values: those of the method, and all others. A setting one lacks is None."""
-    both = [{k: v for k, v in config.flat(c).items() if not k.startswith(ASIDE)} for c in (one, other)]
+    """Settings that differ, as pairs of values: those of the method, and all others. A setting one lacks is None.
+
+    The name of the algorithm is left out: it stands for its parts.
+    """
+    both = [{k: v for k, v in config.flat(c).items() if not k.startswith(config.ASIDE)} for c in (one, other)]
     names = [name for name in dict.fromkeys([*both[0], *both[1]]) if both[0].get(name) != both[1].get(name)]
-    method = {name for name in names if name == "algo" or name.split(".")[0] in registry.KINDS}
-    pairs = {name: (both[0].get(name), both[1].get(name)) for name in names}
+    method = {name for name in names if name.split(".")[0] in registry.KINDS}
+    pairs = {name: (both[0].get(name), both[1].get(name)) for name in names if name != "algo"}
     return {n: p for n, p in pairs.items() if n in method}, {n: p for n, p in pairs.items() if n not in method}
 
 
@@ -179,7 +181,7 @@ def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:
 def _table(results: Sequence[Result]) -> dict[str, list[Any]]:
     """Settings that are not the same in all arms: the value of each."""
     flats = [config.flat(result.setup.config) for result in results]
-    names = [name for name in dict.fromkeys(n for f in flats for n in f) if not name.startswith(ASIDE)]
+    names = [name for name in dict.fromkeys(n for f in flats for n in f) if not name.startswith(config.ASIDE)]
     rows = {name: [flat.get(name) for flat in flats] for name in names}
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 

@@ -64,20 +64,23 @@ class Share(NamedTuple):
 
 
 def scan(root: Path) -> tuple[list[Run], list[str]]:
-    """All runs in a folder, in order of names, and a sentence for each whose settings cannot be read."""
+    """All runs in a folder, in order of names, and a sentence for each whose files cannot be read."""
     found, problems = [], []
     for path in sorted(root.glob("*/config.yaml")):
         try:
-            settings, identity = _settings(path, path.stat().st_mtime_ns)
+            found.append(_run(path))
         except SettingError as error:
             problems.append(f"passing over {path.parent}: {error}")
-            continue
-        folder = path.parent
-        holder = lock.holder(folder / lock.NAME)
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        finished = len(logs.read_rows(folder / "final.jsonl")) == settings.seeds
-        found.append(Run(folder, settings, identity, seeds, finished, holder))
     return found, problems
+
+
+def _run(path: Path) -> Run:
+    settings, identity = _settings(path, path.stat().st_mtime_ns)
+    folder, seeds = path.parent, range(settings.seed, settings.seed + settings.seeds)
+    # Asked before the rows are counted, so that a run that ends now is not taken for an interrupted one.
+    holder = lock.holder(folder / lock.NAME)
+    finished = len(logs.read_rows(folder / "final.jsonl")) == settings.seeds
+    return Run(folder, settings, identity, seeds, finished, holder)
 
 
 @functools.cache
