@@ -12,6 +12,8 @@ RESUME ?=
 RUN    ?=
 ARGS   ?=
 TESTS  ?=
+NAME   :=
+SCALE  ?= quick
 
 # Large pages make the learner 1.25 to 1.45 times as fast on Linux; compiled programs are kept between runs.
 ifeq ($(shell uname -s),Linux)
@@ -22,7 +24,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help train eval list test lint format lock clean
+.PHONY: help train eval list experiment test lint format lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +32,7 @@ help:
 	@echo "make train RESUME=runs/NAME                                              go on with an interrupted run"
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
+	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
 	@echo "make test [TESTS=tests/unit] | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
@@ -40,6 +43,9 @@ eval: $(STAMP)
 
 list: $(STAMP)
 	@$(PY) -m gpgrad list $(ARGS)
+
+experiment: $(STAMP)
+	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)
 
 test: $(STAMP)
 	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal $(TESTS)

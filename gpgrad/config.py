@@ -136,6 +136,7 @@ class Config:
 
 PARTS = ("env", *registry.KINDS)
 SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
+ASIDE = ("seed", "devices", "log.", "checkpoint.")  # beginnings of settings that say nothing about what one seed does
 
 
 def part_options(kind: str, name: str) -> dict[str, registry.Option]:
@@ -365,8 +366,7 @@ def identity(config: Config) -> str:
     All settings except which seeds are trained together and how, where results go and what is kept, and the names of
     algorithm and preset, which stand for settings.
     """
-    aside = ("seed", "devices", "log.", "checkpoint.")
-    content = {key: value for key, value in flat(config).items() if not key.startswith(aside)}
+    content = {key: value for key, value in flat(config).items() if not key.startswith(ASIDE)}
     del content["algo"], content["preset"]
     text = json.dumps({key: _as_float(value) for key, value in content.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,17 +15,21 @@ NAME = "lock"  # in the folder of a run
 _TRIES, _PAUSE = 10, 0.1  # a look by `holder` takes the lock for an instant
 
 
+class Taken(SettingError):
+    """Another process has the lock."""
+
+
 @contextlib.contextmanager
 def hold(path: Path, what: str) -> Iterator[int]:
     """Have the lock to oneself and put one's process id into its file; gives the file descriptor.
 
-    A child process that inherits the descriptor has the lock too. Raises SettingError if another process has it.
+    A child process that inherits the descriptor has the lock too. Raises Taken if another process has it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _take(descriptor):
             pid = _pid(descriptor)
-            raise SettingError(f"{what} is in the hands of process {pid}, expected to be free: wait until it has ended")
+            raise Taken(f"{what} is in the hands of process {pid}, expected to be free: wait until it has ended")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor

@@ -54,10 +54,16 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file; none where there is no file. A line without an end was cut off by a kill and is no row."""
+    """All rows of a file; none where there is no file. A line without an end was cut off by a kill and is no row.
+
+    Raises SettingError for a file of anything else.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    try:
+        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    except ValueError as error:
+        raise SettingError(f"{path} is damaged, expected a JSON object in every line: {error}") from None
 
 
 class Mirror:

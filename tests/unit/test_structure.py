@@ -20,25 +20,14 @@ LAYERS = [
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
     {"recorder", "bench", "stats"},
-    {"loop"},
+    {"loop", "plots"},
     {"modes"},
     {"train"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {
-    "bench",
-    "config",
-    "recorder",
-    "logs",
-    "lock",
-    "checkpoint",
-    "loop",
-    "modes",
-    "train",
-    "progress",
-    "__main__",
-}
+OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
+OUTSIDE |= {"loop", "modes", "train", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
@@ -90,6 +79,17 @@ def test_worlds_know_nothing_of_learners():
         assert not any(name.split(".")[0] == "gpgrad" for name in imports(path)), path
 
 
+def test_nobody_knows_of_experiments():
+    for folder in ("gpgrad", "envs"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not any(name.split(".")[0] == "experiments" for name in imports(path)), path
+
+
+def test_experiments_leave_jax_to_their_runs():
+    for path in (ROOT / "experiments").rglob("*.py"):
+        assert not any(name.split(".")[0] == "jax" for name in imports(path)), path
+
+
 def test_only_the_edge_touches_the_outside():
     for room, paths in rooms().items():
         for path in paths:
@@ -108,13 +108,16 @@ def test_the_learner_names_no_method():
         assert name not in text
 
 
-@pytest.mark.parametrize("module", ["gpgrad", "gpgrad.config", "gpgrad.logs", "envs"])
+@pytest.mark.parametrize(
+    "module",
+    ["gpgrad", "gpgrad.config", "gpgrad.logs", "gpgrad.stats", "gpgrad.plots", "envs", "experiments.definition"],
+)
 def test_light_imports_leave_jax_alone(module):
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_no_file_outgrows_its_room():
-    for folder in ("gpgrad", "envs"):
+    for folder in ("gpgrad", "envs", "experiments"):
         for path in (ROOT / folder).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 420, path

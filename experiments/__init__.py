@@ -1,0 +1,1 @@
+"""Named experiments: what to run, what to draw, what was found."""

@@ -1,0 +1,149 @@
+"""Command line: `python -m experiments list | status | run | report`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError, suggest
+from experiments import definition
+from experiments.definition import Definition
+from gpgrad.__main__ import options
+
+USAGE = """usage: python -m experiments COMMAND [OPTIONS]
+
+  list                               every experiment, what it asks, its scales
+  status [NAME] [--scale SCALE]      what is finished, running, interrupted and missing
+  run NAME [--scale SCALE]           train what is missing, go on with what was interrupted, then report
+  report NAME [--scale SCALE]        curves, tables and verdicts of what is finished
+
+  NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
+  --log.dir DIR     where runs are looked for and put, by default runs
+  --results DIR     where reports are put, by default experiments/results
+  run passes --seeds-mode, --log.* and --checkpoint.* on to the runs it begins"""
+
+RESULTS = Path(__file__).parent / "results"
+QUICK = "quick"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it did, 1 if a run failed, 2 for a mistake in what was asked, 130 if stopped."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"list": show_names, "status": status, "run": run, "report": report}
+    try:
+        if not arguments or any(token in ("-h", "--help") for token in arguments):
+            print(USAGE)
+            return 0
+        if arguments[0] not in commands:
+            raise SettingError(f"unknown command {arguments[0]!r}{suggest(arguments[0], commands)}")
+        return commands[arguments[0]](arguments[1:])
+    except SettingError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"experiments: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+def show_names(arguments: Sequence[str]) -> int:
+    """Every experiment of the catalog."""
+    _given(arguments, named=False)
+    for name in definition.names():
+        loaded = definition.load(name)
+        scales = ", ".join(f"{key} ({len(scale.seeds)} seeds)" for key, scale in loaded.scales.items())
+        arms = ", ".join(dict.fromkeys(arm.label for arm in loaded.arms))
+        print(f"{name}: {loaded.question}\n  arms: {arms}; worlds: {', '.join(loaded.panels)}; scales: {scales}")
+    return 0
+
+
+def status(arguments: Sequence[str]) -> int:
+    """What there is of each arm's seeds."""
+    named = bool(arguments) and not arguments[0].startswith("--")
+    name, given = _given(arguments, named, "scale", "log.dir")
+    from experiments import execute, runs
+
+    found, problems = runs.scan(Path(given.get("log.dir", "runs")))
+    for problem in problems:
+        print(problem)
+    for loaded in map(definition.load, [name] if named else definition.names()):
+        for scale in [given["scale"]] if "scale" in given else loaded.scales:
+            print(f"{loaded.name}, {scale}:")
+            for setup in definition.setups(loaded, scale):
+                for line in runs.overview(found, setup.identity, setup.seeds):
+                    print(f"  {setup.arm.label} on {setup.arm.panel}, {execute.seeds_text(line.seeds)}: {line.text}")
+    return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train what is missing, then report."""
+    name, given = _given(arguments, True, "scale", "log.dir", "results", "seeds_mode", "log.", "checkpoint.")
+    if "log.name" in given:
+        raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
+    loaded, scale, root, results = _chosen(name, given)
+    from experiments.execute import execute
+    from gpgrad import plots
+
+    plots.require()  # rather now than after hours
+    setups = definition.setups(loaded, scale)
+    passed = {
+        key: value for key, value in given.items() if key.startswith(("log.", "checkpoint.")) and key != "log.dir"
+    }
+    extra = [f"--{key}={value}" for key, value in passed.items()]
+    if "seeds_mode" in given:
+        extra.append(f"--seeds-mode={given['seeds_mode']}")
+    failures = execute(setups, root, extra, _say)
+    _report(loaded, scale, root, results)
+    return 1 if failures else 0
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write the report of what is finished."""
+    name, given = _given(arguments, True, "scale", "log.dir", "results")
+    _report(*_chosen(name, given))
+    return 0
+
+
+def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
+    from experiments import page, runs
+    from experiments.report import collect
+
+    found, problems = runs.scan(root)
+    for problem in problems:
+        _say(problem)
+    folder = results / f"{loaded.name}-{scale}"
+    collected = collect(loaded, definition.setups(loaded, scale), found)
+    summary = page.write(folder, loaded, scale, collected, found)
+    missing = sum(len(arm["missing"]) for arm in summary["arms"])
+    _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
+
+
+def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dict[str, str]]:
+    """The experiment's name and the options, of which only those known, or that begin with one ending in a dot."""
+    if named and (not arguments or arguments[0].startswith("--")):
+        raise SettingError(f"the name of an experiment is missing, expected one of {', '.join(definition.names())}")
+    given = options(arguments[1:] if named else arguments)
+    for key in given:
+        if key not in known and not any(key.startswith(name) for name in known if name.endswith(".")):
+            names = [name for name in known if not name.endswith(".")]
+            raise SettingError(
+                f"unknown option --{key}{suggest(key, names)}; settings belong into the experiment's file"
+            )
+    return arguments[0] if named else "", given
+
+
+def _chosen(name: str, given: dict[str, str]) -> tuple[Definition, str, Path, Path]:
+    loaded, scale = definition.load(name), given.get("scale", QUICK)
+    loaded.scale(scale)
+    return loaded, scale, Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

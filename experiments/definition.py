@@ -1,0 +1,276 @@
+"""What an experiment is: a YAML file that says what to find out, what to run for it and at what scale.
+
+    question: Does GradPS learn pp_small better than QMIX?
+    env: pp_small                 # env, preset and overrides hold for all arms that do not say otherwise
+    preset: gradps_paper
+    overrides: {}
+    arms:
+      - {label: GradPS, algo: gradps}
+      - {label: QMIX, algo: qmix, overrides: {learner.lr: 1.0e-3}, panel: pp_small}
+    claims: [[GradPS, QMIX]]      # the first is better than the second; by default the first arm than all others
+    metric: test_return           # a name in rows of metrics.jsonl and final.jsonl
+    threshold: 60                 # of steps to threshold; none by default
+    drawing: {kind: curves, centre: mean}
+    scales:
+      quick: {seeds: 3, first_seed: 0, overrides: {t_max: 100000}}
+      paper: {seeds: 5}
+
+Reading one imports no jax; `setups` resolves its settings, which does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import yaml
+
+from envs.errors import SettingError, suggest
+from gpgrad import checks
+
+if TYPE_CHECKING:
+    from gpgrad.config import Config
+
+CATALOG = Path(__file__).parent / "catalog"
+NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
+
+
+class Arm(NamedTuple):
+    """One of the things compared: a name for people, and a configuration. Arms of a panel are drawn together."""
+
+    label: str
+    env: str
+    algo: str
+    preset: str | None
+    overrides: Mapping[str, Any]
+    panel: str
+
+
+class Scale(NamedTuple):
+    """How much of it to run. `overrides` win over those of arms."""
+
+    seeds: range
+    overrides: Mapping[str, Any]
+
+
+class Drawing(NamedTuple):
+    """What picture to draw."""
+
+    kind: Literal["curves"]
+    centre: Literal["mean", "iqm"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One experiment. source: its name or file. claims: pairs of indices of arms, the first claimed to be better."""
+
+    name: str
+    source: str
+    question: str
+    arms: tuple[Arm, ...]
+    claims: tuple[tuple[int, int], ...]
+    metric: str
+    threshold: float | None
+    drawing: Drawing
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def scale(self, name: str) -> Scale:
+        """One of its scales. Raises SettingError for another name."""
+        if name not in self.scales:
+            raise SettingError(f"{self.name} has no scale {name!r}{suggest(name, self.scales)}")
+        return self.scales[name]
+
+    @property
+    def panels(self) -> list[str]:
+        """Names of panels, in order of arms."""
+        return list(dict.fromkeys(arm.panel for arm in self.arms))
+
+
+class Setup(NamedTuple):
+    """An arm at a scale: its configuration (the seeds in it do not matter), what names it, the seeds it needs."""
+
+    arm: Arm
+    config: Config
+    identity: str
+    seeds: range
+    options: Mapping[str, Any]
+
+
+def names() -> list[str]:
+    """All experiments of the catalog."""
+    return sorted(path.stem for path in CATALOG.glob("*.yaml"))
+
+
+def load(name: str) -> Definition:
+    """An experiment of the catalog, or the one in a YAML file. Raises SettingError, one sentence, for any mistake."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in names():
+            raise SettingError(f"unknown experiment {name!r}{suggest(name, names())}")
+        path = CATALOG / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingError(f"the experiment {path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    return _definition(path.stem, name, _Reader(content, str(path), "the experiment"))
+
+
+def setups(definition: Definition, scale: str) -> list[Setup]:
+    """Every arm's resolved settings at a scale. Raises SettingError for settings that cannot be."""
+    from gpgrad import config
+
+    chosen, result = definition.scale(scale), []
+    for arm in definition.arms:
+        preset = {"preset": arm.preset} if arm.preset else {}
+        options = {**preset, **arm.overrides, **chosen.overrides}
+        try:
+            settings = config.load(arm.env, arm.algo, {**options, "seed": chosen.seeds[0], "seeds": len(chosen.seeds)})
+        except SettingError as error:
+            raise SettingError(f"{arm.label} of {definition.name}: {error}") from None
+        result.append(Setup(arm, settings, config.identity(settings), chosen.seeds, options))
+    return result
+
+
+class _Reader:
+    """Takes named values of expected types out of a mapping; what is left over is a mistake."""
+
+    def __init__(self, content: Any, source: str, what: str) -> None:
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            raise SettingError(f"{what} in {source} is {content!r}, expected names with values")
+        self._left, self._known, self.source, self.what = dict(content), [], source, what
+
+    def value(self, name: str, kind: Any, *default: Any) -> Any:
+        """A checked value; without a default it must be there."""
+        self._known.append(name)
+        if name not in self._left:
+            if not default:
+                raise SettingError(f"{self.what} in {self.source} has no {name}, expected one")
+            return default[0]
+        value = self._left.pop(name)
+        return value if kind is Any else checks.coerce(value, kind, f"{name} of {self.what} in {self.source}")
+
+    def reader(self, name: str, *default: Any) -> _Reader:
+        """A mapping in it."""
+        return _Reader(self.value(name, Any, *default), self.source, name)
+
+    def readers(self, name: str) -> list[_Reader]:
+        """A list of mappings in it, with at least one."""
+        items = self.value(name, Any)
+        if not isinstance(items, list) or not items:
+            raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
+        return [_Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
+
+    def overrides(self) -> dict[str, Any]:
+        """Settings by dotted names, as on the command line; not those that are said elsewhere."""
+        content = self.value("overrides", Any, {})
+        if not isinstance(content, Mapping):
+            raise SettingError(f"overrides of {self.what} in {self.source} is {content!r}, expected names with values")
+        for name in content:
+            if str(name).partition(".")[0] in NOT_OVERRIDDEN and not str(name).startswith("env."):
+                raise SettingError(f"overrides of {self.what} in {self.source} cannot set {name!r}")
+        return dict(content)
+
+    def items(self) -> Iterable[tuple[str, _Reader]]:
+        """All that is left, each a mapping."""
+        names, self._known = list(self._left), list(self._left)
+        return [(name, self.reader(name)) for name in names]
+
+    def end(self) -> None:
+        """Refuse what nobody asked for."""
+        for name in self._left:
+            raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")
+
+
+def _definition(name: str, source: str, reader: _Reader) -> Definition:
+    common = {
+        "env": reader.value("env", str, None),
+        "preset": reader.value("preset", str, None),
+        "overrides": reader.overrides(),
+    }
+    arms = tuple(_arm(entry, common) for entry in reader.readers("arms"))
+    keys = [(arm.panel, arm.label) for arm in arms]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise SettingError(f"two arms in {reader.source} are called {key[1]!r} in panel {key[0]!r}, expected one")
+    definition = Definition(
+        name=name,
+        source=source,
+        question=reader.value("question", str),
+        arms=arms,
+        claims=_claims(reader, arms),
+        metric=reader.value("metric", str, "test_return"),
+        threshold=reader.value("threshold", float | None, None),
+        drawing=_drawing(reader.reader("drawing", {})),
+        scales={key: _scale(entry) for key, entry in _filled(reader.reader("scales")).items()},
+    )
+    reader.end()
+    return definition
+
+
+def _arm(reader: _Reader, common: Mapping[str, Any]) -> Arm:
+    env = reader.value("env", str, common["env"])
+    if env is None:
+        raise SettingError(f"{reader.what} in {reader.source} has no env, expected one there or for all arms")
+    arm = Arm(
+        label=reader.value("label", str),
+        env=env,
+        algo=reader.value("algo", str),
+        preset=reader.value("preset", str, common["preset"]),
+        overrides={**common["overrides"], **reader.overrides()},
+        panel=reader.value("panel", str, env),
+    )
+    reader.end()
+    return arm
+
+
+def _scale(reader: _Reader) -> Scale:
+    count, first = reader.value("seeds", int), reader.value("first_seed", int, 0)
+    if count < 1 or first < 0:
+        raise SettingError(
+            f"{reader.what} in {reader.source} has seeds {count} from {first}, expected 1 or more, from 0 or more"
+        )
+    scale = Scale(range(first, first + count), reader.overrides())
+    reader.end()
+    return scale
+
+
+def _filled(reader: _Reader) -> dict[str, _Reader]:
+    entries = dict(reader.items())
+    if not entries:
+        raise SettingError(f"{reader.what} in {reader.source} is empty, expected at least one")
+    return entries
+
+
+def _drawing(reader: _Reader) -> Drawing:
+    drawing = Drawing(
+        kind=reader.value("kind", Literal["curves"], "curves"),
+        centre=reader.value("centre", Literal["mean", "iqm"], "mean"),
+    )
+    reader.end()
+    return drawing
+
+
+def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs of arms, in every panel that has both; by default the first arm of a panel with each of its others."""
+    pairs = reader.value("claims", Any, None)
+    if pairs is None:
+        first = {arm.panel: i for i, arm in reversed(list(enumerate(arms)))}
+        return tuple((first[arm.panel], i) for i, arm in enumerate(arms) if first[arm.panel] != i)
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise SettingError(f"claims in {reader.source} is {pairs!r}, expected pairs of labels, the better one first")
+    labels = [arm.label for arm in arms]
+    for label in (label for pair in pairs for label in pair):
+        if label not in labels:
+            raise SettingError(f"unknown arm {label!r} in claims in {reader.source}{suggest(str(label), labels)}")
+    claims = [
+        (i, j)
+        for better, worse in pairs
+        for i, one in enumerate(arms)
+        for j, other in enumerate(arms)
+        if (one.label, other.label) == (better, worse) and one.panel == other.panel and i != j
+    ]
+    return tuple(claims)

@@ -1,0 +1,176 @@
+"""Doing what an experiment lacks, one run at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.definition import Setup
+from experiments.runs import Job, next_job, scan
+from gpgrad import lock
+
+Say = Callable[[str], None]
+
+SECONDS_BETWEEN_LOOKS = 5.0
+_NAP = 0.1
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the experiment; its run had time to save."""
+
+
+class Outcome(NamedTuple):
+    """Of a visit to an arm: whether anything was trained, and a sentence on what it waits for or what went wrong."""
+
+    trained: bool = False
+    waiting: str = ""
+    failure: str = ""
+
+
+def execute(setups: Sequence[Setup], root: Path, extra: Sequence[str], say: Say) -> list[str]:
+    """Train all that is missing; returns a sentence for each arm that failed.
+
+    root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. A failing run
+    costs its arm alone. What another process trains is waited for last. Raises Stopped on a signal.
+    """
+    failures: dict[str, str] = {}
+    said: dict[str, str] = {}
+    with Child() as child:
+        while True:
+            runs, _ = scan(root)
+            left = [s for s in setups if s.identity not in failures and next_job(runs, s.identity, s.seeds)]
+            if not left:
+                return list(failures.values())
+            trained = False
+            for setup in left:
+                outcome = _visit(setup, root, extra, child, say)
+                trained |= outcome.trained
+                news = f"{setup.arm.label}: {outcome.failure or outcome.waiting}"
+                if outcome.failure:
+                    failures[setup.identity] = news
+                if (outcome.failure or outcome.waiting) and said.get(setup.identity) != news:
+                    said[setup.identity] = news
+                    say(news)
+            if not trained:
+                child.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _visit(setup: Setup, root: Path, extra: Sequence[str], child: Child, say: Say) -> Outcome:
+    """Train an arm's missing seeds as far as nobody else does.
+
+    The claim keeps a second experiment from starting the same seeds. The child inherits it, so that it lasts as long
+    as a child that outlives this process.
+    """
+    trained = False
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.hold(root / f".claim-{setup.identity}", "it") as claim:
+            while job := next_job(scan(root)[0], setup.identity, setup.seeds):
+                if job.action == "wait":
+                    who = job.run.holder if job.run else None
+                    return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")
+                command = command_of(job, setup, root, extra)
+                say(f"{setup.arm.label}, {seeds_text(job.seeds)}: {shown(command)}")
+                code, trained = child.run(command, claim), True
+                if next_job(scan(root)[0], setup.identity, job.seeds):
+                    return Outcome(trained, failure=_complaint(job, code))
+    except lock.Taken:
+        return Outcome(trained, waiting="another experiment trains it, waiting for that")
+    return Outcome(trained)
+
+
+def _complaint(job: Job, code: int) -> str:
+    how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
+    return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
+
+
+def command_of(job: Job, setup: Setup, root: Path, extra: Sequence[str] = ()) -> list[str]:
+    """The arguments of the process that does a job."""
+    begin = [sys.executable, "-m", "gpgrad", "train"]
+    if job.run:
+        return [*begin, "--resume", str(job.run.folder)]
+    return [*begin, *train_arguments(setup, job.seeds), "--log.dir", str(root), *extra]
+
+
+def train_arguments(setup: Setup, seeds: range) -> list[str]:
+    """What `gpgrad train` is told about an arm."""
+    which = [f"--seeds={len(seeds)}", f"--seed={seeds.start}"]
+    return [f"--env={setup.arm.env}", f"--algo={setup.arm.algo}", *_options(setup.options), *which]
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    return [f"--{name}={_text(value)}" for name, value in settings.items()]
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as one would type it."""
+    return shlex.join(["python" if part == sys.executable else part for part in command])
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Some seeds for people."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    stretch = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"seeds {seeds[0]} to {seeds[-1]}" if stretch else f"seeds {', '.join(map(str, seeds))}"
+
+
+class Child:
+    """Runs commands one after the other and passes SIGINT and SIGTERM on to them.
+
+    They run in a session of their own: Ctrl-C in a terminal reaches this process alone, and so the child once, which
+    then saves; a second one makes it leave at once.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Child:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._pass_on)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def run(self, command: Sequence[str], descriptor: int) -> int:
+        """Run a command that inherits a file descriptor; its exit code. Raises Stopped if a signal came."""
+        self._check()
+        self._process = subprocess.Popen(command, start_new_session=True, pass_fds=[descriptor])
+        if self._signal is not None:  # it came while the process was made
+            self._process.send_signal(self._signal)
+        code = self._process.wait()
+        self._process = None
+        self._check()
+        return code
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises Stopped if a signal comes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._check()
+            time.sleep(_NAP)
+
+    def _check(self) -> None:
+        if self._signal is not None:
+            name = signal.Signals(self._signal).name
+            raise Stopped(f"{name} ended the experiment; the same command goes on with it")
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self._signal = number
+        if self._process is not None:
+            self._process.send_signal(number)

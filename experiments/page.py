@@ -1,0 +1,218 @@
+"""A report's files: the page for people, the picture with its data, the numbers for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import report
+from experiments.definition import Definition
+from experiments.report import Result
+from experiments.runs import Run
+from gpgrad import plots, stats
+
+STEM = "curve"
+NO_NUMBER = "-"
+CENTRES = {
+    "mean": "mean over seeds, with Student's 95 percent interval",
+    "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
+}
+# Every verdict in words; the rest of the sentence says of what.
+SENTENCES = {
+    "shown": "shown",
+    "not shown": "not shown",
+    "contradicted": "contradicted",
+    "smoke run": f"smoke run: fewer than {stats.ENOUGH_SEEDS} seeds show nothing",
+    "no seed in common": "no seed in common yet",
+}
+
+
+def write(
+    folder: Path, definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]
+) -> dict[str, Any]:
+    """Write all files of a report, over those of an earlier one; returns its summary. Raises SettingError."""
+    plots.require()
+    found = report.summary(definition, scale, results, runs)
+    exports, obstacle = report.layouts(definition, results)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("rliable.json", "marl_eval.json", *(path.name for path in folder.glob(f"{STEM}*"))):
+        (folder / name).unlink(missing_ok=True)
+    if any(result.curves for result in results):
+        panels, centre = report.panels(definition, results), definition.drawing.centre
+        plots.save(plots.learning_curves(panels, metric_text(definition.metric), centre), folder / STEM)
+        plots.write_data(panels, folder / STEM, definition.metric, centre)
+    for name, content in {"summary.json": found, **exports}.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / "README.md").write_text(page(definition, found, sorted(exports), obstacle))
+    return found
+
+
+def page(definition: Definition, found: Mapping[str, Any], exports: Sequence[str], obstacle: str) -> str:
+    """The report in Markdown."""
+    parts = [
+        f"# {found['experiment']}, {found['scale']}",
+        found["question"],
+        *_unfinished(found),
+        *_smoke(found),
+        *_picture(definition, found),
+        "## Results",
+        _results(definition, found),
+        *_comparisons(found),
+        *_settings(found),
+        "## Commands",
+        _commands(definition, found),
+        "## Made with",
+        _versions(found),
+        "## Files",
+        _files(definition, found, exports, obstacle),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metric_text(metric: str) -> str:
+    """A metric for people."""
+    return metric.replace("_", " ")
+
+
+def _unfinished(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"- {arm['label']} on {arm['panel']}, seed {seed}: {state}"
+        for arm in found["arms"]
+        for seed, state in arm["missing"].items()
+    ]
+    return ["**Unfinished.** What follows leaves out:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _smoke(found: Mapping[str, Any]) -> list[str]:
+    few = [arm for arm in found["arms"] if 0 < len(arm["seeds"]) < stats.ENOUGH_SEEDS]
+    return [f"**A smoke run.** Fewer than {stats.ENOUGH_SEEDS} seeds show nothing."] if few else []
+
+
+def _picture(definition: Definition, found: Mapping[str, Any]) -> list[str]:
+    if not any(arm["seeds"] for arm in found["arms"]):
+        return []
+    words = f"Lines and bands: {CENTRES[definition.drawing.centre]}, of tests during training."
+    return [f"![{metric_text(definition.metric)} by environment steps]({STEM}.png)", words]
+
+
+def _results(definition: Definition, found: Mapping[str, Any]) -> str:
+    threshold = [] if definition.threshold is None else [f"steps to {number(definition.threshold)}"]
+    metric = f"final {metric_text(definition.metric)}"
+    header = ["panel", "arm", "seeds", f"{metric}, mean ± 95%", f"{metric}, IQM [95%]", "area under the curve ± 95%"]
+    rows = [
+        [
+            arm["panel"],
+            arm["label"],
+            f"{len(arm['seeds'])} of {len(arm['seeds']) + len(arm['missing'])}",
+            _mean(arm["final"]),
+            _estimate(arm["iqm"]),
+            _mean(arm["area"]),
+            *([_reached(arm["steps_to_threshold"])] if threshold else []),
+        ]
+        for arm in found["arms"]
+    ]
+    words = (
+        "Final: the last parameters over fresh episodes. ±: half of Student's 95 percent interval over seeds. IQM: "
+        "interquartile mean with a bootstrap interval, too narrow for few seeds. Area: mean over training."
+    )
+    if threshold:
+        words += " Steps: the median over seeds until a test reaches the threshold."
+    return table([*header, *threshold], rows) + "\n\n" + words
+
+
+def _comparisons(found: Mapping[str, Any]) -> list[str]:
+    if not found["comparisons"]:
+        return []
+    rows = []
+    for entry in found["comparisons"]:
+        paired = entry.get("difference")
+        rows.append(
+            [
+                entry["panel"],
+                f"{entry['better']} > {entry['worse']}",
+                SENTENCES[entry["verdict"]],
+                f"{_mean(paired)} (p = {paired['p_value']:.3g})" if paired else NO_NUMBER,
+                _estimate(entry.get("probability_of_improvement")),
+                str(len(entry["seeds"])),
+                "methods" if entry["of_methods"] else "not a comparison of methods: " + "; ".join(entry["because"]),
+            ]
+        )
+    header = ["panel", "claim", "verdict", "difference ± 95%", "probability of improvement", "pairs", "compares"]
+    words = (
+        f"Differences of final values are paired by seed. Shown: at least {stats.ENOUGH_SEEDS} seeds and an interval "
+        f"above zero; contradicted: below it. p: sign flips, exact up to {stats.EXACT_FLIPS} pairs."
+    )
+    return ["## Comparisons", table(header, rows) + "\n\n" + words]
+
+
+def _settings(found: Mapping[str, Any]) -> list[str]:
+    parts = []
+    for panel, rows in found["differing_settings"].items():
+        labels = [arm["label"] for arm in found["arms"] if arm["panel"] == panel]
+        if rows:
+            cells = [[f"`{name}`", *(text(value) for value in values)] for name, values in rows.items()]
+            parts.append(f"## Settings that differ on {panel}\n\n" + table(["setting", *labels], cells))
+    return parts
+
+
+def _commands(definition: Definition, found: Mapping[str, Any]) -> str:
+    whole = f"make experiment NAME={definition.source} SCALE={found['scale']}"
+    single = [f"# {arm['label']} on {arm['panel']}\n{arm['command']}" for arm in found["arms"]]
+    return "```sh\n" + "\n".join([whole, *single]) + "\n```"
+
+
+def _versions(found: Mapping[str, Any]) -> str:
+    rows = [[name, ", ".join(values)] for name, values in found["versions"].items()]
+    runs = [f"- {arm['label']}: `{run}`" for arm in found["arms"] for run in arm["runs"]]
+    return "\n\n".join(["\n".join(runs), table(["what", "value"], rows)]) if runs else "No run is finished."
+
+
+def _files(definition: Definition, found: Mapping[str, Any], exports: Sequence[str], obstacle: str) -> str:
+    drawn = any(arm["seeds"] for arm in found["arms"])
+    pictures = [f"`{STEM}.png`, `.svg`, `.pdf`: the picture", f"`{STEM}.csv`: a row per test of a seed"]
+    pictures.append(f"`{STEM}_{definition.drawing.centre}.csv`: a row per point of a line")
+    layouts = [f"`{name}`: for {name.removesuffix('.json').replace('_', '-')}" for name in exports]
+    if obstacle:
+        layouts.append(f"nothing for rliable and marl-eval: {obstacle}")
+    lines = [*(pictures if drawn else []), "`summary.json`: all numbers of this page", *layouts]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """A number for people: four digits."""
+    return NO_NUMBER if value is None else f"{value:.4g}"
+
+
+def text(value: Any) -> str:
+    """A setting for people."""
+    return NO_NUMBER if value is None else str(value)
+
+
+def _mean(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return NO_NUMBER
+    low, high = entry["interval"]
+    half = "" if low is None else f" ± {(high - low) / 2:.2g}"
+    return number(entry["mean"]) + half
+
+
+def _estimate(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return NO_NUMBER
+    low, high = entry["interval"]
+    return f"{number(entry['value'])} [{number(low)}, {number(high)}]"
+
+
+def _reached(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return NO_NUMBER
+    median = "not reached" if entry["median"] is None else plots.steps_text(entry["median"])
+    return f"{median} ({entry['reached']} of {entry['of']})"

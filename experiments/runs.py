@@ -1,0 +1,157 @@
+"""The runs that there are, whoever began them, and what is still to do for some seeds of a configuration.
+
+What counts is in the run's folder alone: its settings, its rows, its checkpoints, its lock.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from envs.errors import SettingError
+from gpgrad import config, lock, logs
+from gpgrad.config import Config
+from gpgrad.logs import Row
+
+
+class Run(NamedTuple):
+    """One folder. holder: the process that trains it now, None if nobody does."""
+
+    folder: Path
+    config: Config
+    identity: str
+    seeds: range
+    finished: bool
+    holder: int | None
+
+    @property
+    def steps(self) -> int:
+        """Environment steps at its last test."""
+        rows = logs.read_rows(self.folder / "metrics.jsonl")
+        return rows[-1]["env_steps"] if rows else 0
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of its newest checkpoint, which grows with iterations; empty if there is none."""
+        return max((path.name for path in (self.folder / "checkpoints").glob("*-*[0-9]")), default="")
+
+
+class Job(NamedTuple):
+    """The next thing to do. run: to resume, or to wait for; None for a new run of these seeds."""
+
+    action: Literal["resume", "start", "wait"]
+    seeds: range
+    run: Run | None
+
+
+class Line(NamedTuple):
+    """Some seeds of which there is the same to say."""
+
+    seeds: list[int]
+    text: str
+
+
+class Share(NamedTuple):
+    """What a finished run says about some of its seeds: their rows of metrics.jsonl and final.jsonl."""
+
+    run: Run
+    seeds: list[int]
+    metrics: list[Row]
+    final: list[Row]
+
+
+def scan(root: Path) -> tuple[list[Run], list[str]]:
+    """All runs in a folder, in order of names, and a sentence for each whose files cannot be read."""
+    found, problems = [], []
+    for path in sorted(root.glob("*/config.yaml")):
+        try:
+            found.append(_run(path))
+        except SettingError as error:
+            problems.append(f"passing over {path.parent}: {error}")
+    return found, problems
+
+
+def _run(path: Path) -> Run:
+    settings, identity = _settings(path, path.stat().st_mtime_ns)
+    folder, seeds = path.parent, range(settings.seed, settings.seed + settings.seeds)
+    # Asked before the rows are counted, so that a run that ends now is not taken for an interrupted one.
+    holder = lock.holder(folder / lock.NAME)
+    finished = len(logs.read_rows(folder / "final.jsonl")) == settings.seeds
+    return Run(folder, settings, identity, seeds, finished, holder)
+
+
+@functools.cache
+def _settings(path: Path, changed: int) -> tuple[Config, str]:
+    """Parsed once as long as the file stays as it is."""
+    del changed
+    settings = config.parse(path)
+    return settings, config.identity(settings)
+
+
+def next_job(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> Job | None:
+    """What to do next for seeds of a configuration; None if all are finished.
+
+    An interrupted run of any of the seeds is continued first, the one that has most of them and then the furthest;
+    then the first stretch of seeds that nobody has begun is started. Seeds that another process trains are waited for.
+    """
+    own = [run for run in runs if run.identity == identity]
+    left = set(wanted).difference(*(run.seeds for run in own if run.finished))
+    if not left:
+        return None
+    held = [run for run in own if run.holder is not None and not run.finished and left.intersection(run.seeds)]
+    free = left.difference(*(run.seeds for run in held))
+    if not free:
+        return Job("wait", held[0].seeds, held[0])
+    interrupted = [run for run in own if run.holder is None and not run.finished and free.intersection(run.seeds)]
+    if interrupted:
+        best = max(interrupted, key=lambda run: (len(free.intersection(run.seeds)), run.checkpoint))
+        return Job("resume", best.seeds, best)
+    first = min(free)
+    end = next(seed for seed in range(first, max(free) + 2) if seed not in free)
+    return Job("start", range(first, end), None)
+
+
+def overview(runs: Sequence[Run], identity: str, wanted: Sequence[int]) -> list[Line]:
+    """What there is of each wanted seed, those together of which it is the same, in order of seeds."""
+    lines: dict[str, list[int]] = {}
+    for seed in wanted:
+        lines.setdefault(_state(runs, identity, seed), []).append(seed)
+    return [Line(seeds, text) for text, seeds in lines.items()]
+
+
+def _state(runs: Sequence[Run], identity: str, seed: int) -> str:
+    job = next_job(runs, identity, [seed])
+    if job is None:
+        share = finished(runs, identity, [seed])[0]
+        return f"finished in {share.run.folder}"
+    if job.run is None:
+        return "not begun"
+    where = f"{job.run.steps:,} of {job.run.config.t_max:,} steps in {job.run.folder}"
+    return f"interrupted after {where}" if job.action == "resume" else f"running, process {job.run.holder}, {where}"
+
+
+def finished(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> list[Share]:
+    """Each wanted seed that is finished, from the first run, by name, that has it."""
+    left, result = set(wanted), []
+    for run in runs:
+        seeds = sorted(left.intersection(run.seeds))
+        if run.identity != identity or not run.finished or not seeds:
+            continue
+        left -= set(seeds)
+        rows = [
+            [row for row in logs.read_rows(run.folder / name) if row["seed"] in seeds]
+            for name in ("metrics.jsonl", "final.jsonl")
+        ]
+        result.append(Share(run, seeds, *rows))
+    return result
+
+
+def versions(run: Run) -> Row:
+    """Its manifest; empty if it has none that can be read."""
+    try:
+        return json.loads((run.folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}

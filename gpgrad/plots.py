@@ -1,0 +1,209 @@
+"""Pictures of learning, with their data beside them. Imports no jax; matplotlib only when something is drawn.
+
+A picture is a page of panels, a panel is a world, a line is what one algorithm's seeds did there. The same data give
+the same bytes: no dates, no random ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from envs.errors import SettingError, suggest
+from gpgrad import stats
+from gpgrad.stats import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Centre = Literal["mean", "iqm"]
+
+# Okabe and Ito 2008, told apart by all kinds of colour vision; those that stand out on white come first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES = ("-", "--", ":", "-.")  # after all colours, all colours again
+COLUMN, PAGE = 3.25, 6.75  # inches, of a paper of two columns
+PANEL_HEIGHT = 2.2  # inches
+FORMATS: dict[str, dict[str, Any]] = {  # what would carry a date or a version
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by some publishers
+    "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them
+    "svg.hashsalt": "gpgrad",
+}
+
+
+class Line(NamedTuple):
+    """Tests of all seeds of one algorithm."""
+
+    label: str
+    curves: Mapping[int, Curve]
+
+
+class Panel(NamedTuple):
+    """One pair of axes."""
+
+    title: str
+    lines: Sequence[Line]
+
+
+class Band(NamedTuple):
+    """Over seeds at steps [K]: the centre [K] and both ends of its 95 percent interval [K], NaN for a single seed."""
+
+    steps: np.ndarray
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def band(curves: Mapping[int, Curve], centre: Centre = "mean") -> Band:
+    """Mean with Student's interval, or interquartile mean with its bootstrap interval, at every test.
+
+    Seeds whose episodes end early are tested at steps of their own: all are taken, on straight lines between tests, at
+    the steps of the first seed, as far as every seed goes. Raises ValueError for no curves or curves that do not meet,
+    SettingError for another centre.
+    """
+    if centre not in get_args(Centre):
+        raise SettingError(f"centre is {centre!r}{suggest(str(centre), get_args(Centre))}")
+    if not curves:
+        raise ValueError("there are no curves, expected at least one seed")
+    first, *_ = curves.values()
+    begin, end = max(c.steps[0] for c in curves.values()), min(c.steps[-1] for c in curves.values())
+    steps = first.steps[(first.steps >= begin) & (first.steps <= end)]
+    if not steps.size:
+        raise ValueError(f"curves of seeds {list(curves)} have no steps in common, expected them to overlap")
+    values = np.array([np.interp(steps, c.steps, c.returns) for c in curves.values()])  # [seeds, K]
+    if centre == "mean":
+        means = [stats.mean_interval(column) for column in values.T]
+        points = [(mean.mean, *mean.interval) for mean in means]
+    else:
+        rng = np.random.default_rng(0)
+        estimates = [stats.iqm_interval(column[None], rng) for column in values.T]
+        points = [(estimate.value, *estimate.interval) for estimate in estimates]
+    middle, low, high = np.array(points).T
+    unknown = len(curves) == 1
+    return Band(steps, middle, *(np.where(unknown, math.nan, side) for side in (low, high)))
+
+
+def learning_curves(panels: Sequence[Panel], ylabel: str, centre: Centre = "mean") -> Figure:
+    """Lines with their bands by environment steps: a column wide for one panel, else a page wide, three in a row.
+
+    A label has the same colour in all panels. Raises SettingError without matplotlib.
+    """
+    matplotlib = require()
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((COLUMN if len(panels) == 1 else PAGE, PANEL_HEIGHT * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel, place in zip(panels, axes, strict=False):
+            _draw(place, panel, labels, centre)
+            place.set_xlabel("environment steps")
+        for place in axes[::columns]:
+            place.set_ylabel(ylabel)
+        for place in axes[len(panels) :]:
+            place.remove()
+    return figure
+
+
+def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> None:
+    for line in panel.lines:
+        index, n = labels.index(line.label), len(line.curves)
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        points = band(line.curves, centre)
+        seeds = f"{n} seeds" if n > 1 else "1 seed"
+        place.plot(points.steps, points.centre, color=colour, linestyle=dash, label=f"{line.label} ({seeds})")
+        place.fill_between(points.steps, points.low, points.high, color=colour, alpha=0.2, linewidth=0)
+    place.set_title(panel.title)
+    place.margins(x=0)
+    place.xaxis.set_major_formatter(lambda value, _: steps_text(value))
+    if panel.lines:
+        place.legend(loc="best")
+
+
+def steps_text(steps: float) -> str:
+    """Environment steps in thousands (k) or millions (M)."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(steps) >= size:
+            return f"{steps / size:.3g}{unit}"
+    return f"{steps:.3g}"
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write PNG, SVG and PDF beside each other; the same figure gives the same bytes."""
+    matplotlib = require()
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+    with matplotlib.rc_context(STYLE):
+        for path, metadata in zip(paths, FORMATS.values(), strict=True):
+            figure.savefig(path, metadata=metadata)
+    return paths
+
+
+def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean") -> list[Path]:
+    """The numbers of a picture: STEM.csv, a row per test of a seed, and STEM_CENTRE.csv, a row per point of a line."""
+    points, bands = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}_{centre}.csv")
+    lines = [(panel.title, line) for panel in panels for line in panel.lines]
+    _write(
+        points,
+        ("panel", "algorithm", "seed", "env_steps", metric),
+        [
+            (title, line.label, seed, *point)
+            for title, line in lines
+            for seed, curve in line.curves.items()
+            for point in zip(curve.steps.tolist(), curve.returns.tolist(), strict=True)
+        ],
+    )
+    _write(
+        bands,
+        ("panel", "algorithm", "env_steps", "seeds", centre, "low", "high"),
+        [
+            (title, line.label, step, len(line.curves), *("" if math.isnan(value) else value for value in point))
+            for title, line in lines
+            for step, *point in zip(*(part.tolist() for part in band(line.curves, centre)), strict=True)
+        ],
+    )
+    return [points, bands]
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def require() -> Any:
+    """The drawing library. Raises SettingError where it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SettingError(
+            "pictures need matplotlib, expected it to be installed: pip install 'gpgrad[plot]'"
+        ) from None
+    return matplotlib

@@ -1,0 +1,670 @@
+"""Experiments: declared strictly, never repeated, continued after anything, reported honestly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import experiments.__main__ as cli
+from envs.errors import SettingError
+from experiments import definition, execute, report, runs
+from experiments.execute import Stopped
+from gpgrad import config, lock, logs, stats, train
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
+TWO = {
+    "question": "Is VDN better than IQL?",
+    "env": "matrix_additive",
+    "overrides": SMALL,
+    "arms": [{"label": "VDN", "algo": "vdn"}, {"label": "IQL", "algo": "iql"}],
+    "threshold": 5,
+    "scales": {"quick": {"seeds": 2}, "paper": {"seeds": 5}},
+}
+silent = lambda text: None
+
+
+def written(folder: Path, content: dict, name: str = "mine") -> str:
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(file)
+
+
+@pytest.fixture
+def two(tmp_path):
+    return definition.load(written(tmp_path, TWO))
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
+def settings_of(algo: str = "vdn", **changes) -> config.Config:
+    return config.load("matrix_additive", algo, {**SMALL, **changes})
+
+
+def put(root: Path, name: str, settings: config.Config, final=None, top: float = 10.0, **manifest: str) -> Path:
+    """A run's folder as training leaves it; `final` is how many seeds have a final row, by default all."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(config.dump(settings))
+    (folder / "manifest.json").write_text(json.dumps({"jax": "1", "jaxmarl": "0.2.0", **manifest}))
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    metrics = [
+        {"seed": seed, "env_steps": steps, "test_return": top * steps / 2000 + seed, "test_agent": [1.0]}
+        for steps in (0, 500, 1000, 1500, 2000)
+        for seed in seeds
+    ]
+    rows = [
+        {"seed": seed, "test_return": top + 2 * seed} for seed in seeds[: settings.seeds if final is None else final]
+    ]
+    for file, content in {"metrics": metrics, "final": rows}.items():
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    return folder
+
+
+def job(root: Path, settings: config.Config, wanted: range):
+    found = runs.next_job(runs.scan(root)[0], config.identity(settings), wanted)
+    return found and (found.action, found.seeds, found.run and found.run.folder.name)
+
+
+# Declarations.
+
+
+def test_the_catalog_can_be_run():
+    assert {"pp_small_qmix", "pp_p0_qmix"} <= set(definition.names())
+    for name in definition.names():
+        loaded = definition.load(name)
+        assert loaded.name == name
+        assert set(loaded.scales) >= {"quick", "paper"}
+        for scale in loaded.scales:
+            for setup in definition.setups(loaded, scale):
+                execute.train_arguments(setup, setup.seeds)
+
+
+@pytest.mark.parametrize(("name", "t_max"), [("pp_small_qmix", 1_050_000), ("pp_p0_qmix", 2_050_000)])
+def test_quick_seeds_are_the_first_of_the_papers(name, t_max):
+    quick, paper = (definition.setups(definition.load(name), scale)[0] for scale in ("quick", "paper"))
+    assert quick.identity == paper.identity
+    assert (quick.seeds, paper.seeds) == (range(3), range(5))
+    assert quick.config.t_max == t_max
+
+
+def test_what_is_said_once_holds_for_all_arms(tmp_path):
+    content = {
+        **TWO,
+        "env": "matrix_additive",
+        "preset": "pymarl2",
+        "overrides": {"t_max": 2000, "learner.lr": 1},
+        "arms": [
+            {"label": "a", "algo": "vdn", "overrides": {"learner.lr": 2, "env.w": 0.5}},
+            {"label": "b", "algo": "iql", "env": "two_step", "preset": "pymarl", "panel": "other"},
+            {"label": "a", "algo": "iql", "panel": "other"},
+            {"label": "c", "algo": "iql"},
+        ],
+        "scales": {"quick": {"seeds": 2, "first_seed": 7, "overrides": {"t_max": 9000}}},
+    }
+    loaded = definition.load(written(tmp_path, content))
+    a, b, *_ = loaded.arms
+    assert (a.env, a.preset, a.panel) == ("matrix_additive", "pymarl2", "matrix_additive")
+    assert a.overrides == {"t_max": 2000, "learner.lr": 2, "env.w": 0.5}
+    assert (b.env, b.preset, b.panel) == ("two_step", "pymarl", "other")
+    assert loaded.panels == ["matrix_additive", "other"]
+    assert loaded.claims == ((1, 2), (0, 3))  # within panels, against the first
+    setup = definition.setups(loaded, "quick")[0]
+    assert (setup.seeds, setup.config.t_max, setup.config.learner.lr) == (range(7, 9), 9000, 2.0)
+    claimed = definition.load(written(tmp_path, {**content, "claims": [["c", "a"], ["a", "b"]]}))
+    assert claimed.claims == ((3, 0), (2, 1))
+
+
+def arm(**changes):
+    return {"arms": [{"label": "VDN", "algo": "vdn", **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scale": {}}, "unknown 'scale' in the experiment in .*mine.yaml; did you mean 'scales'"),
+        ({"question": None}, "question of the experiment in .* is None, expected text"),
+        ({"arms": []}, "arms of the experiment in .* is \\[\\], expected a list"),
+        ({"arms": ["vdn"]}, "entry 1 of arms in .* is 'vdn', expected names with values"),
+        (arm(algorithm="vdn"), "unknown 'algorithm' in entry 1 of arms in .*; did you mean 'algo'"),
+        (arm(overrides={"seeds": 3}), "cannot set 'seeds'"),
+        (arm(overrides={"log.dir": "x"}), "cannot set 'log.dir'"),
+        (arm(overrides=[1]), "overrides of entry 1 of arms in .* is \\[1\\]"),
+        ({**arm(), "env": None}, "env of the experiment in .* is None, expected text"),
+        ({"arms": TWO["arms"] * 2}, "two arms in .* are called 'VDN' in panel 'matrix_additive'"),
+        ({"claims": [["VDN", "IQM"]]}, "unknown arm 'IQM' in claims in .*; did you mean 'IQL'"),
+        ({"claims": ["VDN"]}, "expected pairs of labels"),
+        ({"scales": {}}, "scales in .* is empty"),
+        ({"scales": {"quick": {}}}, "quick in .* has no seeds"),
+        ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
+        ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* is 'many', expected a whole number"),
+        ({"scales": {"quick": {"seeds": 1, "t_max": 5}}}, "unknown 't_max' in quick in .*; valid names are seeds"),
+        ({"drawing": {"kind": "curve"}}, "kind of drawing in .* is 'curve'; did you mean 'curves'"),
+        ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
+    ],
+)
+def test_mistakes_in_declarations_get_one_sentence(tmp_path, changes, sentence):
+    with pytest.raises(SettingError, match=sentence) as caught:
+        definition.load(written(tmp_path, {**TWO, **changes}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"env": "matrix_aditive"}, "VDN of mine: unknown world 'matrix_aditive'; did you mean 'matrix_additive'"),
+        ({"preset": "pymar"}, "VDN of mine: unknown preset 'pymar'"),
+        (arm(overrides={"learner.lrr": 1}), "VDN of mine: unknown setting 'learner.lrr'; did you mean 'learner.lr'"),
+    ],
+)
+def test_mistakes_in_settings_name_the_arm(tmp_path, changes, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        definition.setups(definition.load(written(tmp_path, {**TWO, **changes})), "quick")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for content, sentence in {"a: [": "is no YAML", "- a": "expected names with values"}.items():
+        (tmp_path / "mine.yaml").write_text(content)
+        with pytest.raises(SettingError, match=sentence):
+            definition.load(str(tmp_path / "mine.yaml"))
+    with pytest.raises(SettingError, match="cannot be read: No such file"):
+        definition.load(str(tmp_path / "none.yaml"))
+
+
+# What there is, and what is still to do.
+
+
+def test_finished_seeds_are_never_repeated(root):
+    settings = settings_of()
+    assert job(root, settings, range(3)) == ("start", range(3), None)
+    put(root, "by_hand", settings_of(seed=1, seeds=1))
+    assert job(root, settings, range(1, 2)) is None
+    assert job(root, settings, range(5)) == ("start", range(1), None)
+    put(root, "another", settings_of(seed=0, seeds=1))
+    assert job(root, settings, range(5)) == ("start", range(2, 5), None)
+    put(root, "more_than_asked", settings_of(seed=2, seeds=9, **{"log.wandb": "disabled"}))
+    assert job(root, settings, range(5)) is None
+
+
+@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": False}])
+def test_other_settings_are_other_runs(root, changes):
+    put(root, "other", settings_of(seeds=3, **changes))
+    assert job(root, settings_of(), range(3)) == ("start", range(3), None)
+
+
+def test_a_run_older_than_a_setting_counts(root):
+    file = put(root, "old", settings_of(seeds=3)) / "config.yaml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith(("learner.gamma", "checkpoint"))]
+    file.write_text("\n".join(lines) + "\n")
+    assert job(root, settings_of(), range(3)) is None
+
+
+def test_interrupted_runs_go_on(root):
+    put(root, "a", settings_of(seed=0, seeds=1), final=0)
+    b = put(root, "b", settings_of(seed=1, seeds=2), final=1)  # killed between its final rows
+    c = put(root, "c", settings_of(seed=1, seeds=2), final=0)
+    assert job(root, settings_of(), range(3))[:2] == ("resume", range(1, 3))
+    (c / "checkpoints" / "0000000009-000001").mkdir(parents=True)
+    (b / "checkpoints" / "0000000010-000001.draft").mkdir(parents=True)
+    assert job(root, settings_of(), range(3)) == ("resume", range(1, 3), "c")
+    (b / "checkpoints" / "0000000010-000001").mkdir(parents=True)
+    assert job(root, settings_of(), range(3)) == ("resume", range(1, 3), "b")
+    assert job(root, settings_of(), range(1)) == ("resume", range(1), "a")
+    assert job(root, settings_of(), range(7, 9)) == ("start", range(7, 9), None)
+
+
+def test_what_another_process_trains_is_left_alone(root):
+    settings = settings_of()
+    folder = put(root, "elsewhere", settings_of(seed=1, seeds=1), final=0)
+    with train.hold(folder):
+        assert job(root, settings, range(3)) == ("start", range(1), None)
+        assert job(root, settings, range(1, 2)) == ("wait", range(1, 2), "elsewhere")
+        (line,) = runs.overview(runs.scan(root)[0], config.identity(settings), [1])
+        assert line.text == f"running, process {os.getpid()}, 2,000 of 2,000 steps in {folder}"
+    assert job(root, settings, range(1, 2)) == ("resume", range(1, 2), "elsewhere")
+
+
+def test_folders_that_hold_no_run_are_passed_over(root):
+    (root / "killed_before_its_settings").mkdir()
+    file = put(root, "broken", settings_of()) / "config.yaml"
+    file.write_text("env: matrix_additive\n")
+    (put(root, "damaged", settings_of()) / "final.jsonl").write_text("{]\n")
+    found, problems = runs.scan(root)
+    assert found == []
+    assert len(problems) == 2
+    for name, problem in zip(("broken", "damaged"), problems, strict=True):
+        assert f"passing over {root / name}" in problem
+    assert runs.scan(root / "nowhere") == ([], [])
+
+
+def test_each_seed_comes_from_one_run(root):
+    put(root, "a", settings_of(seed=0, seeds=2))
+    put(root, "b", settings_of(seed=1, seeds=3), top=50.0)
+    shares = runs.finished(runs.scan(root)[0], config.identity(settings_of()), range(3))
+    assert [(share.run.folder.name, share.seeds) for share in shares] == [("a", [0, 1]), ("b", [2])]
+    assert [row["test_return"] for share in shares for row in share.final] == [10, 12, 54]
+    assert {row["seed"] for row in shares[1].metrics} == {2}
+
+
+# Doing it.
+
+
+@pytest.fixture
+def pretend(monkeypatch, root):
+    """Runs end at once and as told; returns the commands that were given."""
+    commands: list[list[str]] = []
+
+    def end(self, command, descriptor):
+        commands.append(command)
+        os.fstat(descriptor)
+        if "--resume" in command:
+            folder = Path(command[command.index("--resume") + 1])
+            rows = logs.read_rows(folder / "metrics.jsonl")
+            final = [{"seed": seed, "test_return": 1.0} for seed in sorted({row["seed"] for row in rows})]
+            (folder / "final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in final))
+            return 0
+        given = dict(token[2:].split("=", 1) for token in command[4:] if "=" in token)
+        if given["algo"] == "iql" and end.broken:
+            return -9
+        algo = given.pop("algo")
+        given = {key: value for key, value in given.items() if key not in ("env", "seeds-mode")}
+        put(root, f"run{len(commands)}", config.load("matrix_additive", algo, given))
+        return 0
+
+    end.broken = False
+    monkeypatch.setattr(execute.Child, "run", end)
+    commands_and_switch = (commands, end)
+    return commands_and_switch
+
+
+def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
+    commands, _ = pretend
+    put(root, "by_hand", settings_of(seed=1, seeds=1))
+    put(root, "interrupted", settings_of("iql", seed=0, seeds=1), final=0)
+    setups = definition.setups(two, "quick")
+    assert execute.execute(setups, root, ["--log.wandb=disabled", "--seeds-mode=process"], silent) == []
+    assert [command[3:5] for command in commands] == [
+        ["train", "--env=matrix_additive"],
+        ["train", "--resume"],
+        ["train", "--env=matrix_additive"],
+    ]
+    assert {"--algo=vdn", "--seed=0", "--seeds=1", "--log.wandb=disabled", "--seeds-mode=process"} < set(commands[0])
+    assert commands[1][5:] == [str(root / "interrupted")]
+    assert {"--algo=iql", "--seed=1", "--seeds=1", "--t_max=2000"} < set(commands[2])
+    assert execute.execute(setups, root, [], silent) == []
+    assert execute.execute(definition.setups(two, "paper"), root, [], silent) == []
+    assert [command[-4:-2] for command in commands[3:]] == [["--seeds=3", "--seed=2"]] * 2
+
+
+def test_a_failing_run_costs_its_arm_alone(two, root, pretend):
+    commands, end = pretend
+    end.broken = True
+    backwards = definition.setups(two, "quick")[::-1]
+    (failure,) = execute.execute(backwards, root, [], silent)
+    assert failure.startswith("IQL: the run of seeds 0 to 1 ended with signal SIGKILL and is not finished")
+    assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
+    end.broken = False
+    assert execute.execute(backwards, root, [], silent) == []
+
+
+def test_two_experiments_never_start_the_same_run(two, root, pretend, monkeypatch):
+    commands, _ = pretend
+    vdn, _ = setups = definition.setups(two, "quick")
+    held = lock.hold(root / f".claim-{vdn.identity}", "it")
+    held.__enter__()
+    heard: list[str] = []
+
+    def other_ends(self, seconds):
+        assert [command[5] for command in commands] == ["--algo=iql"]
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(execute.Child, "sleep", other_ends)
+    assert execute.execute(setups, root, [], heard.append) == []
+    assert "VDN: another experiment trains it, waiting for that" in heard
+    assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
+
+
+def test_seeds_that_run_elsewhere_are_waited_for(two, root, pretend, monkeypatch):
+    commands, _ = pretend
+    folder = put(root, "elsewhere", settings_of(seed=1, seeds=1), final=0)
+    held = train.hold(folder)
+    held.__enter__()
+    heard: list[str] = []
+
+    def other_ends(self, seconds):
+        (folder / "final.jsonl").write_text('{"seed": 1, "test_return": 1.0}\n')
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(execute.Child, "sleep", other_ends)
+    assert execute.execute(definition.setups(two, "quick"), root, [], heard.append) == []
+    assert f"VDN: process {os.getpid()} trains seed 1, waiting for it" in heard
+    assert [command[5] for command in commands] == ["--algo=vdn", "--algo=iql"]
+
+
+def test_signals_reach_the_run_once(tmp_path):
+    seen, up = tmp_path / "seen", tmp_path / "up"
+    run = f"""
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: open({str(seen)!r}, "a").write("x"))
+open({str(up)!r}, "w")
+time.sleep(3)
+"""
+    send = f"""
+import os, time
+while not os.path.exists({str(up)!r}):
+    time.sleep(0.05)
+os.kill({os.getpid()}, {int(signal.SIGTERM)})
+"""
+    before = signal.getsignal(signal.SIGTERM)
+    with execute.Child() as child, lock.hold(tmp_path / "claim", "it") as claim:
+        sender = subprocess.Popen([sys.executable, "-c", send])
+        with pytest.raises(Stopped, match="SIGTERM ended the experiment"):
+            child.run([sys.executable, "-c", run], claim)
+        sender.wait()
+        with pytest.raises(Stopped):
+            child.sleep(60)
+    assert seen.read_text() == "x"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# What was found.
+
+
+def reported(experiment: definition.Definition, scale: str, root: Path) -> dict:
+    found, _ = runs.scan(root)
+    results = report.collect(experiment, definition.setups(experiment, scale), found)
+    return report.summary(experiment, scale, results, found)
+
+
+def test_a_report_says_what_the_runs_say(two, root, tmp_path, capsys):
+    put(root, "vdn", settings_of(seeds=5), top=20.0)
+    put(root, "iql", settings_of("iql", seeds=5))
+    file = str(tmp_path / "mine.yaml")
+    places = ["--scale", "paper", "--log.dir", str(root), "--results", str(tmp_path / "results")]
+    assert cli.main(["report", file, *places]) == 0
+    folder = tmp_path / "results" / "mine-paper"
+    assert f"mine, paper: {folder / 'README.md'}\n" == capsys.readouterr().out
+    found = json.loads((folder / "summary.json").read_text())
+    vdn, iql = found["arms"]
+    finals = [20, 22, 24, 26, 28]
+    expected = stats.mean_interval(finals)
+    assert (vdn["final"]["mean"], vdn["final"]["n"]) == (24, 5)
+    assert vdn["final"]["interval"] == pytest.approx(expected.interval)
+    assert vdn["iqm"]["value"] == pytest.approx(24)
+    assert vdn["area"]["mean"] == pytest.approx(10 + 2)  # half the top, and the mean seed
+    assert iql["steps_to_threshold"] == {"median": 600, "reached": 5, "of": 5}  # 10 steps / 2000 + 2 = 5
+    assert (vdn["seeds"], vdn["missing"], found["complete"]) == ([0, 1, 2, 3, 4], {}, True)
+    (claim,) = found["comparisons"]
+    assert (claim["verdict"], claim["of_methods"], claim["because"]) == ("shown", True, [])
+    assert (claim["difference"]["mean"], claim["difference"]["p_value"]) == (10, 2 / 32)
+    assert claim["probability_of_improvement"]["value"] == 1
+    page = (folder / "README.md").read_text()
+    for text in (
+        "VDN > IQL | shown | 10 ± 0 (p = 0.0625)",
+        "| 5 of 5 |",
+        "`decomposition` | vdn | iql",
+        "| jaxmarl | 0.2.0 |",
+    ):
+        assert text in page
+    assert "smoke" not in page
+    assert f"python {' '.join(vdn['command'].split()[1:])}" in page
+    rows = list(csv.DictReader((folder / "curve.csv").open()))
+    assert len(rows) == 2 * 5 * 5
+    assert json.loads((folder / "rliable.json").read_text())["VDN"] == [[value] for value in finals]
+    layout = json.loads((folder / "marl_eval.json").read_text())
+    assert layout["matrix_additive"]["matrix_additive"]["IQL"]["seed_4"]["absolute_metrics"] == {"return": [18]}
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"curve.png", "curve.svg", "curve.pdf", "curve_mean.csv"} < set(before)
+    assert cli.main(["report", file, *places]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_command_of_an_arm_is_its_configuration(two):
+    for setup in definition.setups(two, "paper"):
+        arguments = execute.train_arguments(setup, setup.seeds)
+        given = dict(token[2:].split("=", 1) for token in arguments)
+        chosen = config.load(given.pop("env"), given.pop("algo"), given)
+        assert config.identity(chosen) == setup.identity
+        assert range(chosen.seed, chosen.seed + chosen.seeds) == setup.seeds
+
+
+def test_fewer_than_five_seeds_are_a_smoke_run(two, root, tmp_path):
+    put(root, "vdn", settings_of(seeds=2), top=20.0)
+    put(root, "iql", settings_of("iql", seeds=2))
+    assert cli.main(["report", str(tmp_path / "mine.yaml"), "--log.dir", str(root), "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "mine-quick" / "README.md").read_text()
+    assert "**A smoke run.** Fewer than 5 seeds show nothing." in page
+    assert "| smoke run: fewer than 5 seeds show nothing |" in page
+
+
+def test_contradictions_are_called_so(two, root):
+    put(root, "vdn", settings_of(seeds=5), top=5.0)
+    put(root, "iql", settings_of("iql", seeds=5))
+    (claim,) = reported(two, "paper", root)["comparisons"]
+    assert (claim["verdict"], claim["difference"]["mean"]) == ("contradicted", -5)
+
+
+def test_only_methods_are_compared_as_methods(tmp_path, root):
+    changed = {"learner.lr": 0.01, "env.w": 0.5}
+    content = {**TWO, "arms": [TWO["arms"][0], {"label": "IQL", "algo": "iql", "overrides": changed}]}
+    loaded = definition.load(written(tmp_path, content))
+    put(root, "vdn", settings_of(seeds=5), top=20.0)
+    put(root, "iql", settings_of("iql", seeds=5, **changed))
+    found = reported(loaded, "paper", root)
+    (claim,) = found["comparisons"]
+    assert not claim["of_methods"]
+    assert claim["because"] == ["env.w differs", "learner.lr differs"]
+    assert claim["differences"]["learner.lr"] == [0.001, 0.01]
+    table = found["differing_settings"]["matrix_additive"]
+    assert table == {
+        "env.w": [1.0, 0.5],
+        "algo": ["vdn", "iql"],
+        "decomposition": ["vdn", "iql"],
+        "learner.lr": [0.001, 0.01],
+    }
+    results = report.collect(loaded, definition.setups(loaded, "paper"), runs.scan(root)[0])
+    from experiments import page
+
+    page.write(tmp_path / "out", loaded, "paper", results, runs.scan(root)[0])
+    assert "not a comparison of methods: env.w differs; learner.lr differs" in (tmp_path / "out/README.md").read_text()
+
+
+def test_presets_and_sameness_are_no_methods():
+    one, other = (settings_of("qmix", preset=preset) for preset in ("pymarl", "gradps_paper"))
+    methods, others = report.differences(one, other)
+    assert set(methods) == {"decomposition.embed"}
+    assert "preset" in others
+    methods, others = report.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
+    assert (methods, others) == ({}, {})
+    assert report.differences(one, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
+        {},
+        {},
+    )
+
+
+@pytest.mark.parametrize("which", ["within", "between", "unknown"])
+def test_other_simulators_are_no_comparison(two, root, which):
+    put(root, "a", settings_of(seeds=2), jaxmarl="0.1" if which == "within" else "0.2.0")
+    put(root, "b", settings_of(seed=2, seeds=3))
+    iql = put(root, "c", settings_of("iql", seeds=5), jaxmarl="0.1" if which == "between" else "0.2.0")
+    expected = "versions of jaxmarl differ: 0.1 and 0.2.0"
+    if which == "unknown":
+        (iql / "manifest.json").unlink()
+        expected = "versions of jaxmarl differ: 0.2.0 and unknown"
+    (claim,) = reported(two, "paper", root)["comparisons"]
+    assert (claim["of_methods"], claim["because"]) == (False, [expected])
+
+
+def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
+    file, out = str(tmp_path / "mine.yaml"), tmp_path / "out"
+    places = ["--log.dir", str(root), "--results", str(out)]
+    assert cli.main(["report", file, *places]) == 0
+    assert "4 seeds are missing" in capsys.readouterr().out
+    page = (out / "mine-quick" / "README.md").read_text()
+    assert "- IQL on matrix_additive, seed 1: not begun" in page
+    assert "no seed in common yet" in page
+    assert {path.name for path in (out / "mine-quick").iterdir()} == {"README.md", "summary.json"}
+    put(root, "vdn", settings_of(seeds=2))
+    put(root, "half", settings_of("iql", seeds=2), final=1)
+    assert cli.main(["report", file, *places]) == 0
+    page = (out / "mine-quick" / "README.md").read_text()
+    assert f"- IQL on matrix_additive, seed 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
+    assert "| VDN | 2 of 2 |" in page
+    assert "| IQL | 0 of 2 | - |" in page
+    assert "nothing for rliable and marl-eval: no seed is finished in all arms" in page
+    assert (out / "mine-quick" / "curve.png").is_file()
+    put(root, "iql", settings_of("iql", seed=1, seeds=1))
+    assert cli.main(["report", file, *places]) == 0
+    assert json.loads((out / "mine-quick" / "rliable.json").read_text()) == {"VDN": [[12]], "IQL": [[12]]}
+
+
+def test_thresholds_that_are_not_reached(two, root):
+    put(root, "a", settings_of(seeds=1), top=3.0)
+    put(root, "b", settings_of(seed=1, seeds=1), top=30.0)
+    first, other = reported(two, "quick", root)["arms"]
+    assert first["steps_to_threshold"] == {"median": None, "reached": 1, "of": 2}
+    assert other["steps_to_threshold"] is None
+
+
+@pytest.mark.parametrize("metric", ["test_retrun", "test_agent"])
+def test_a_metric_must_be_a_number_of_the_rows(tmp_path, root, metric):
+    put(root, "vdn", settings_of(seeds=2))
+    loaded = definition.load(written(tmp_path, {**TWO, "metric": metric}))
+    with pytest.raises(SettingError, match=f"the metric '{metric}' is no number in the rows of .*'?test_return"):
+        reported(loaded, "quick", root)
+
+
+# The command line.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["run"], "the name of an experiment is missing, expected one of"),
+        (["run", "pp_smal_qmix"], "unknown experiment 'pp_smal_qmix'; did you mean 'pp_small_qmix'?"),
+        (["run", "pp_small_qmix", "--scale", "quik"], "pp_small_qmix has no scale 'quik'; did you mean 'quick'?"),
+        (["run", "pp_small_qmix", "--t_max", "5"], "unknown option --t_max"),
+        (["run", "pp_small_qmix", "--log.name", "x"], "--log.name cannot be given"),
+        (["report", "pp_small_qmix", "--seeds-mode", "vmap"], "unknown option --seeds_mode"),
+        (["list", "pp_small_qmix"], "unexpected argument 'pp_small_qmix'"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(execute.Child, "run", lambda *_: pytest.fail("training began"))
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("experiments: ")
+    assert sentence in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_status_names_every_seed(two, root, tmp_path, capsys):
+    put(root, "vdn", settings_of(seeds=2))
+    (root / "broken").mkdir()
+    (root / "broken" / "config.yaml").write_text("[]")
+    assert cli.main(["status", str(tmp_path / "mine.yaml"), "--log.dir", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert f"passing over {root / 'broken'}" in printed
+    for line in (
+        "mine, quick:",
+        f"  VDN on matrix_additive, seeds 0 to 1: finished in {root / 'vdn'}",
+        "  IQL on matrix_additive, seeds 0 to 1: not begun",
+        "  VDN on matrix_additive, seeds 2 to 4: not begun",
+    ):
+        assert line in printed.splitlines()
+    assert cli.main(["status", "--log.dir", str(root)]) == 0
+    assert "pp_p0_qmix, paper:" in capsys.readouterr().out
+
+
+def test_listing_needs_no_jax():
+    code = "import sys; from experiments.__main__ import main; main(['list']); sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pp_small_qmix: Does QMIX" in done.stdout
+    assert "quick (3 seeds), paper (5 seeds)" in done.stdout
+
+
+# All of it, with real processes.
+
+
+def wait_until(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the experiment ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
+    """Killed with its run, stopped by SIGTERM, its run killed under it: in the end as if it had never been."""
+    overrides = {**SMALL, "t_max": 6000}
+    content = {**TWO, "arms": TWO["arms"][:1], "overrides": overrides, "scales": {"quick": {"seeds": 2}}}
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "experiments", "run", written(tmp_path, content), "--log.dir", str(root)]
+    command += ["--results", str(tmp_path / "results"), "--log.wandb=disabled", "--checkpoint.every_minutes=1e-9"]
+
+    def begin() -> tuple[subprocess.Popen, int]:
+        """Start it, and wait for a new checkpoint of its run; gives also the run's process."""
+        old = newest()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_until(lambda: newest() > old and holder(), process)
+        return process, holder() or 0
+
+    def holder() -> int | None:
+        return next(iter(filter(None, map(lock.holder, root.glob("*/lock")))), None)
+
+    def newest() -> str:
+        return max((path.name for path in root.glob("*/checkpoints/*-*[0-9]")), default="")
+
+    killed, orphan = begin()
+    killed.kill()
+    os.kill(orphan, signal.SIGKILL)
+    killed.communicate()
+
+    stopped, _ = begin()
+    stopped.terminate()
+    said = stopped.communicate(timeout=60)[0]
+    assert stopped.returncode == 130
+    assert "SIGTERM ended the run; continue with" in said
+    assert "experiments: SIGTERM ended the experiment; the same command goes on with it" in said
+
+    crashing, victim = begin()
+    os.kill(victim, signal.SIGKILL)
+    said = crashing.communicate(timeout=60)[0]
+    assert crashing.returncode == 1
+    assert "VDN: the run of seeds 0 to 1 ended with signal SIGKILL" in said
+
+    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    (run,) = runs.scan(root)[0]
+    assert run.finished
+    whole = train.run(
+        config.load(
+            "matrix_additive",
+            "vdn",
+            {**overrides, "seeds": 2, "log.dir": str(tmp_path / "whole"), "log.wandb": "disabled"},
+        ),
+        say=silent,
+    )
+    assert (run.folder / "metrics.jsonl").read_bytes() == (whole.run_dir / "metrics.jsonl").read_bytes()
+    assert logs.read_rows(run.folder / "final.jsonl") == whole.final
+    summary = json.loads((tmp_path / "results" / "mine-quick" / "summary.json").read_text())
+    assert summary["arms"][0]["final"]["mean"] == np.mean([row["test_return"] for row in whole.final])
+    monkeypatch.setattr(execute.Child, "run", lambda *_: pytest.fail("training began again"))
+    assert cli.main(command[3:]) == 0
