@@ -19,7 +19,7 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "progress"},
-    {"recorder", "bench", "stats"},
+    {"recorder", "bench", "stats", "occupancy"},
     {"train"},
     {"__main__"},
 ]
