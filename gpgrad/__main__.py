@@ -18,6 +18,8 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
   eval RUN [--episodes N] [--stream N]                test the team of a finished run on fresh episodes
   bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
         [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first
+  occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE]
+                                                      how full GPVD's buckets are in random play or a run's team's
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
 
   train --help shows every setting of the chosen world, algorithm and preset with its value."""
@@ -28,7 +30,7 @@ CHOICES = ("env", "algo")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if the system failed it, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": train, "eval": evaluate, "bench": measure, "list": show_names}
+    commands = {"train": train, "eval": evaluate, "bench": measure, "occupancy": occupancy, "list": show_names}
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE)
@@ -107,7 +109,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
     folder = Path(arguments[0])
     given = options(arguments[1:])
-    from gpgrad import checkpoint, checks, config
+    from gpgrad import checks
     from gpgrad.loop import test_rows
     from gpgrad.program import make_program
 
@@ -118,19 +120,79 @@ def evaluate(arguments: Sequence[str]) -> int:
     episodes, stream = (checks.coerce(numbers[name], int, f"--{name}") for name in ("episodes", "stream"))
     if episodes < 1 or not 0 <= stream <= checks.LARGEST:
         raise SettingError(f"--episodes is {episodes} and --stream is {stream}, expected 1 or more, and 0 or more")
-    if not (folder / "team").is_dir():
-        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
-    chosen = config.parse(folder / "config.yaml")
+    chosen = finished(folder)
     tests = dataclasses.replace(chosen.evaluation, final_episodes=episodes)
     chosen = dataclasses.replace(chosen, evaluation=tests, devices=1)
     program = make_program(chosen)
+    team = load_team(folder, program, chosen.seeds)
+    for row in test_rows(chosen, program.final(team, stream)):
+        print(json.dumps(row))
+    return 0
+
+
+def finished(folder: Path):
+    """The settings of a finished run. Raises SettingError for any other folder."""
+    from gpgrad import config
+
+    if not (folder / "team").is_dir():
+        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+    return config.parse(folder / "config.yaml")
+
+
+def load_team(folder: Path, program, seeds: int):
+    """The teams of a finished run. Raises SettingError where they do not fit."""
+    from gpgrad import checkpoint
+
     try:
-        team = checkpoint.load_team(folder, program, chosen.seeds)
+        return checkpoint.load_team(folder, program, seeds)
     except ValueError as error:
         problem = str(error).splitlines()[0]
         raise SettingError(f"the team in {folder} does not fit its config.yaml or is damaged: {problem}") from None
-    for row in test_rows(chosen, program.final(team, stream)):
-        print(json.dumps(row))
+
+
+def occupancy(arguments: Sequence[str]) -> int:
+    """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
+    import json
+
+    folder = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
+    given = options(arguments[1:] if folder else arguments)
+    from gpgrad import checks, config
+
+    numbers = {"episodes": "256", "epsilon": "1.0" if folder is None else "0.05"}
+    numbers |= {name: given.pop(name) for name in numbers if name in given}
+    file = given.pop("json", None)
+    episodes = checks.coerce(numbers["episodes"], int, "--episodes")
+    eps = checks.coerce(numbers["epsilon"], float, "--epsilon")
+    if not 0 <= eps <= 1:
+        raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
+    if folder and given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed for a run, expected --episodes, --epsilon, --json")
+    chosen = finished(folder) if folder else config.load(given.pop("env", "pp_p2"), overrides=given)
+    batch = chosen.learner.batch_episodes
+    if episodes < batch or episodes % batch:
+        raise SettingError(f"--episodes is {episodes}, expected a multiple of learner.batch_episodes = {batch}")
+    import jax
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import occupancy as buckets
+    from gpgrad.program import make_program
+
+    program, key = make_program(chosen), jax.random.key(chosen.seed)
+    actor = buckets.untrained(chosen, program.parts)
+    if folder:
+        actor = jax.tree.map(lambda leaf: leaf[0], load_team(folder, program, chosen.seeds))
+    rows = buckets.table(buckets.play(program.parts, actor, key, episodes, batch, eps), key)
+    who = f"the team of {folder}" if folder else "random play"
+    names = [f"{g}: shared, buckets, largest" for g in buckets.PREPROCESSING]
+    shown = Table("k", *names, title=f"{chosen.env.name}, {who}, {episodes} episodes in batches of {batch}")
+    for k in buckets.BITS:
+        cells = [row for row in rows if row["k"] == k]
+        texts = (f"{c['shared']:.1%}, {c['buckets']:.0f}, {c['largest']:.1%}" for c in cells)
+        shown.add_row(str(k), *texts)
+    Console(width=None if sys.stdout.isatty() else 110).print(shown)
+    if file:
+        Path(file).write_text(json.dumps(rows, indent=2))
     return 0
 
 

@@ -1,17 +1,21 @@
-"""What a trained team knows, as arrays ready to log or plot."""
+"""What a trained team knows and what moves it, as arrays ready to log or plot."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from envs.api import EnvParams, View
-from gpgrad.learner import Parts, last_actions
+from envs.api import EnvParams, EnvState, View
+from envs.errors import SettingError
+from gpgrad import replay
+from gpgrad.learner import Parts, last_actions, make_batch
 from gpgrad.rollout import Team
-from gpgrad.types import Batch, Clock, Metrics
+from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
+from gpgrad.weighting import gpvd, inspect
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
 
@@ -22,8 +26,8 @@ def make_diagnostics(parts: Parts) -> Diagnose:
     For games of one step: `payoff_table` [U] * A, the learned Q_tot of every joint action, and `payoff_error`, its
     mean squared distance from the game's payoffs.
     """
-    payoff = getattr(parts.env, "payoff", None)
-    if payoff is None or parts.env.spec.episode_limit != 1:
+    payoff = _payoff(parts)
+    if payoff is None:
         return lambda env_params, team: {}
 
     def diagnose(env_params: EnvParams, team: Team) -> Metrics:
@@ -36,17 +40,148 @@ def make_diagnostics(parts: Parts) -> Diagnose:
     return diagnose
 
 
+def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
+    """The payoffs of a game of one step; None for other worlds."""
+    return getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+
+
 def payoff_table(parts: Parts, env_params: EnvParams, team: Team) -> jax.Array:
     """Q_tot of every joint action in the start state of a one-step game: float32 [U] * A."""
-    spec = parts.env.spec
+    batch = joint_actions(parts, env_params)
+    out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last_actions(batch.actions))
+    clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
+    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0))
+    return _as_table(parts, terms.q_tot[0])
+
+
+def joint_actions(parts: Parts, env_params: EnvParams) -> Batch:
+    """Every joint action of a one-step game, once, with its payoff: a batch of U ** A episodes."""
+    spec, payoff = parts.env.spec, _payoff(parts)
     joint = jnp.array(list(itertools.product(range(spec.n_actions), repeat=spec.n_agents)), jnp.int32)  # [B, A]
     state = parts.env.reset(jax.random.key(0), env_params)
     view: View = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (2, len(joint), *leaf.shape)), parts.env.view(env_params, state)
     )
     ones = jnp.ones((1, len(joint)), bool)
-    batch = Batch(view, joint[None], jnp.zeros(ones.shape), ones, ones)
-    out = parts.agent.unroll(team.params, team.gates, view.obs, last_actions(batch.actions))
-    clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
-    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0))
-    return terms.q_tot[0].reshape([spec.n_actions] * spec.n_agents)
+    reward = jnp.zeros(ones.shape) if payoff is None else payoff(env_params).reshape(ones.shape)
+    return Batch(view, joint[None], reward, ones, ones)
+
+
+def _as_table(parts: Parts, values: jax.Array) -> jax.Array:
+    """Values of all joint actions [B, ...] by each agent's action: [U] * A + [...]."""
+    spec = parts.env.spec
+    return values.reshape(*[spec.n_actions] * spec.n_agents, *values.shape[1:])
+
+
+class Examined(NamedTuple):
+    """A batch as a gradient step sees it: what the weighting prepared, with the bonus in the rewards, the agents'
+    outputs, and `terms(online)` for other outputs of the online network.
+    """
+
+    aux: PyTree
+    batch: Batch
+    online: AgentOut
+    terms: Callable[[AgentOut], Terms]
+
+
+def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Examined:
+    """Look at a batch with everything a seed of a run has learned, its target network and visit counts included."""
+    weighting, aux = parts.weighting.prepare(state.weighting, clock, batch)
+    rewarded = batch._replace(reward=batch.reward + parts.weighting.bonus(weighting, aux))
+    gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
+
+    def unroll(agent: PyTree) -> AgentOut:
+        return parts.agent.unroll(parts.sharing.materialise(agent, state.sharing), gates, batch.view.obs, last)
+
+    frozen, own, other = unroll(state.target.agent), state.params.decomposition, state.target.decomposition
+
+    def terms(online: AgentOut) -> Terms:
+        return parts.decomposition.terms(own, other, online, frozen, rewarded, clock, jax.random.key(0))
+
+    return Examined(aux, rewarded, unroll(state.params.agent), terms)
+
+
+class GradientFlow(NamedTuple):
+    """How each joint action of a one-step game pulls at the utilities it is made of.
+
+    utilities: [A, U]. td_error, weights: [U] * A. flow: [U] * A + [A], gradient of that joint action's weighted loss
+    with respect to each agent's utility of its action; a negative one raises the utility. Its sum over the other
+    agents' actions is what uniform play does to a utility.
+    """
+
+    utilities: jax.Array
+    td_error: jax.Array
+    weights: jax.Array
+    flow: jax.Array
+
+
+def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
+    """The flow at one moment of a run, from one seed's state; `state.replay` is not used.
+
+    Raises SettingError for worlds that are no one-step game with a payoff table.
+    """
+    if _payoff(parts) is None:
+        raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
+    seen = examine(parts, clock, state, joint_actions(parts, state.env_params))
+    terms = seen.terms(seen.online)
+    weights, _ = parts.weighting.weights(state.weighting, seen.aux, seen.batch, terms)
+
+    def loss(q: jax.Array) -> jax.Array:
+        return jnp.sum(weights * seen.terms(seen.online._replace(q=q)).loss)
+
+    gradient = jax.grad(loss)(seen.online.q)[0]  # [B, A, U, ...]
+    gradient = gradient.reshape(*gradient.shape[:3], -1).sum(-1)
+    mine = jnp.take_along_axis(gradient, seen.batch.actions[0, ..., None], axis=-1)[..., 0]  # [B, A]
+    utilities = parts.decomposition.utilities(state.params.decomposition, seen.online, jax.random.key(0))[0, 0]
+    td_error = terms.q_tot[0] - terms.target[0]
+    return GradientFlow(utilities, *(_as_table(parts, x) for x in (td_error, weights[0], mine)))
+
+
+class BucketDump(NamedTuple):
+    """Buckets in which a joint action is protected, and the joint actions that interfere with it.
+
+    Column 0 is the protected transition, the others interfere with it. present: bool [K, M], what follows means
+    something there. states: the world's compact states [K, M, ...]. actions: int32 [K, M, A]. td_error, target:
+    float32 [K, M]. step: int32 [K, M], within its episode. visits: int32 [K], of the bucket's code since the start.
+    env_steps: int32 [], of the run.
+    """
+
+    present: jax.Array
+    states: EnvState
+    actions: jax.Array
+    td_error: jax.Array
+    target: jax.Array
+    step: jax.Array
+    visits: jax.Array
+    env_steps: jax.Array
+
+
+def bucket_dump(
+    parts: Parts, clock: Clock, state: SeedState, key: jax.Array, episodes: int, n_buckets: int = 4, n_members: int = 4
+) -> BucketDump:
+    """Draw a batch from one seed's replay and show the K = n_buckets with the most interference in it.
+
+    M = 1 + n_members. At least `episodes` must have been collected. Raises SettingError for other weightings.
+    """
+    if not isinstance(state.weighting, gpvd.GpvdState):
+        raise SettingError("a dump of buckets needs a run with --weighting gpvd")
+    drawn = replay.sample(key, state.replay, clock.episodes, episodes)
+    seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn))
+    terms, batch = seen.terms(seen.online), seen.batch
+    flat = [gpvd.flatten(x) for x in (batch.actions, terms.target, terms.q_tot, terms.q_tot_max, batch.valid)]
+    actions, target, q_tot = flat[:3]
+    found = gpvd.protect(seen.aux.buckets, *flat, seen.aux.relevant)
+    index = inspect.pick(seen.aux.buckets, found, q_tot - target, n_buckets, n_members)  # [K, M]
+    n = len(target)
+    row = jnp.minimum(index, n - 1)
+    step, lane = row // episodes, row % episodes
+    return BucketDump(
+        present=index < n,
+        states=jax.tree.map(lambda leaf: leaf[lane, step], drawn.states),
+        actions=actions[row],
+        td_error=(q_tot - target)[row],
+        target=target[row],
+        step=step,
+        visits=gpvd.flatten(seen.aux.visits)[row[:, 0]],
+        env_steps=state.env_steps,
+    )

@@ -28,6 +28,8 @@ _PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
     },
     "weighting": {
         "none": "gpgrad.weighting.none:make",
+        "gpvd": "gpgrad.weighting.gpvd:make",
+        "gpvd_random": "gpgrad.weighting.gpvd_random:make",
     },
 }
 

@@ -10,11 +10,11 @@ from gpgrad.program import actors
 from tests.systems import start
 
 
-def trained(env: str, algo: str, iterations: int, **changes):
+def trained(env: str, algo: str, iterations: int, seeds: int = 10, **changes):
     settings = config.load(
         env, algo, {"log.wandb": "disabled", **{k.replace("__", "."): v for k, v in changes.items()}}
     )
-    built, clock, states = start(settings, list(range(10)))
+    built, clock, states = start(settings, list(range(seeds)))
     _, states = built.chunk(clock, states, iterations)
     return {name: np.asarray(value) for name, value in built.test(actors(states), 0).items()}
 
@@ -33,3 +33,14 @@ def test_two_step_game_separates_vdn_from_qmix(algo, value):
     tested = trained("two_step", algo, 800)
     assert (tested["test_return"] == value).all()
     assert tested["returns"].shape == (10, 1)
+
+
+@pytest.mark.parametrize(("algo", "value"), [("gpvd", 8.0), ("qmix", -8.0)])
+def test_gpvd_finds_what_interference_hides(algo, value):
+    """Figure 3 of the GPVD paper: the best joint action pays 8 and is shielded by -12; QMIX gives its value up."""
+    tested = trained("matrix_gpvd", algo, 500, seeds=4)
+    table = tested["payoff_table"].reshape(4, -1)
+    assert (tested["test_return"] == 8).sum() == (4 if algo == "gpvd" else 0)
+    assert ((table.argmax(1) == 0) == (algo == "gpvd")).all()
+    assert (np.abs(table[:, 0] - value) < 4).all()
+    assert abs(table[:, 0].mean() - value) < 1.5

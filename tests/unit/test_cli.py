@@ -27,6 +27,17 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["train", "--env.height", "3", "--env.width", "3"], "do not fit"),
         (["train", "--env.n_special", "9"], "n_special is 9"),
         (["train", "--replay.capacity", "900000000"], "would fit"),
+        (
+            ["train", "--algo", "gpvd", "--weighting.alpha", "2"],
+            "weighting.alpha is 2.0, expected more than 0 and at most",
+        ),
+        (["train", "--algo", "gpvd", "--weighting.k", "65"], "weighting.k is 65, expected between 1 and 64"),
+        (["train", "--algo", "gpvd", "--weighting.beta=-1"], "weighting.beta is -1.0, expected 0 or more"),
+        (
+            ["train", "--algo", "gpvd", "--weighting.grouping", "x"],
+            "weighting.grouping is 'x'; valid names are batch, exact",
+        ),
+        (["train", "--algo", "gpvd", "--weighting.g", "zscor"], "weighting.g is 'zscor'; did you mean 'zscore'?"),
         (["eval"], "eval needs the folder of a finished run"),
         (["eval", "nowhere"], "nowhere holds no finished run"),
         (["list", "world"], "unknown topic 'world'; did you mean 'worlds'?"),

@@ -19,7 +19,7 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats"},
+    {"recorder", "bench", "stats", "occupancy"},
     {"loop", "plots"},
     {"modes"},
     {"train"},

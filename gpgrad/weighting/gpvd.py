@@ -1,0 +1,272 @@
+"""GPVD: gradient-protected value decomposition (AAAI 2026).
+
+Joint actions that share some agents' actions with the best joint action of a state pull the shared utilities away
+from it. Transitions are grouped by their state's SimHash code; in each group the transition with the highest target
+above the current maximum of Q_tot is protected: transitions that share an action with it and have a TD error of the
+opposite sign count alpha (equation 7). A bonus for rarely visited codes helps to find such joint actions (equation 9).
+
+Axes in comments: N = T * B transitions, t-major; A agents.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.api import OneHot
+from envs.errors import SettingError
+from gpgrad.types import Batch, Clock, Context, Metrics, PyTree, Terms
+from gpgrad.weighting import simhash
+from gpgrad.weighting.base import Weighting
+
+Grouping = Literal["batch", "exact", "single"]
+
+
+class GpvdState(NamedTuple):
+    """coder: what turns states into codes; a Hash, salts, or nothing. counts: visits of codes since the start."""
+
+    coder: PyTree
+    counts: simhash.Counts
+
+
+class Groups(NamedTuple):
+    """What is known of a batch before its targets.
+
+    buckets: int32 [N], -1 in padding. visits: int32 [T, B], of each state's code since the start. bonus: float32
+    [T, B], 0 in padding. relevant: bool [N, A], agents whose actions can be shared; None: all.
+    """
+
+    buckets: jax.Array
+    visits: jax.Array
+    bonus: jax.Array
+    relevant: jax.Array | None
+
+
+class Protection(NamedTuple):
+    """What equation 7 says of each transition.
+
+    star: int32 [N], index of the protected transition of its bucket, N where there is none. same: bool [N], it has
+    that transition's joint action. conflict: bool [N], it interferes with it.
+    """
+
+    star: jax.Array
+    same: jax.Array
+    conflict: jax.Array
+
+
+def best_of_bucket(buckets: jax.Array, eligible: jax.Array, values: jax.Array) -> jax.Array:
+    """Index of the highest eligible value in each row's bucket, the lowest index on ties: int32 [N], N for none."""
+    n = buckets.shape[0]
+    place = jnp.where(eligible, buckets, n)  # out of range: dropped by segment operations
+    highest = jax.ops.segment_max(jnp.where(eligible, values, -jnp.inf), place, n)
+    winner = eligible & (values == highest[buckets])
+    first = jax.ops.segment_min(jnp.where(winner, jnp.arange(n), n), place, n)
+    return jnp.where(buckets >= 0, jnp.minimum(first[buckets], n), n)
+
+
+def overlap(actions: jax.Array, partner: jax.Array, relevant: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Whether joint actions [N, A] are those of partner [N], and whether they share some but not all: bool [N].
+
+    relevant: bool [N, A], whose actions can be shared; None: everybody's.
+    """
+    equal = actions == actions[jnp.minimum(partner, len(partner) - 1)]
+    same = jnp.all(equal, axis=-1)
+    shared = equal if relevant is None else equal & relevant
+    return same, jnp.any(shared, axis=-1) & ~same
+
+
+def protect(
+    buckets: jax.Array,
+    actions: jax.Array,
+    targets: jax.Array,
+    q_tot: jax.Array,
+    q_tot_max: jax.Array,
+    valid: jax.Array,
+    relevant: jax.Array | None = None,
+) -> Protection:
+    """Find protected and interfering transitions; shapes as in `protection_weights`."""
+    delta = q_tot - targets
+    star = best_of_bucket(buckets, valid & (targets > q_tot_max), targets)
+    same, partial = overlap(actions, star, relevant)
+    protected = valid & (star < len(star))
+    opposed = delta * delta[jnp.minimum(star, len(star) - 1)] < 0
+    return Protection(star, protected & same, protected & partial & opposed)
+
+
+def protection_weights(
+    buckets: jax.Array,
+    actions: jax.Array,
+    targets: jax.Array,
+    q_tot: jax.Array,
+    q_tot_max: jax.Array,
+    valid: jax.Array,
+    alpha: float,
+    star_weight: float = 1.0,
+    relevant: jax.Array | None = None,
+) -> jax.Array:
+    """Equation 7: float32 [N], 0 where a transition is not valid.
+
+    buckets: int32 [N] in 0..N-1 where valid. actions: int [N, A]. targets, q_tot, q_tot_max: float [N], the TD error
+    is q_tot - targets and q_tot_max the largest Q_tot over joint actions. alpha: weight of interfering transitions.
+    star_weight: of those with the protected joint action. relevant: bool [N, A], agents whose actions can be shared.
+    """
+    found = protect(buckets, actions, targets, q_tot, q_tot_max, valid, relevant)
+    return weigh(found, valid, alpha, star_weight)
+
+
+def weigh(found: Protection, valid: jax.Array, alpha: float, star_weight: float) -> jax.Array:
+    """Weights float32 [N] from what was found; 0 where a transition is not valid."""
+    weights = jnp.where(found.conflict, alpha, jnp.where(found.same, star_weight, 1.0))
+    return jnp.where(valid, weights, 0.0)
+
+
+def intrinsic_reward(counts: jax.Array, beta: float, kappa: float) -> jax.Array:
+    """Equation 9: beta / sqrt(N) + kappa for visit counts N [...]; what was never counted passes for one visit."""
+    return beta / jnp.sqrt(jnp.maximum(counts, 1).astype(jnp.float32)) + kappa
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """[T, B, ...] to [N, ...]."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def make(
+    context: Context,
+    alpha: float = 0.2,
+    beta: float = 0.01,
+    k: int = 32,
+    kappa: float = 0.0,
+    star_weight: float = 1.0,
+    g: simhash.Preprocessing = "identity",
+    grouping: Grouping = "batch",
+    ignore_forced: bool = False,
+) -> Weighting:
+    """GPVD on any decomposition.
+
+    alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
+    of a code. star_weight: weight of transitions with the protected joint action. g: preprocessing of states; its
+    statistics are those of the first batch, which holds the first episodes collected. grouping: `batch` groups a
+    batch by codes, `exact` by identical states, `single` makes one group of all; visits are counted likewise.
+    ignore_forced: an agent with a single available action shares nothing.
+    """
+    del context
+    check(alpha, beta, k, star_weight)
+
+    def init(key: jax.Array, state: PyTree) -> GpvdState:
+        k_coder, k_counts = jax.random.split(key)
+        size = state.size if isinstance(state, OneHot) else state.shape[-1]
+        if grouping == "batch":
+            return GpvdState(simhash.make_hash(k_coder, k, size), simhash.make_counts(k_counts, k))
+        if grouping == "exact":
+            return GpvdState(simhash.make_salts(k_coder, size), simhash.make_counts(k_counts, 64))
+        return GpvdState((), simhash.make_counts(k_counts, 1))
+
+    def code(coder: PyTree, states: PyTree, shape: tuple[int, ...]) -> jax.Array:
+        """Words of states with these leading axes, uint32 [..., W]."""
+        if grouping == "batch":
+            return simhash.codes(coder.projection, states, coder.threshold)
+        if grouping == "exact":
+            return simhash.fingerprints(coder, states)
+        return jnp.zeros((*shape, 1), jnp.uint32)
+
+    waits = grouping == "batch" and g != "identity"
+
+    def record(state: GpvdState, clock: Clock, states: PyTree, valid: jax.Array) -> GpvdState:
+        # Before the first batch there are no statistics and so no codes; it brings its visits along.
+        counted = valid & (clock.updates > 0) if waits else valid
+        words = code(state.coder, states, valid.shape)
+        return state._replace(counts=simhash.count_visits(state.counts, words, counted))
+
+    def settle(state: GpvdState, clock: Clock, states: PyTree, valid: jax.Array) -> GpvdState:
+        """Freeze g's statistics on the first batch and count its visits."""
+        first = clock.updates == 0
+        coder = jax.lax.cond(
+            first, lambda old: simhash.standardise(old, g, states, valid), lambda old: old, state.coder
+        )
+        words = code(coder, states, valid.shape)
+        # A loop of one turn or none updates the table in place, where a branch would copy it.
+        counts = jax.lax.fori_loop(
+            0, first.astype(jnp.int32), lambda _, counts: simhash.count_visits(counts, words, valid), state.counts
+        )
+        return GpvdState(coder, counts)
+
+    def prepare(state: GpvdState, clock: Clock, batch: Batch) -> tuple[GpvdState, Groups]:
+        states = jax.tree.map(lambda leaf: leaf[:-1], batch.view.state)
+        if waits:
+            state = settle(state, clock, states, batch.valid)
+        words = code(state.coder, states, batch.valid.shape)  # [T, B, W]
+        visits = simhash.visits(state.counts, words)
+        bonus = jnp.where(batch.valid, intrinsic_reward(visits, beta, kappa), 0.0)
+        buckets = simhash.bucket_ids(flatten(words), flatten(batch.valid))
+        relevant = flatten(batch.view.avail[:-1].sum(-1) > 1) if ignore_forced else None
+        return state, Groups(buckets, visits, bonus, relevant)
+
+    def weights(state: GpvdState, aux: Groups, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:
+        valid, actions = flatten(batch.valid), flatten(batch.actions)
+        values = [flatten(x) for x in (terms.target, terms.q_tot, terms.q_tot_max)]
+        found = protect(aux.buckets, actions, *values, valid, aux.relevant)
+        log = report(aux.buckets, found, actions, *values[:2], valid, aux.relevant)
+        log["share_bonus"] = share_bonus(aux.bonus, batch)
+        return weigh(found, valid, alpha, star_weight).reshape(batch.valid.shape), log
+
+    return Weighting(init, record, prepare, lambda state, aux: aux.bonus, weights)
+
+
+def report(
+    buckets: jax.Array,
+    found: Protection,
+    actions: jax.Array,
+    targets: jax.Array,
+    q_tot: jax.Array,
+    valid: jax.Array,
+    relevant: jax.Array | None,
+) -> Metrics:
+    """What the grouping and the protection of a batch did.
+
+    buckets: how many. share_grouped: of transitions in buckets of two or more. share_protected: of buckets with a
+    protected transition. share_downweighted: of interfering transitions. share_interfering: of pairs in interference
+    (Definition 2), where a pair is a bucket's transition of the highest target, the collaborative joint action as far
+    as the bucket tells, with another of the bucket.
+    """
+    n = len(buckets)
+    place = jnp.where(valid, buckets, n)
+    sizes = jax.ops.segment_sum(jnp.ones(n, jnp.int32), place, n)
+    count, total = (sizes > 0).sum(), jnp.maximum(valid.sum(), 1)
+    grouped = jnp.where(sizes > 1, sizes, 0).sum()
+    row = jnp.arange(n)
+    lead = best_of_bucket(buckets, valid, targets)
+    partner = jnp.minimum(lead, n - 1)
+    delta = q_tot - targets
+    _, partial = overlap(actions, lead, relevant)
+    interfering = valid & partial & (targets < targets[partner]) & (delta * delta[partner] < 0)
+    return {
+        "buckets": count.astype(jnp.float32),
+        "share_grouped": grouped / total,
+        "share_protected": (valid & (found.star == row)).sum() / jnp.maximum(count, 1),
+        "share_downweighted": found.conflict.sum() / total,
+        "share_interfering": interfering.sum() / jnp.maximum((valid & (lead != row)).sum(), 1),
+    }
+
+
+def share_bonus(bonus: jax.Array, rewarded: Batch) -> jax.Array:
+    """The bonus in what targets are made of, |bonus| / (|bonus| + |reward|) in sums over a batch; 0 without bonus.
+
+    rewarded: the batch with the bonus [T, B] in its rewards.
+    """
+    paid = jnp.sum(jnp.where(rewarded.valid, jnp.abs(rewarded.reward - bonus), 0.0))
+    extra = jnp.sum(jnp.abs(bonus))
+    return extra / jnp.maximum(extra + paid, 1e-30)
+
+
+def check(alpha: float, beta: float, k: int, star_weight: float) -> None:
+    """Raise SettingError for values the equations do not allow."""
+    if not 0 < alpha <= 1:
+        raise SettingError(f"weighting.alpha is {alpha}, expected more than 0 and at most 1")
+    if beta < 0:
+        raise SettingError(f"weighting.beta is {beta}, expected 0 or more")
+    if not 1 <= k <= 64:
+        raise SettingError(f"weighting.k is {k}, expected between 1 and 64")
+    if star_weight <= 0:
+        raise SettingError(f"weighting.star_weight is {star_weight}, expected more than 0")
