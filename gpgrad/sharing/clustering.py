@@ -13,15 +13,23 @@ import jax.numpy as jnp
 
 Laplacian = Literal["sym", "unnormalised"]
 Labels = Literal["kmeans", "discretize"]
+Sigma = Literal["median", "mean"]
 ITERATIONS = 20
 _TIE = 1e-6  # makes the cut through equal eigenvalues the same on every device
 
 
-def spectral_groups(conflict: jax.Array, k: int, laplacian: Laplacian = "sym", labels: Labels = "kmeans") -> jax.Array:
+def spectral_groups(
+    conflict: jax.Array,
+    k: int,
+    laplacian: Laplacian = "sym",
+    labels: Labels = "kmeans",
+    sigma: Sigma = "median",
+) -> jax.Array:
     """Groups of agents with little conflict inside: conflict [..., A, A] to int32 [..., A], numbered by appearance.
 
     Agent 0 is in group 0. With k of A or more every agent is a group of its own. `sym`: the normalised Laplacian,
     which rarely splits off single agents; `unnormalised`: the paper's. `kmeans` or `discretize` cuts the embedding.
+    sigma: the conflict that counts as one unit of distance.
     """
     n_agents = conflict.shape[-1]
     if k >= n_agents:
@@ -31,15 +39,15 @@ def spectral_groups(conflict: jax.Array, k: int, laplacian: Laplacian = "sym", l
     cut: Callable[[jax.Array, int], jax.Array] = {"kmeans": kmeans, "discretize": discretize}[labels]
 
     def groups(conflict: jax.Array) -> jax.Array:
-        return by_appearance(cut(embedding(affinity(conflict), k, laplacian), k), k)
+        return by_appearance(cut(embedding(affinity(conflict, sigma), k, laplacian), k), k)
 
     for _ in range(conflict.ndim - 2):
         groups = jax.vmap(groups)
     return groups(conflict)
 
 
-def affinity(conflict: jax.Array) -> jax.Array:
-    """exp(-C^2 / 2 sigma^2) [A, A], ones on the diagonal; sigma is the median of the positive conflicts.
+def affinity(conflict: jax.Array, sigma: Sigma = "median") -> jax.Array:
+    """exp(-C^2 / 2 sigma^2) [A, A], ones on the diagonal; sigma is the median or mean of the positive conflicts.
 
     Without any conflict all agents are equally close.
     """
@@ -48,8 +56,9 @@ def affinity(conflict: jax.Array) -> jax.Array:
     count = positive.sum()
     ordered = jnp.sort(jnp.where(positive, conflict, jnp.inf), axis=None)
     below, above = ordered[jnp.maximum(count - 1, 0) // 2], ordered[count // 2]
-    sigma = jnp.where(count > 0, (below + above) / 2, 1.0)
-    return jnp.where(off & (count > 0), jnp.exp(-0.5 * jnp.square(conflict / sigma)), 1.0)
+    mean = jnp.where(positive, conflict, 0.0).sum() / jnp.maximum(count, 1)
+    unit = jnp.where(count > 0, (below + above) / 2 if sigma == "median" else mean, 1.0)
+    return jnp.where(off & (count > 0), jnp.exp(-0.5 * jnp.square(conflict / unit)), 1.0)
 
 
 def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:

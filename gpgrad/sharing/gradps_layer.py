@@ -117,7 +117,7 @@ def _groups(key: jax.Array, settings: Settings, k: int, ring: jax.Array, roles: 
         labels = clustering.by_appearance(jnp.clip(roles, 0, k - 1), k)
         return jnp.broadcast_to(labels, (width, n_agents))
     conflicts = neuron_conflict(ring, settings.normalise)
-    labels = spectral_groups(conflicts, k, settings.laplacian, settings.labels)
+    labels = spectral_groups(conflicts, k, settings.laplacian, settings.labels, settings.sigma)
     if settings.groups == "random":
         labels = jax.random.permutation(key, labels, axis=1, independent=True)
         labels = jax.vmap(lambda row: clustering.by_appearance(row, k))(labels)

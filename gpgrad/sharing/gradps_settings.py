@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from envs.errors import SettingError
 from gpgrad.sharing.clones import RestoreLoss
-from gpgrad.sharing.clustering import Labels, Laplacian
+from gpgrad.sharing.clustering import Labels, Laplacian, Sigma
 from gpgrad.sharing.conflict import Threshold
 from gpgrad.sharing.lifecycle import RestoreBy
 from gpgrad.types import NetSpec
@@ -21,7 +21,7 @@ class Settings(NamedTuple):
     threshold: which neurons are futile. alpha: the efficiency below which they are, for `fixed`. ratio: the same as a
         share of the mean (`rel_mean`) or of what chance gives (`null`). deviations: below the median, for `mad`.
     groups: `spectral` by conflict; `random` of the same sizes and `roles`, what the world hides, are controls.
-    laplacian, labels: how spectral clustering cuts. normalise: conflict as a share of the magnitudes.
+    laplacian, labels, sigma: how spectral clustering cuts. normalise: conflict as a share of the magnitudes.
     clone_bias: clones have biases of their own. copy_moments: new clones begin with the optimiser's memory.
     rho: restoring begins with this probability times the cloned fraction, for the clones most alike by `restore_by`;
         restore_per_neuron: for each neuron by itself. restore_loss, restore_lr: what draws them together, how fast.
@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     groups: Groups = "spectral"
     laplacian: Laplacian = "sym"
     labels: Labels = "kmeans"
+    sigma: Sigma = "median"
     normalise: bool = False
     clone_bias: bool = True
     copy_moments: bool = True
