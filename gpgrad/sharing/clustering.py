@@ -10,6 +10,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Laplacian = Literal["sym", "unnormalised"]
 Labels = Literal["kmeans", "discretize"]
@@ -51,14 +52,17 @@ def affinity(conflict: jax.Array, sigma: Sigma = "median") -> jax.Array:
 
     Without any conflict all agents are equally close.
     """
-    off = ~jnp.eye(conflict.shape[-1], dtype=bool)
-    positive = off & (conflict > 0)
+    n_agents = conflict.shape[-1]
+    pairs = conflict[np.triu_indices(n_agents, 1)]  # each pair once
+    positive = pairs > 0
     count = positive.sum()
-    ordered = jnp.sort(jnp.where(positive, conflict, jnp.inf), axis=None)
-    below, above = ordered[jnp.maximum(count - 1, 0) // 2], ordered[count // 2]
-    mean = jnp.where(positive, conflict, 0.0).sum() / jnp.maximum(count, 1)
-    unit = jnp.where(count > 0, (below + above) / 2 if sigma == "median" else mean, 1.0)
-    return jnp.where(off & (count > 0), jnp.exp(-0.5 * jnp.square(conflict / unit)), 1.0)
+    if sigma == "median":
+        ordered = jnp.sort(jnp.where(positive, pairs, jnp.inf))
+        unit = (ordered[jnp.maximum(count - 1, 0) // 2] + ordered[count // 2]) / 2
+    else:
+        unit = jnp.where(positive, pairs, 0.0).sum() / jnp.maximum(count, 1)
+    near = jnp.exp(-0.5 * jnp.square(conflict / jnp.where(count > 0, unit, 1.0)))
+    return jnp.where(jnp.eye(n_agents, dtype=bool) | (count == 0), 1.0, near)
 
 
 def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:

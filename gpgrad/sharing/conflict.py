@@ -23,13 +23,14 @@ def neuron_conflict(phi: jax.Array, normalise: bool = False) -> jax.Array:
 
     normalise: divided by the sum of |phi_i| + |phi_j|, so between 0 and 1; 0 where there is no gradient.
     """
-    one, other = phi[:, :, None], phi[:, None]  # [T, A, 1, N], [T, 1, A, N]
-    size = jnp.abs(one) + jnp.abs(other)
-    conflict = (size - jnp.abs(one + other)).sum(0)
-    if normalise:
-        total = size.sum(0)
-        conflict = jnp.where(total > 0, conflict / jnp.where(total > 0, total, 1.0), 0.0)
-    return jnp.moveaxis(conflict, -1, 0)
+    phi = jnp.moveaxis(phi, -1, 0)  # [N, T, A]: agents innermost is several times faster
+    one, other = phi[..., :, None], phi[..., None, :]
+    size = jnp.abs(one) + jnp.abs(other)  # [N, T, A, A]
+    conflict = (size - jnp.abs(one + other)).sum(1)
+    if not normalise:
+        return conflict
+    total = size.sum(1)
+    return jnp.where(total > 0, conflict / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 def neuron_efficiency(phi: jax.Array, counted: jax.Array | None = None) -> jax.Array:
