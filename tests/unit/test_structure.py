@@ -19,7 +19,7 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "progress"},
-    {"recorder", "bench", "stats"},
+    {"recorder", "bench", "stats", "accounting"},
     {"train"},
     {"__main__"},
 ]
