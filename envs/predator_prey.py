@@ -142,6 +142,10 @@ class PredatorPrey:
             return PredatorPreyParams(jnp.asarray(special))
         return PredatorPreyParams(random_order(jax.random.bits(key, (self.n_agents,))) < self.n_special)
 
+    def roles(self, params: PredatorPreyParams) -> jax.Array:
+        """What nobody is shown, for analysis: 1 for special predators, 0 for the others, int32 [A]."""
+        return params.special.astype(jnp.int32)
+
     def reset(self, key: jax.Array, params: PredatorPreyParams) -> PredatorPreyState:
         """Everybody on distinct cells, uniformly."""
         del params
@@ -183,7 +187,7 @@ class PredatorPrey:
         agent_lone [A]: prey each predator tried to catch with too few others.
         stags, hares, special_hares []: prey captured; the last are hares with a special catcher.
         special_captures, ordinary_captures []: captures taken part in, summed over the special and over the
-        ordinary predators.
+        ordinary predators; special_hare_captures, ordinary_hare_captures []: those of hares among them.
         """
         after, catchers, captured, _ = self.outcome(state, actions, draws)
         is_stag = draws.prey_order < self.n_stags  # [P]
@@ -203,6 +207,8 @@ class PredatorPrey:
             "special_hares": count(special_hares),
             "special_captures": count(jnp.where(params.special, taken, 0)),
             "ordinary_captures": count(jnp.where(params.special, 0, taken)),
+            "special_hare_captures": count(jnp.where(params.special, agent_hares, 0)),
+            "ordinary_hare_captures": count(jnp.where(params.special, 0, agent_hares)),
         }
         reward = (
             self.stag_reward * info["stags"].astype(jnp.float32)

@@ -20,6 +20,8 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
         [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE]
                                                       how full GPVD's buckets are in random play or a run's team's
+  params --env NAME --algo NAME [--GROUP.SETTING VALUE ...]
+                                                      parameters: trained, in use, and as the GradPS paper counts
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
 
   train --help shows every setting of the chosen world, algorithm and preset with its value."""
@@ -30,7 +32,14 @@ CHOICES = ("env", "algo")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if the system failed it, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": train, "eval": evaluate, "bench": measure, "occupancy": occupancy, "list": show_names}
+    commands = {
+        "train": train,
+        "eval": evaluate,
+        "bench": measure,
+        "occupancy": occupancy,
+        "params": show_params,
+        "list": show_names,
+    }
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE)
@@ -231,6 +240,37 @@ def measure(arguments: Sequence[str]) -> int:
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     if file:
         Path(file).write_text(json.dumps(rows, indent=2))
+    return 0
+
+
+def show_params(arguments: Sequence[str]) -> int:
+    """Count a method's parameters, and those of the paper's tables for this world."""
+    from gpgrad import config
+
+    given = options(arguments)
+    chosen = {name: given.pop(name) for name in CHOICES if name in given}
+    settings = config.load(**chosen, overrides=given)
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import accounting
+
+    where = f"{settings.env.name} {config.label(settings)}"
+    table = Table("parameters", "agents", settings.decomposition.name, "together", title=where)
+    for row in accounting.account(settings):
+        table.add_row(row.what, *(f"{n:,}" for n in (row.agents, row.decomposition, row.agents + row.decomposition)))
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    if settings.decomposition.name == "qmix":
+        sizes = accounting.sizes(settings)
+        mixer = accounting.paper_mixer(sizes)
+        title = f"as the GradPS paper counts, K = {sizes.groups}; percent of FuPS as in its tables 13 and 12"
+        table = Table("method", "agents", "together", "agents %", "together %", title=title)
+        for method in accounting.METHODS:
+            agents = accounting.paper_agents(method, sizes)
+            percent = accounting.paper_percent(method, sizes)
+            table.add_row(method, f"{agents:,}", f"{agents + mixer:,}", *(f"{p:.1f}" for p in percent))
+        console.print(table)
     return 0
 
 

@@ -81,6 +81,7 @@ def check(config: Config) -> None:
         "seeds": config.seeds,
         "t_max": config.t_max,
         "agent.hidden": config.agent.hidden,
+        "agent.layers": config.agent.layers,
         "learner.lr": learner.lr,
         "learner.clip": learner.clip,
         "learner.loss_factor": learner.loss_factor,

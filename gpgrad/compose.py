@@ -20,10 +20,12 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     if env.spec.n_actions > 127:
         raise SettingError(f"{env.spec.name} has {env.spec.n_actions} actions, expected at most 127 (stored as int8)")
     agent, learner = config.agent, config.learner
-    net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init)
+    net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init, agent.layers)
     returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)
     context = Context(env.spec, net, returns)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
+    if sharing.needs_roles and not has_roles(env):
+        raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
     context = context._replace(net=sharing.net)
     decomposition = registry.maker("decomposition", config.decomposition.name)(context, **config.decomposition.options)
     weighting = registry.maker("weighting", config.weighting.name)(context, **config.weighting.options)
@@ -36,6 +38,11 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         optimiser=optimisers.make(learner.optimiser, learner.lr),
         clip=learner.clip,
     )
+
+
+def has_roles(env: Env) -> bool:
+    """Whether a world says which of its agents are of which kind, by `roles(params) -> int32 [A]`."""
+    return hasattr(env, "roles")
 
 
 def example_view(env: Env) -> View:

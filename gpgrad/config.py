@@ -41,7 +41,8 @@ class Part:
 class Agent:
     """The agents' network and inputs."""
 
-    hidden: int = setting(64, "width of the first layer and of the GRU")
+    hidden: int = setting(64, "width of the dense layers and of the GRU")
+    layers: int = setting(1, "dense layers before the GRU")
     agent_id: bool = setting(True, "one-hot agent id as an input; sharing fups_id always has it")
     last_action: bool = setting(True, "one-hot last action as an input")
     init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from envs.api import EnvParams, EnvState, View
 from envs.errors import SettingError
 from gpgrad import replay
-from gpgrad.learner import Parts, last_actions, make_batch
-from gpgrad.rollout import Team
+from gpgrad.compose import has_roles
+from gpgrad.decomposition.base import greedy_actions
+from gpgrad.learner import Parts, last_actions, make_batch, masked_mean
+from gpgrad.rollout import Team, make_collect
 from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
 from gpgrad.weighting import gpvd, inspect
 
@@ -21,11 +23,17 @@ Diagnose = Callable[[EnvParams, Team], Metrics]
 
 
 def make_diagnostics(parts: Parts) -> Diagnose:
-    """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table.
+    """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table and without hidden roles.
 
     For games of one step: `payoff_table` [U] * A, the learned Q_tot of every joint action, and `payoff_error`, its
-    mean squared distance from the game's payoffs.
+    mean squared distance from the game's payoffs. For worlds with hidden roles: `roles` [A] and `disagreement`.
     """
+    if has_roles(parts.env):
+        differ = make_disagreement(parts)
+        return lambda env_params, team: {
+            "roles": parts.env.roles(env_params),  # type: ignore[attr-defined]
+            "disagreement": differ(env_params, team),
+        }
     payoff = _payoff(parts)
     if payoff is None:
         return lambda env_params, team: {}
@@ -43,6 +51,33 @@ def make_diagnostics(parts: Parts) -> Diagnose:
 def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
     """The payoffs of a game of one step; None for other worlds."""
     return getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+
+
+def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
+    """disagreement(env_params, team) -> float32 [], how often two agents in the same place would act differently.
+
+    Every agent in turn lives one greedy episode, always the same start, and at each step all agents say what they
+    would do after its observations and actions: the share of differing pairs, 0 for agents that share everything.
+    """
+    spec, collect = parts.env.spec, make_collect(parts.env, parts.agent, parts.decomposition)
+    everyone = spec.n_agents
+
+    def disagreement(env_params: EnvParams, team: Team) -> jax.Array:
+        key = jax.random.key(0)
+        episodes = collect(key[None], key, env_params, team, jnp.zeros(())).episodes
+        batch = make_batch(parts.env, env_params, episodes)  # one episode, [T+1, 1, A, ...]
+
+        def to_all(leaf: jax.Array) -> jax.Array:  # whose life it is takes the batch axis: [T+1, A, A, ...]
+            return jnp.broadcast_to(leaf[:, 0, :, None], (*leaf.shape[:1], everyone, everyone, *leaf.shape[3:]))
+
+        last = last_actions(batch.actions)
+        out = parts.agent.unroll(team.params, team.gates, to_all(batch.view.obs), to_all(last))
+        utilities = parts.decomposition.utilities(team.decomposition, out, key)
+        chosen = greedy_actions(utilities, to_all(batch.view.avail))[:-1]  # [T, A, A]
+        differs = (chosen[..., :, None] != chosen[..., None, :]).sum((-1, -2)) / max(everyone * (everyone - 1), 1)
+        return masked_mean(differs.mean(-1), batch.valid[:, 0])
+
+    return disagreement
 
 
 def payoff_table(parts: Parts, env_params: EnvParams, team: Team) -> jax.Array:

@@ -19,7 +19,7 @@ from gpgrad import optimisers
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets.agent import AgentNet
 from gpgrad.sharing.base import Sharing
-from gpgrad.types import Batch, Clock, Episode, Metrics, Params, PyTree, Signals, Terms
+from gpgrad.types import Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms
 from gpgrad.weighting.base import Weighting
 
 
@@ -77,7 +77,7 @@ def make_update(parts: Parts) -> Update:
     """update(key, clock, learning, target, batch) -> (learning, metrics), for one seed."""
     agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
 
-    def loss_fn(trained: tuple[Params, jax.Array | None], key, clock, learning: Learning, target: Params, batch, aux):
+    def loss_fn(trained: tuple[Params, Gates], key, clock, learning: Learning, target: Params, batch, aux):
         params, gates = trained
         last = last_actions(batch.actions)
         online = agent.unroll(sharing.materialise(params.agent, learning.sharing), gates, batch.view.obs, last)
@@ -110,7 +110,7 @@ def make_update(parts: Parts) -> Update:
         params: Params = optax.apply_updates(learning.params, steps)  # type: ignore[assignment]
         params = params._replace(agent=sharing.after_step(params.agent, learning.sharing))
         signals = Signals(
-            None if gate_grads is None else gate_grads * scale,
+            jax.tree.map(lambda g: g * scale, gate_grads),
             _activity(info.activation, batch.valid),
             info.td_loss,
             info.penalty_aux,

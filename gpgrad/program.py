@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from envs.api import EnvParams
 from gpgrad import devices, optimisers, replay, rollout
-from gpgrad.compose import compose, example_view
+from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
 from gpgrad.diagnostics import make_diagnostics
 from gpgrad.evaluate import make_evaluate
@@ -108,6 +108,8 @@ def make_init(config: Config, parts: Parts) -> Callable[[jax.Array], SeedState]:
         view = example_view(parts.env)
         env_params = parts.env.params(stream(key, Purpose.WORLD))
         agent, sharing = parts.sharing.init(k_agent, parts.agent.init)
+        if has_roles(parts.env):
+            sharing = parts.sharing.tell(sharing, parts.env.roles(env_params))  # type: ignore[attr-defined]
         params = Params(agent, parts.decomposition.init(k_mixer, view.state))
         learning = Learning(
             params,

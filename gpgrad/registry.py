@@ -25,6 +25,12 @@ _PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
     "sharing": {
         "fups": "gpgrad.sharing.fups:make",
         "fups_id": "gpgrad.sharing.fups:make_with_id",
+        "fups_wide": "gpgrad.sharing.fups:make_wide",
+        "gradps": "gpgrad.sharing.gradps:make",
+        "gradps_as_printed": "gpgrad.sharing.gradps:as_printed",
+        "gradps_as_released": "gpgrad.sharing.gradps:as_released",
+        "gradps_random": "gpgrad.sharing.gradps:with_random_groups",
+        "gradps_oracle": "gpgrad.sharing.gradps:with_roles",
     },
     "weighting": {
         "none": "gpgrad.weighting.none:make",

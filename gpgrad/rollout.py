@@ -11,16 +11,16 @@ import jax.numpy as jnp
 from envs.api import Env, EnvParams, EnvState
 from gpgrad.decomposition.base import Decomposition, greedy_actions
 from gpgrad.nets.agent import AgentNet
-from gpgrad.types import Episode, Metrics, PyTree
+from gpgrad.types import Episode, Gates, Metrics, PyTree
 
 
 class Team(NamedTuple):
-    """What acting needs. params: agent parameters as the network takes them. gates: [A, N] or None.
-    decomposition: the decomposition's parameters.
+    """What acting needs. params: agent parameters as the network takes them. gates: what multiplies their
+    activations, as `Sharing.gates` gives it. decomposition: the decomposition's parameters.
     """
 
     params: PyTree
-    gates: jax.Array | None
+    gates: Gates
     decomposition: PyTree
 
 

@@ -83,14 +83,15 @@ class HeadSpec(NamedTuple):
 class NetSpec(NamedTuple):
     """Shape of the agent network.
 
-    hidden: width of the first layer and of the GRU. agent_id, last_action: one-hot inputs beside the
-    observation. init: `torch` or `flax` initialisers.
+    hidden: width of the dense layers and of the GRU. agent_id, last_action: one-hot inputs beside the
+    observation. init: `torch` or `flax` initialisers. layers: dense layers before the GRU.
     """
 
     hidden: int = 64
     agent_id: bool = False
     last_action: bool = True
     init: Init = "torch"
+    layers: int = 1
 
 
 class Returns(NamedTuple):
@@ -139,15 +140,18 @@ class Terms(NamedTuple):
     log: Metrics
 
 
+Gates = jax.Array | tuple[jax.Array | None, ...] | None  # [A, N] of the first layer, or one or none for each
+
+
 class Signals(NamedTuple):
     """What a sharing scheme may learn from a gradient step.
 
     gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is; None without
-    gates.
+    gates; shaped as the gates are.
     activity: [A, N], mean absolute activation over valid steps. td_loss: []. penalty_aux: pytree.
     """
 
-    gate_grads: jax.Array | None
+    gate_grads: Gates
     activity: jax.Array
     td_loss: jax.Array
     penalty_aux: PyTree

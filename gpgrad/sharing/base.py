@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.types import Clock, Metrics, NetSpec, PyTree, Signals
+from gpgrad.types import Clock, Gates, Metrics, NetSpec, PyTree, Signals
 
 
 def _no_gates(state: PyTree) -> None:
@@ -37,6 +37,11 @@ def _no_adaptation(
     return params, moments, state
 
 
+def _keep_secret(state: PyTree, roles: jax.Array) -> PyTree:
+    del roles
+    return state
+
+
 def _no_report(params: PyTree, state: PyTree) -> Metrics:
     del params, state
     return {}
@@ -50,21 +55,27 @@ class Sharing(NamedTuple):
     init(key, agent_params) -> (params, state), from one agent's freshly initialised parameters and their
         initialiser `agent_params(key)`.
     materialise(params, state) -> agent parameters, the trained ones arranged for the network.
-    gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike.
+    gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike; or a
+        tuple with one of these for each dense layer before the GRU.
     penalty(params, state) -> (float32 [], aux), added to the loss.
     observe(state, Signals) -> state, after every gradient step.
     after_step(params, state) -> params, after the optimiser in every gradient step.
     adapt(key, clock, params, moments, state) -> (params, moments, state), when the target network is copied;
         moments are the optimiser's slots of the shape of params.
-    report(params, state) -> metrics for the rows of a test.
+    report(params, state) -> metrics for the rows of a test; `effective_params` is the number of agent parameters in
+        use where that is not all of them.
+    tell(state, roles int32 [A]) -> state, after `init`: what the world hides of its agents, for controls that cheat.
+    needs_roles: only worlds that have such roles will do.
     """
 
     net: NetSpec
     init: Callable[[jax.Array, Callable[[jax.Array], PyTree]], tuple[PyTree, PyTree]]
     materialise: Callable[[PyTree, PyTree], PyTree]
-    gates: Callable[[PyTree], jax.Array | None] = _no_gates
+    gates: Callable[[PyTree], Gates] = _no_gates
     penalty: Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]] = _no_penalty
     observe: Callable[[PyTree, Signals], PyTree] = _keep_state
     after_step: Callable[[PyTree, PyTree], PyTree] = _keep_params
     adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation
     report: Callable[[PyTree, PyTree], Metrics] = _no_report
+    tell: Callable[[PyTree, jax.Array], PyTree] = _keep_secret
+    needs_roles: bool = False

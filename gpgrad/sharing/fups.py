@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from envs.errors import SettingError
+from gpgrad.nets.agent import input_size
 from gpgrad.sharing.base import Sharing
-from gpgrad.types import Context
+from gpgrad.types import Context, NetSpec
 
 
 def make(context: Context) -> Sharing:
@@ -18,3 +20,29 @@ def make(context: Context) -> Sharing:
 def make_with_id(context: Context) -> Sharing:
     """FuPS+id: one network that always sees the agent's id, whatever the preset says."""
     return make(context._replace(net=context.net._replace(agent_id=True)))
+
+
+def make_wide(context: Context, k: int = 3) -> Sharing:
+    """FuPS with as many parameters as k clones of the whole first layer bring: a wider network.
+
+    Heads wider than a number per action are counted as one.
+    """
+    if k < 1:
+        raise SettingError(f"sharing.k is {k}, expected 1 or more")
+    spec, net = context.spec, context.net
+    inputs = input_size(spec, net)
+    wanted = size(net, inputs, spec.n_actions) + (min(k, spec.n_agents) - 1) * net.hidden * (inputs + 1)
+
+    def miss(width: int) -> int:
+        return abs(size(net._replace(hidden=width), inputs, spec.n_actions) - wanted)
+
+    # The recurrent part alone grows with the square of the width, so the width sought is below this.
+    width = min(range(net.hidden, 2 + int((wanted / 6) ** 0.5)), key=miss)
+    return make(context._replace(net=net._replace(hidden=width)))
+
+
+def size(net: NetSpec, n_inputs: int, n_outputs: int) -> int:
+    """Parameters of one agent network: dense layers, a GRU with six biases per unit, a head."""
+    width = net.hidden
+    dense = (n_inputs + 1) * width + (net.layers - 1) * (width + 1) * width
+    return dense + 6 * width * (width + 1) + (width + 1) * n_outputs

@@ -1,0 +1,126 @@
+"""Groups of agents from their conflicts: spectral clustering, deterministic and free of branches.
+
+Axes in comments: A agents, K groups. All functions work on one conflict matrix; `spectral_groups` takes any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Laplacian = Literal["sym", "unnormalised"]
+Labels = Literal["kmeans", "discretize"]
+Sigma = Literal["median", "mean"]
+ITERATIONS = 20
+_TIE = 1e-6  # makes the cut through equal eigenvalues the same on every device
+
+
+def spectral_groups(
+    conflict: jax.Array,
+    k: int,
+    laplacian: Laplacian = "sym",
+    labels: Labels = "kmeans",
+    sigma: Sigma = "median",
+) -> jax.Array:
+    """Groups of agents with little conflict inside: conflict [..., A, A] to int32 [..., A], numbered by appearance.
+
+    Agent 0 is in group 0. With k of A or more every agent is a group of its own. `sym`: the normalised Laplacian,
+    which rarely splits off single agents; `unnormalised`: the paper's. `kmeans` or `discretize` cuts the embedding.
+    sigma: the conflict that counts as one unit of distance.
+    """
+    n_agents = conflict.shape[-1]
+    if k >= n_agents:
+        return jnp.broadcast_to(jnp.arange(n_agents, dtype=jnp.int32), conflict.shape[:-1])
+    if k == 1:
+        return jnp.zeros(conflict.shape[:-1], jnp.int32)
+    cut: Callable[[jax.Array, int], jax.Array] = {"kmeans": kmeans, "discretize": discretize}[labels]
+
+    def groups(conflict: jax.Array) -> jax.Array:
+        return by_appearance(cut(embedding(affinity(conflict, sigma), k, laplacian), k), k)
+
+    for _ in range(conflict.ndim - 2):
+        groups = jax.vmap(groups)
+    return groups(conflict)
+
+
+def affinity(conflict: jax.Array, sigma: Sigma = "median") -> jax.Array:
+    """exp(-C^2 / 2 sigma^2) [A, A], ones on the diagonal; sigma is the median or mean of the positive conflicts.
+
+    Without any conflict all agents are equally close.
+    """
+    n_agents = conflict.shape[-1]
+    pairs = conflict[np.triu_indices(n_agents, 1)]  # each pair once
+    positive = pairs > 0
+    count = positive.sum()
+    if sigma == "median":
+        ordered = jnp.sort(jnp.where(positive, pairs, jnp.inf))
+        unit = (ordered[jnp.maximum(count - 1, 0) // 2] + ordered[count // 2]) / 2
+    else:
+        unit = jnp.where(positive, pairs, 0.0).sum() / jnp.maximum(count, 1)
+    near = jnp.exp(-0.5 * jnp.square(conflict / jnp.where(count > 0, unit, 1.0)))
+    return jnp.where(jnp.eye(n_agents, dtype=bool) | (count == 0), 1.0, near)
+
+
+def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:
+    """Agents in the space of the k smoothest eigenvectors: [A, A] to [A, K]."""
+    n_agents = affinities.shape[-1]
+    degree = affinities.sum(-1) - jnp.diagonal(affinities)
+    neighbours = jnp.where(jnp.eye(n_agents, dtype=bool), 0.0, affinities)
+    tie = _TIE * jnp.diag(jnp.arange(n_agents, dtype=affinities.dtype))
+    if laplacian == "unnormalised":
+        return jnp.linalg.eigh(jnp.diag(degree) - neighbours + tie)[1][:, :k]
+    scale = jax.lax.rsqrt(jnp.where(degree > 0, degree, 1.0))
+    normalised = jnp.eye(n_agents) - scale[:, None] * neighbours * scale
+    return jnp.linalg.eigh(normalised + tie)[1][:, :k] * scale[:, None]
+
+
+def kmeans(points: jax.Array, k: int) -> jax.Array:
+    """Lloyd's algorithm from the first point and the points farthest from the centres so far: [A, D] to int32 [A].
+
+    Ties go to the lowest index; a centre without points stays.
+    """
+
+    def distances(centres: jax.Array) -> jax.Array:  # [A, K]
+        return jnp.square(points[:, None] - centres).sum(-1)
+
+    centres = jnp.broadcast_to(points[0], (k, points.shape[-1]))
+    for i in range(1, k):
+        centres = centres.at[i].set(points[jnp.argmax(distances(centres).min(-1))])
+
+    def lloyd(_, centres: jax.Array) -> jax.Array:
+        members = jax.nn.one_hot(jnp.argmin(distances(centres), -1), k)  # [A, K]
+        count = members.sum(0)[:, None]
+        return jnp.where(count > 0, members.T @ points / jnp.maximum(count, 1), centres)
+
+    return jnp.argmin(distances(jax.lax.fori_loop(0, ITERATIONS, lloyd, centres)), -1).astype(jnp.int32)
+
+
+def discretize(points: jax.Array, k: int) -> jax.Array:
+    """The rotation of the embedding that is nearest to 0/1 rows (Yu and Shi 2003): [A, K] to int32 [A]."""
+    columns = points / jnp.maximum(jnp.linalg.norm(points, axis=0), 1e-12)
+    rows = columns / jnp.maximum(jnp.linalg.norm(columns, axis=1, keepdims=True), 1e-12)
+
+    rotation, seen = jnp.zeros((k, k)).at[:, 0].set(rows[0]), jnp.zeros(len(rows))
+    for i in range(1, k):
+        seen += jnp.abs(rows @ rotation[:, i - 1])
+        rotation = rotation.at[:, i].set(rows[jnp.argmin(seen)])
+
+    def rotate(_, rotation: jax.Array) -> jax.Array:
+        members = jax.nn.one_hot(jnp.argmax(rows @ rotation, -1), k)
+        u, _, vt = jnp.linalg.svd(members.T @ rows)
+        return vt.T @ u.T
+
+    return jnp.argmax(rows @ jax.lax.fori_loop(0, ITERATIONS, rotate, rotation), -1).astype(jnp.int32)
+
+
+def by_appearance(labels: jax.Array, k: int) -> jax.Array:
+    """The same groups, numbered in the order in which they first appear: int [A] to int32 [A]."""
+    n_agents = labels.shape[-1]
+    members = labels == jnp.arange(k)[:, None]  # [K, A]
+    first = jnp.where(members.any(-1), jnp.argmax(members, -1), n_agents)
+    rank = jnp.argsort(jnp.argsort(first))
+    return rank[labels].astype(jnp.int32)
