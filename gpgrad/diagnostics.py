@@ -203,9 +203,9 @@ def bucket_dump(
     drawn = replay.sample(key, state.replay, clock.episodes, episodes)
     seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn))
     terms, batch = seen.terms(seen.online), seen.batch
-    flat = [gpvd.flatten(x) for x in (batch.actions, terms.target, terms.q_tot, terms.q_tot_max, batch.valid)]
-    actions, target, q_tot = flat[:3]
-    found = gpvd.protect(seen.aux.buckets, *flat, seen.aux.relevant)
+    target, q_tot, q_tot_max = map(gpvd.flatten, (terms.target, terms.q_tot, terms.q_tot_max))
+    actions, valid = gpvd.flatten(batch.actions), gpvd.flatten(batch.valid)
+    found = gpvd.protect(seen.aux.buckets, actions, target, q_tot, q_tot_max, valid, seen.aux.relevant)
     index = inspect.pick(seen.aux.buckets, found, q_tot - target, n_buckets, n_members)  # [K, M]
     n = len(target)
     row = jnp.minimum(index, n - 1)

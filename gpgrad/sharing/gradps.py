@@ -64,7 +64,7 @@ def build(context: Context, settings: Settings) -> Sharing:
     def observe(state: State, signals: Signals) -> State:
         gates = signals.gate_grads if isinstance(signals.gate_grads, tuple) else (signals.gate_grads,)
         layers = tuple(
-            layer._replace(total=layer.total + gates[index])
+            layer._replace(total=layer.total + jnp.asarray(gates[index]))
             for index, layer in zip(settings.layers, state.layers, strict=True)
         )
         return state._replace(layers=layers, activity=state.activity + signals.activity.mean(0))

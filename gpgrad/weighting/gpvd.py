@@ -205,9 +205,9 @@ def make(
 
     def weights(state: GpvdState, aux: Groups, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:
         valid, actions = flatten(batch.valid), flatten(batch.actions)
-        values = [flatten(x) for x in (terms.target, terms.q_tot, terms.q_tot_max)]
-        found = protect(aux.buckets, actions, *values, valid, aux.relevant)
-        log = report(aux.buckets, found, actions, *values[:2], valid, aux.relevant)
+        targets, q_tot, q_tot_max = map(flatten, (terms.target, terms.q_tot, terms.q_tot_max))
+        found = protect(aux.buckets, actions, targets, q_tot, q_tot_max, valid, aux.relevant)
+        log = report(aux.buckets, found, actions, targets, q_tot, valid, aux.relevant)
         log["share_bonus"] = share_bonus(aux.bonus, batch)
         return weigh(found, valid, alpha, star_weight).reshape(batch.valid.shape), log
 
