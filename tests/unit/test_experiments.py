@@ -97,11 +97,9 @@ def test_the_catalog_can_be_run():
 
 def test_a_scale_says_seeds_and_steps():
     quick, paper = (definition.setups(definition.load("pp_small_qmix"), scale)[0] for scale in ("quick", "paper"))
-    assert quick.identity == paper.identity, "quick's seeds are the first of the paper's"
     assert (quick.seeds, paper.seeds) == (range(3), range(5))
-    shorter, whole = (definition.setups(definition.load("pp_p0_qmix"), scale)[0] for scale in ("quick", "paper"))
-    assert (shorter.config.t_max, whole.config.t_max) == (500_000, 2_050_000)
-    assert shorter.identity != whole.identity
+    assert (quick.config.t_max, paper.config.t_max) == (300_000, 1_050_000)
+    assert quick.identity != paper.identity
 
 
 def test_what_is_said_once_holds_for_all_arms(tmp_path):
