@@ -11,7 +11,7 @@ from gpgrad.compose import compose
 from gpgrad.program import actors
 from gpgrad.sharing.base import Sharing
 from gpgrad.weighting.base import Weighting
-from tests.systems import tiny
+from tests.systems import start, tiny
 
 
 def counting_sharing(width: int, n_agents: int) -> Sharing:
@@ -108,3 +108,15 @@ def test_gates_act_in_rollout_and_target_too():
         differing.append(float(np.ptp(np.asarray(out.q[0]), axis=0).max()))
     assert differing[0] > 1e-3
     assert differing[1] == 0.0
+
+
+def test_both_methods_at_once():
+    """GPVD weighs while GradPS measures and adapts, on the same backward pass."""
+    settings = tiny("gpvd_gradps", learner__target_every_episodes=4, sharing__T=1, weighting__k=6)
+    built, clock, states = start(settings, [0])
+    clock, states = built.chunk(clock, states, 14)
+    assert float(states.stats["share_downweighted"][0]) > 0
+    assert int(states.sharing.periods[0]) == 3
+    report = built.test(actors(states), 0)
+    assert report["conflict"].shape == (1, 3, 3)
+    assert float(report["conflict"].max()) > 0
