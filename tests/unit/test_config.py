@@ -230,3 +230,18 @@ def test_every_world_and_algorithm_loads():
         for algo in config.algorithms():
             loaded = config.load(env, algo)
             assert (loaded.env.name, loaded.algo) == (env, algo)
+
+
+def test_the_control_and_the_ablations_have_the_methods_settings():
+    import envs
+
+    for env in envs.names():
+        method = config.load(env, "gpvd").weighting.options
+        assert config.load(env, "gpvd_random").weighting.options == method
+        changed = {"gpvd_no_simhash": {"grouping"}, "gpvd_no_protection": {"alpha"}, "gpvd_no_bonus": {"beta"}}
+        for name, expected in changed.items():
+            options = config.load(env, name).weighting.options
+            assert {key for key in method if options[key] != method[key]} == expected
+    for preset, k in (("pymarl2", 12), ("pymarl", 10), ("gradps_paper", 10)):
+        assert config.load("pp_p2", "gpvd", {"preset": preset}).weighting.options["k"] == k
+    assert config.load("matrix_gpvd", "gpvd").weighting.options["k"] == 32
