@@ -41,7 +41,9 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """X [..., D] times [D, N], or x [..., A, D] times [A, D, N]: [..., N] or [..., A, N]."""
     if kernel.ndim == 2:
         return x @ kernel
-    return jnp.einsum("...ad,adn->...an", x, kernel)
+    rows = x.reshape(-1, *x.shape[-2:])
+    own = jnp.swapaxes(rows, 0, 1) @ kernel  # [A, rows, N]: with agents first each is one large product
+    return jnp.swapaxes(own, 0, 1).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 @jax.custom_vjp

@@ -1,0 +1,72 @@
+"""Parameter counts: ours by hand, the paper's by its tables."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from envs.api import EnvSpec
+from gpgrad import __main__ as cli
+from gpgrad import config
+from gpgrad.accounting import METHODS, Sizes, account, paper_agents, paper_mixer, paper_percent, sizes
+from gpgrad.nets.agent import count, make_agent
+from gpgrad.sharing import fups, gradps
+from gpgrad.types import Context, HeadSpec, NetSpec, Returns
+
+MAPS = ["pp_small", "pp_medium", "pp_large", "5m_vs_6m", "MMM2", "27m_vs_30m"]
+
+
+def half_up(value: float) -> int:
+    return int(value + 0.5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_papers_tables(oracles, name):
+    """Every cell of table 13 and all but two of table 12, which print 180.54 as 180 and 354.75 as 354."""
+    inputs, expected = oracles["param_tables_12_13"]["inputs"], oracles["param_tables_12_13"]["expected"]
+    row = expected["computed"][name]
+    s = Sizes(row["n_agents"], row["agent_input"], row["n_actions"], row["state"], row["K"])
+    assert paper_mixer(s) == row["mixer_params"]
+    cut = {(place, method) for place, method, *_ in expected["mismatch12"]}
+    for column, method in enumerate(METHODS):
+        assert paper_agents(method, s) == row["agent_params"][method]
+        alone, together = paper_percent(method, s)
+        assert alone == pytest.approx(row["table13_percent"][method])
+        assert together == pytest.approx(row["table12_percent"][method])
+        assert half_up(alone) == inputs["paper13"][name][column]
+        assert half_up(together) - inputs["paper12"][name][column] == ((name, method) in cut)
+    assert len(cut) == 2
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_our_counts(oracles, name):
+    row = oracles["param_tables_12_13"]["expected"]["computed"][name]
+    obs = row["agent_input"] - row["n_actions"]
+    told = Context(EnvSpec(name, row["n_agents"], row["n_actions"], obs, 7, 0, 10), NetSpec(), Returns())
+    agent = make_agent(told.spec, told.net, HeadSpec())
+
+    def trained(sharing) -> int:
+        return count(jax.eval_shape(lambda: sharing.init(jax.random.key(0), agent.init)[0]))
+
+    assert trained(fups.make(told)) == row["honest_fups_live_params"]
+    assert trained(gradps.make(told, k=row["K"])) == row["honest_gradps_all_cloned_weight_bias"]
+    assert trained(gradps.as_released(told, k=row["K"])) == row["honest_gradps_all_cloned_weight_only"]
+
+
+def test_a_configurations_account(oracles):
+    row = oracles["param_tables_12_13"]["expected"]["computed"]["pp_small"]
+    settings = config.load("pp_small", "gradps")
+    trainable, live, effective = account(settings)
+    assert trainable[1:] == live[1:] == (row["honest_gradps_all_cloned_weight_bias"], row["mixer_params"])
+    assert effective[1:] == (row["honest_fups_live_params"], row["mixer_params"])
+    assert sizes(settings) == Sizes(6, 153, 6, 1200, 2)
+    assert sizes(config.load("pp_small", "fups_id")).inputs == 153
+
+
+def test_params_prints_both_counts(capsys):
+    assert cli.main(["params", "--env", "pp_small", "--algo", "gradps"]) == 0
+    printed = capsys.readouterr().out
+    for number in ("45,062", "35,206", "336,641", "65,798", "144.8", "105.3"):
+        assert number in printed
+    assert cli.main(["params", "--algo", "gradps", "--sharing.k", "0"]) == 2
+    assert "sharing.k is 0" in capsys.readouterr().err
