@@ -46,10 +46,10 @@ def test_ratio_is_paired():
 def test_bench_prints_and_writes(tmp_path, capsys):
     settings = [f"--{name}={value}" for name, value in {**TINY, **BOARD}.items() if name != "decomposition.embed"]
     file = tmp_path / "bench.json"
-    asked = ["--algos", "vdn", "--vary", "seeds=1,2", "--rounds", "3", "--json", str(file)]
+    asked = ["--algos", "vdn", "--vary", "seeds=2", "--rounds", "3", "--json", str(file)]
     assert cli.main(["bench", *asked, *settings]) == 0
     rows = json.loads(file.read_text())
-    assert [row["configuration"] for row in rows] == ["vdn seeds=1", "vdn seeds=2"]
+    assert [row["configuration"] for row in rows] == ["vdn seeds=2"]
     assert rows[0]["update ratio"] == 1.0
     for row in rows:
         assert all(value > 0 for name, value in row.items() if name not in ("configuration", "outside the update"))
