@@ -24,7 +24,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help train eval list experiment test lint format lock clean
+.PHONY: help train eval list experiment test test-all lint format lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,7 +33,7 @@ help:
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
-	@echo "make test [TESTS=tests/unit] | make lint | make format | make lock | make clean"
+	@echo "make test [TESTS=tests/unit] | make test-all | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
 	@$(PY) -m gpgrad train $(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
@@ -48,6 +48,9 @@ experiment: $(STAMP)
 	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)
 
 test: $(STAMP)
+	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(TESTS)
+
+test-all: $(STAMP)
 	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal $(TESTS)
 
 lint: $(STAMP)

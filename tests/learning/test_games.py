@@ -27,6 +27,7 @@ def test_vdn_fits_an_additive_game():
     assert (tested["test_return"] == 6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algo", "value"), [("vdn", 7.0), ("qmix", 8.0)])
 def test_two_step_game_separates_vdn_from_qmix(algo, value):
     """Section 5 of the QMIX paper: under uniform exploration VDN takes the safe branch, QMIX the better one."""

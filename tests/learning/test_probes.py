@@ -59,6 +59,7 @@ def test_value_depends_on_the_observation(algo):
     np.testing.assert_allclose(q_tot, scale(algo) * np.asarray(batch.reward), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["vdn", "qmix", "iql"])
 def test_discounting_and_the_end(algo):
     """0.99 one step before the reward, 1 at it: nothing is bootstrapped beyond the end."""
@@ -76,6 +77,7 @@ def test_action_that_pays(algo):
         np.testing.assert_allclose(q_tot, np.asarray(batch.reward), atol=0.15)
 
 
+@pytest.mark.slow
 def test_memory():
     """The cue must survive two steps in the hidden state; chance would give a quarter."""
     built, states, _, _ = learned("memory", "qmix", 1500)

@@ -43,6 +43,7 @@ def test_ratio_is_paired():
     assert high < 1.51
 
 
+@pytest.mark.slow
 def test_bench_prints_and_writes(tmp_path, capsys):
     settings = [f"--{name}={value}" for name, value in {**TINY, **BOARD}.items() if name != "decomposition.embed"]
     file = tmp_path / "bench.json"

@@ -78,6 +78,7 @@ def beside(shared, algo: str, tolerance: float, **changes):
     assert (np.asarray(states.sharing.layers[0].counts.opened) > 3).all()
 
 
+@pytest.mark.slow
 def test_one_clone_trains_as_full_sharing_does(shared):
     """Ones as gates and a single slot change nothing; beyond that it measures."""
     beside(shared, "gradps", 1e-5, sharing__k=1)
@@ -88,6 +89,7 @@ def test_one_group_trains_as_full_sharing_does(shared):
     beside(shared, "gradps_oracle", 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algo", "n_agents"), [("vdn_gradps", 12), ("iql_gradps_as_released", 1)])
 def test_other_decompositions_and_team_sizes(algo, n_agents):
     board = {"env__height": 9, "env__width": 9, "env__n_agents": n_agents, "env__n_special": 1, "env__episode_limit": 3}
@@ -104,6 +106,7 @@ def test_other_decompositions_and_team_sizes(algo, n_agents):
         np.testing.assert_allclose(tested["efficiency"], 1.0)
 
 
+@pytest.mark.slow
 def test_deep_agents_train():
     settings = tiny("gradps", agent__layers=2, **EAGER, sharing__layers="0,1")
     built, clock, states = start(settings, [0])
