@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from gpgrad.compose import compose, example_view
 from gpgrad.config import Config
@@ -47,7 +46,7 @@ def account(config: Config) -> list[Row]:
     agents, sharing = jax.jit(lambda: parts.sharing.init(key, parts.agent.init))()
     mixer = count(jax.eval_shape(lambda: parts.decomposition.init(key, state)))
     trained = count(agents)
-    used = int(parts.sharing.report(agents, sharing).get("effective_params", jnp.int32(trained)))
+    used = int(parts.sharing.report(agents, sharing).get("effective_params", trained))
     return [
         Row("trainable", trained, mixer),
         Row("live, with everything cloned", trained, mixer),  # nothing is allocated that cannot act
