@@ -14,6 +14,7 @@ import numpy as np
 from envs.errors import SettingError
 
 Row = dict[str, Any]
+LONGEST = 100  # entries of a list that a tool for curves is given
 
 
 def plain(value: Any) -> Any:
@@ -97,7 +98,7 @@ class Mirror:
             self._give_up(error)
 
     def write(self, seed: int, row: Row) -> None:
-        """Mirror a row by environment steps; lists become one curve per entry."""
+        """Mirror a row by environment steps; lists become one curve per entry, unless they are long."""
         if seed not in self._runs:
             return
         try:
@@ -138,11 +139,13 @@ def has_key() -> bool:
 
 
 def flatten(row: Row) -> Row:
-    """Nested lists as numbered entries, for tools that only know scalars."""
+    """Nested lists as numbered entries, for tools that only know scalars; none of the long ones."""
     result: Row = {}
     for name, value in row.items():
         if isinstance(value, list):
-            result |= {f"{name}/{i}": item for i, item in enumerate(np.ravel(np.asarray(value, object)))}
+            items = np.ravel(np.asarray(value, object))
+            if len(items) <= LONGEST:
+                result |= {f"{name}/{i}": item for i, item in enumerate(items)}
         elif value is not None:
             result[name] = value
     return result

@@ -62,7 +62,8 @@ def build(context: Context, settings: Settings) -> Sharing:
         return params
 
     def observe(state: State, signals: Signals) -> State:
-        gates = signals.gate_grads if isinstance(signals.gate_grads, tuple) else (signals.gate_grads,)
+        told = signals.gate_grads
+        gates: tuple[Any, ...] = told if isinstance(told, tuple) else (told,)
         layers = tuple(
             layer._replace(total=layer.total + jnp.asarray(gates[index]))
             for index, layer in zip(settings.layers, state.layers, strict=True)

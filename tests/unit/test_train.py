@@ -171,4 +171,5 @@ def test_wandb_can_never_stop_a_run(tmp_path, monkeypatch, where):
 
 def test_lists_become_curves():
     assert logs.flatten({"a": [[1, 2], [3, 4]], "b": 5, "c": None}) == {"a/0": 1, "a/1": 2, "a/2": 3, "a/3": 4, "b": 5}
+    assert logs.flatten({"long": list(range(101)), "b": 5}) == {"b": 5}
     assert logs.plain(np.array([1.0, np.nan])) == [1.0, None]
