@@ -202,20 +202,17 @@ def bucket_dump(
         raise SettingError("a dump of buckets needs a run with --weighting gpvd")
     drawn = replay.sample(key, state.replay, clock.episodes, episodes)
     seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn))
-    terms, batch = seen.terms(seen.online), seen.batch
-    target, q_tot, q_tot_max = map(gpvd.flatten, (terms.target, terms.q_tot, terms.q_tot_max))
-    actions, valid = gpvd.flatten(batch.actions), gpvd.flatten(batch.valid)
-    found = gpvd.protect(seen.aux.buckets, actions, target, q_tot, q_tot_max, valid, seen.aux.relevant)
-    index = inspect.pick(seen.aux.buckets, found, q_tot - target, n_buckets, n_members)  # [K, M]
-    n = len(target)
+    rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
+    td_error, n = rows.q_tot - rows.targets, len(rows.valid)
+    index = inspect.pick(rows.buckets, gpvd.protect(rows), td_error, n_buckets, n_members)  # [K, M]
     row = jnp.minimum(index, n - 1)
     step, lane = row // episodes, row % episodes
     return BucketDump(
         present=index < n,
         states=jax.tree.map(lambda leaf: leaf[lane, step], drawn.states),
-        actions=actions[row],
-        td_error=(q_tot - target)[row],
-        target=target[row],
+        actions=rows.actions[row],
+        td_error=td_error[row],
+        target=rows.targets[row],
         step=step,
         visits=gpvd.flatten(seen.aux.visits)[row[:, 0]],
         env_steps=state.env_steps,

@@ -44,6 +44,23 @@ class Groups(NamedTuple):
     relevant: jax.Array | None
 
 
+class Transitions(NamedTuple):
+    """A batch's transitions in a row, all with the leading axis N.
+
+    buckets: int32 in 0..N-1 where valid. actions: int [N, A]. targets, q_tot, q_tot_max: float, the TD error is
+    q_tot - targets and q_tot_max the largest Q_tot over joint actions. valid: bool; where false the rest may hold
+    anything. relevant: bool [N, A], agents whose actions can be shared; None: all.
+    """
+
+    buckets: jax.Array
+    actions: jax.Array
+    targets: jax.Array
+    q_tot: jax.Array
+    q_tot_max: jax.Array
+    valid: jax.Array
+    relevant: jax.Array | None = None
+
+
 class Protection(NamedTuple):
     """What equation 7 says of each transition.
 
@@ -66,33 +83,26 @@ def best_of_bucket(buckets: jax.Array, eligible: jax.Array, values: jax.Array) -
     return jnp.where(buckets >= 0, jnp.minimum(first[buckets], n), n)
 
 
-def overlap(actions: jax.Array, partner: jax.Array, relevant: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Whether joint actions [N, A] are those of partner [N], and whether they share some but not all: bool [N].
-
-    relevant: bool [N, A], whose actions can be shared; None: everybody's.
-    """
-    equal = actions == actions[jnp.minimum(partner, len(partner) - 1)]
+def overlap(rows: Transitions, partner: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether joint actions are those of partner [N], and whether they share some but not all: bool [N]."""
+    equal = rows.actions == rows.actions[jnp.minimum(partner, len(partner) - 1)]
     same = jnp.all(equal, axis=-1)
-    shared = equal if relevant is None else equal & relevant
+    shared = equal if rows.relevant is None else equal & rows.relevant
     return same, jnp.any(shared, axis=-1) & ~same
 
 
-def protect(
-    buckets: jax.Array,
-    actions: jax.Array,
-    targets: jax.Array,
-    q_tot: jax.Array,
-    q_tot_max: jax.Array,
-    valid: jax.Array,
-    relevant: jax.Array | None = None,
-) -> Protection:
-    """Find protected and interfering transitions; shapes as in `protection_weights`."""
-    delta = q_tot - targets
-    star = best_of_bucket(buckets, valid & (targets > q_tot_max), targets)
-    same, partial = overlap(actions, star, relevant)
-    protected = valid & (star < len(star))
-    opposed = delta * delta[jnp.minimum(star, len(star) - 1)] < 0
-    return Protection(star, protected & same, protected & partial & opposed)
+def opposed(rows: Transitions, partner: jax.Array) -> jax.Array:
+    """Whether the TD error and that of partner [N] have opposite signs, bool [N]."""
+    delta = rows.q_tot - rows.targets
+    return delta * delta[jnp.minimum(partner, len(partner) - 1)] < 0
+
+
+def protect(rows: Transitions) -> Protection:
+    """Find protected and interfering transitions."""
+    star = best_of_bucket(rows.buckets, rows.valid & (rows.targets > rows.q_tot_max), rows.targets)
+    same, partial = overlap(rows, star)
+    protected = rows.valid & (star < len(star))
+    return Protection(star, protected & same, protected & partial & opposed(rows, star))
 
 
 def protection_weights(
@@ -106,14 +116,12 @@ def protection_weights(
     star_weight: float = 1.0,
     relevant: jax.Array | None = None,
 ) -> jax.Array:
-    """Equation 7: float32 [N], 0 where a transition is not valid.
+    """Equation 7: float32 [N], 0 where a transition is not valid; arrays as in `Transitions`.
 
-    buckets: int32 [N] in 0..N-1 where valid. actions: int [N, A]. targets, q_tot, q_tot_max: float [N], the TD error
-    is q_tot - targets and q_tot_max the largest Q_tot over joint actions. alpha: weight of interfering transitions.
-    star_weight: of those with the protected joint action. relevant: bool [N, A], agents whose actions can be shared.
+    alpha: weight of interfering transitions. star_weight: of those with the protected joint action.
     """
-    found = protect(buckets, actions, targets, q_tot, q_tot_max, valid, relevant)
-    return weigh(found, valid, alpha, star_weight)
+    rows = Transitions(buckets, actions, targets, q_tot, q_tot_max, valid, relevant)
+    return weigh(protect(rows), valid, alpha, star_weight)
 
 
 def weigh(found: Protection, valid: jax.Array, alpha: float, star_weight: float) -> jax.Array:
@@ -130,6 +138,19 @@ def intrinsic_reward(counts: jax.Array, beta: float, kappa: float) -> jax.Array:
 def flatten(x: jax.Array) -> jax.Array:
     """[T, B, ...] to [N, ...]."""
     return x.reshape(-1, *x.shape[2:])
+
+
+def transitions(groups: Groups, batch: Batch, terms: Terms) -> Transitions:
+    """A batch in a row."""
+    return Transitions(
+        groups.buckets,
+        flatten(batch.actions),
+        flatten(terms.target),
+        flatten(terms.q_tot),
+        flatten(terms.q_tot_max),
+        flatten(batch.valid),
+        groups.relevant,
+    )
 
 
 def make(
@@ -204,25 +225,15 @@ def make(
         return state, Groups(buckets, visits, bonus, relevant)
 
     def weights(state: GpvdState, aux: Groups, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:
-        valid, actions = flatten(batch.valid), flatten(batch.actions)
-        targets, q_tot, q_tot_max = map(flatten, (terms.target, terms.q_tot, terms.q_tot_max))
-        found = protect(aux.buckets, actions, targets, q_tot, q_tot_max, valid, aux.relevant)
-        log = report(aux.buckets, found, actions, targets, q_tot, valid, aux.relevant)
-        log["share_bonus"] = share_bonus(aux.bonus, batch)
-        return weigh(found, valid, alpha, star_weight).reshape(batch.valid.shape), log
+        rows = transitions(aux, batch, terms)
+        found = protect(rows)
+        log = report(rows, found) | {"share_bonus": share_bonus(aux.bonus, batch)}
+        return weigh(found, rows.valid, alpha, star_weight).reshape(batch.valid.shape), log
 
     return Weighting(init, record, prepare, lambda state, aux: aux.bonus, weights)
 
 
-def report(
-    buckets: jax.Array,
-    found: Protection,
-    actions: jax.Array,
-    targets: jax.Array,
-    q_tot: jax.Array,
-    valid: jax.Array,
-    relevant: jax.Array | None,
-) -> Metrics:
+def report(rows: Transitions, found: Protection) -> Metrics:
     """What the grouping and the protection of a batch did.
 
     buckets: how many. share_grouped: of transitions in buckets of two or more. share_protected: of buckets with a
@@ -230,23 +241,19 @@ def report(
     (Definition 2), where a pair is a bucket's transition of the highest target, the collaborative joint action as far
     as the bucket tells, with another of the bucket.
     """
-    n = len(buckets)
-    place = jnp.where(valid, buckets, n)
-    sizes = jax.ops.segment_sum(jnp.ones(n, jnp.int32), place, n)
+    valid, n = rows.valid, len(rows.valid)
+    sizes = jax.ops.segment_sum(jnp.ones(n, jnp.int32), jnp.where(valid, rows.buckets, n), n)
     count, total = (sizes > 0).sum(), jnp.maximum(valid.sum(), 1)
-    grouped = jnp.where(sizes > 1, sizes, 0).sum()
-    row = jnp.arange(n)
-    lead = best_of_bucket(buckets, valid, targets)
-    partner = jnp.minimum(lead, n - 1)
-    delta = q_tot - targets
-    _, partial = overlap(actions, lead, relevant)
-    interfering = valid & partial & (targets < targets[partner]) & (delta * delta[partner] < 0)
+    lead = best_of_bucket(rows.buckets, valid, rows.targets)
+    lower = rows.targets < rows.targets[jnp.minimum(lead, n - 1)]
+    interfering = valid & lower & overlap(rows, lead)[1] & opposed(rows, lead)
+    index = jnp.arange(n)
     return {
         "buckets": count.astype(jnp.float32),
-        "share_grouped": grouped / total,
-        "share_protected": (valid & (found.star == row)).sum() / jnp.maximum(count, 1),
+        "share_grouped": jnp.where(sizes > 1, sizes, 0).sum() / total,
+        "share_protected": (valid & (found.star == index)).sum() / jnp.maximum(count, 1),
         "share_downweighted": found.conflict.sum() / total,
-        "share_interfering": interfering.sum() / jnp.maximum((valid & (lead != row)).sum(), 1),
+        "share_interfering": interfering.sum() / jnp.maximum((valid & (lead != index)).sum(), 1),
     }
 
 

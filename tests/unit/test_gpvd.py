@@ -15,7 +15,7 @@ from gpgrad.types import Context, NetSpec, Returns
 from gpgrad.weighting import gpvd, gpvd_random, simhash
 
 ROWS = 200
-protect, weigh = jax.jit(gpvd.protect), jax.jit(gpvd.protection_weights)
+protect, weigh, report = (jax.jit(f) for f in (gpvd.protect, gpvd.protection_weights, gpvd.report))
 
 
 def plain_weights(buckets, actions, targets, q_tot, q_tot_max, valid, alpha, star_weight, relevant=None):
@@ -75,7 +75,7 @@ def recorded(oracles):
 
 def test_recorded_protection(oracles):
     arguments, expected = recorded(oracles)
-    found = gpvd.protect(*arguments)
+    found = gpvd.protect(gpvd.Transitions(*arguments))
     stars = np.where(np.asarray(found.star) < 21, found.star, -1)
     np.testing.assert_array_equal(np.where(arguments[-1], stars, -1), expected["star_index_per_transition"])
     np.testing.assert_array_equal(found.conflict, expected["conflict"])
@@ -147,10 +147,10 @@ def test_weights_are_those_of_the_equations(seed, n, n_agents, alpha, star_weigh
     got = weigh(*(jnp.array(x) for x in arguments), alpha, star_weight, jnp.array(relevant))
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
-    buckets, actions, targets, q_tot, _, valid = (jnp.array(x) for x in arguments)
-    found = protect(*(jnp.array(x) for x in arguments), jnp.array(relevant))
-    log = report(buckets, found, actions, targets, q_tot, valid, jnp.array(relevant))
-    labels, sizes = np.unique(np.asarray(buckets)[arguments[-1]], return_counts=True)
+    rows = gpvd.Transitions(*(jnp.array(x) for x in (*arguments, relevant)))
+    found = protect(rows)
+    log = report(rows, found)
+    labels, sizes = np.unique(arguments[0][arguments[-1]], return_counts=True)
     total = max(arguments[-1].sum(), 1)
     stars = {int(s) for s, ok in zip(found.star, arguments[-1], strict=True) if ok and s < ROWS}
     expected = {
@@ -164,16 +164,13 @@ def test_weights_are_those_of_the_equations(seed, n, n_agents, alpha, star_weigh
         np.testing.assert_allclose(log[name], value, rtol=1e-6, err_msg=name)
 
 
-report = jax.jit(gpvd.report)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_what_follows_from_the_definition(seed):
     rng = np.random.default_rng(seed)
     arguments = batch(rng, 150, 3)
     _, actions, targets, q_tot, _, valid = arguments
     arrays = [jnp.array(x) for x in arguments]
-    found = protect(*arrays)
+    found = protect(gpvd.Transitions(*arrays))
     conflict, star = np.asarray(found.conflict), np.asarray(found.star)
     assert conflict.any()
 
