@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from envs.api import EnvParams
-from gpgrad import devices, optimisers, replay, rollout
+from gpgrad import devices, diagnostics, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
-from gpgrad.diagnostics import make_diagnostics
 from gpgrad.evaluate import make_evaluate
 from gpgrad.learner import Learning, Parts, make_batch, make_update
 from gpgrad.rollout import Team
@@ -38,6 +37,7 @@ class Program(NamedTuple):
     init(seeds int32 [S]) -> states.
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
+    look(clock, states) -> metrics [S] of what moves them, where a setting asks for them.
     """
 
     parts: Parts
@@ -45,6 +45,7 @@ class Program(NamedTuple):
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
     test: Callable[[Actor, jax.Array | int], Metrics]
     final: Callable[[Actor, jax.Array | int], Metrics]
+    look: Callable[[Clock, SeedState], Metrics]
 
 
 def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:
@@ -72,12 +73,13 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         chunk=jax.jit(chunk, donate_argnums=1),
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
+        look=make_look(config, parts),
     )
 
 
 def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array], Metrics]:
     """test(actors, index) -> metrics [S]; episodes depend on seed, purpose and index alone."""
-    evaluate, diagnose = make_evaluate(parts, episodes), make_diagnostics(parts)
+    evaluate, diagnose = make_evaluate(parts, episodes), diagnostics.make_diagnostics(parts)
 
     def test(actor: Actor, index: jax.Array) -> Metrics:
         members = team(parts, actor.params, actor.sharing)
@@ -86,6 +88,18 @@ def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor,
         return {**tested, **diagnose(actor.env_params, members), **report}
 
     return jax.vmap(test, (0, None))
+
+
+def make_look(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
+    """look(clock, states) -> gradient flow [S, ...] if it is asked for. Raises SettingError where there is none."""
+    if not config.evaluation.gradient_flow:
+        return lambda clock, states: {}
+    diagnostics.need_payoffs(parts)
+
+    def flow(clock: Clock, state: SeedState) -> Metrics:
+        return diagnostics.gradient_flow(parts, clock, state)._asdict()
+
+    return jax.jit(devices.spread(jax.vmap(flow, (None, 0)), devices.count(config), (False, True), True))
 
 
 def actors(states: SeedState) -> Actor:

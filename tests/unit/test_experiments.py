@@ -153,7 +153,9 @@ def arm(**changes):
         ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
         ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* is 'many', expected a whole number"),
         ({"scales": {"quick": {"seeds": 1, "t_max": 5}}}, "unknown 't_max' in quick in .*; valid names are seeds"),
-        ({"drawing": {"kind": "curve"}}, "kind of drawing in .* is 'curve'; did you mean 'curves'"),
+        ({"drawings": [{"kind": "curve"}]}, "kind of entry 1 of drawings in .* is 'curve'; did you mean 'curves'"),
+        ({"drawings": [{}, {}]}, "two drawings in .* are called 'curve', expected one"),
+        ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, expected one"),
         ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
     ],
 )
