@@ -202,7 +202,7 @@ def test_finished_seeds_are_never_repeated(root):
     assert job(root, settings, range(5)) is None
 
 
-@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": False}])
+@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": True}])
 def test_other_settings_are_other_runs(root, changes):
     put(root, "other", settings_of(seeds=3, **changes))
     assert job(root, settings_of(), range(3)) == ("start", range(3), None)
@@ -492,7 +492,7 @@ def test_presets_and_sameness_are_no_methods():
     assert "preset" in others
     methods, others = report.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
     assert (methods, others) == ({}, {})
-    assert report.differences(one, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
+    assert report.differences(other, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
         {},
         {},
     )
