@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from gpgrad.evaluate import make_evaluate
 from gpgrad.learner import Learning, Parts, make_batch, make_update
 from gpgrad.rollout import Team
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
+
+OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
 
 
 class Actor(NamedTuple):
@@ -242,7 +244,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         params = params._replace(agent=agent)
         return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
 
-    def iteration(clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
+    def iteration(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         states = over_seeds(collect, (None, 0))(clock, states)
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
@@ -263,8 +265,16 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         )
         return clock, states._replace(**learning._asdict(), target=target, stats=stats)
 
+    def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        return jax.lax.fori_loop(0, k, lambda _, carry: iteration(over_seeds, *carry), (clock, states))
+
     def chunk(clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
-        return jax.lax.fori_loop(0, k, lambda _, carry: iteration(*carry), (clock, states))
+        if states.env_steps.shape != (1,):
+            return iterations(jax.vmap, clock, states, k)
+        # Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
+        only = jax.tree.map(lambda leaf: leaf[0], states)
+        clock, only = iterations(lambda function, in_axes: function, clock, only, k)
+        return clock, jax.tree.map(lambda leaf: leaf[None], only)
 
     return chunk
 
@@ -279,19 +289,3 @@ def _add(stats: Metrics, new: Metrics) -> Metrics:
 
 def _join_axes(leaf: jax.Array) -> jax.Array:
     return leaf.reshape(-1, *leaf.shape[2:])
-
-
-def over_seeds(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    """`jax.vmap` over the seed axis; a single seed runs as it is, because products batched over one are slower."""
-
-    def apply(*args: PyTree) -> PyTree:
-        seeds = next(jax.tree.leaves(arg)[0].shape[0] for arg, axis in zip(args, in_axes, strict=True) if axis == 0)
-        if seeds > 1:
-            return jax.vmap(function, in_axes)(*args)
-        only = [
-            arg if axis is None else jax.tree.map(lambda leaf: leaf[0], arg)
-            for arg, axis in zip(args, in_axes, strict=True)
-        ]
-        return jax.tree.map(lambda leaf: leaf[None], function(*only))
-
-    return apply

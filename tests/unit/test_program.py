@@ -48,12 +48,14 @@ def test_target_copy_stays_a_branch_under_many_seeds(lowered):
     assert count_primitives(jax.make_jaxpr(chunk)(*arguments).jaxpr, "cond") == 1
 
 
-def test_replay_is_never_copied(lowered):
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_replay_is_never_copied(lowered, seeds):
     """No copy of the ring's largest array in the compiled text; the ring is far larger than anything else."""
-    chunk, arguments = lowered
-    text = jax.jit(chunk, donate_argnums=1).lower(*arguments).compile().as_text()
-    assert "s8[3,4096,7,3,2]" in text
-    assert not re.findall(r"s8\[3,4096,7,3,2\]\S* copy\(", text)
+    chunk, (clock, states, k) = lowered
+    states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape[1:]), leaf.dtype), states)
+    text = jax.jit(chunk, donate_argnums=1).lower(clock, states, k).compile().as_text()
+    assert f"s8[{seeds},4096,7,3,2]" in text
+    assert not re.findall(r"s8\[(\d,)?4096,7,3,2\]\S* copy\(", text)
 
 
 def test_chunk_length_changes_nothing():
