@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ USAGE = """usage: python -m gpgrad COMMAND [OPTIONS]
         [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE]
                                                       how full GPVD's buckets are in random play or a run's team's
+  separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart
   params --env NAME --algo NAME [--GROUP.SETTING VALUE ...]
                                                       parameters: trained, in use, and as the GradPS paper counts
   list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "eval": evaluate,
         "bench": measure,
         "occupancy": occupancy,
+        "separation": show_separation,
         "params": show_params,
         "list": show_names,
     }
@@ -112,7 +115,6 @@ def go_on(given: dict[str, str]) -> int:
 def evaluate(arguments: Sequence[str]) -> int:
     """Test a finished run's team on episodes it has not met, and print a row per seed."""
     import dataclasses
-    import json
 
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
@@ -161,8 +163,6 @@ def load_team(folder: Path, program, seeds: int):
 
 def occupancy(arguments: Sequence[str]) -> int:
     """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
-    import json
-
     folder = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
     given = options(arguments[1:] if folder else arguments)
     from gpgrad import checks, config
@@ -207,8 +207,6 @@ def occupancy(arguments: Sequence[str]) -> int:
 
 def measure(arguments: Sequence[str]) -> int:
     """Measure algorithms in alternation; a table, and the rows as JSON."""
-    import json
-
     given = options(arguments)
     env, algos = given.pop("env", "pp_small"), given.pop("algos", "qmix").split(",")
     file = given.pop("json", None)
@@ -241,6 +239,43 @@ def measure(arguments: Sequence[str]) -> int:
     if file:
         Path(file).write_text(json.dumps(rows, indent=2))
     return 0
+
+
+def show_separation(arguments: Sequence[str]) -> int:
+    """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("the run is missing, expected separation RUN")
+    folder, given = Path(arguments[0]), options(arguments[1:])
+    file = given.pop("json", None)
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import logs, separation
+
+    newest = {row["seed"]: row for row in logs.read_rows(folder / "metrics.jsonl") if row.get("conflict") is not None}
+    found = {}
+    for seed, row in sorted(newest.items()):
+        if "roles" not in row:
+            raise SettingError(f"the world of {folder} hides no roles, expected one that does, such as pp_small")
+        found[seed] = separation.separation(row)
+    if not found:
+        raise SettingError(f"{folder} has no rows with conflicts, expected a run that watches them: --sharing gradps")
+    table = Table("seed", *separation.Separation._fields, title=f"conflict and hidden roles in {folder}")
+    for seed, answer in found.items():
+        table.add_row(
+            str(seed), *(("-",) * len(separation.Separation._fields) if answer is None else map(_short, answer))
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if file:
+        rows = [{"seed": seed, **(answer._asdict() if answer else {})} for seed, answer in found.items()]
+        Path(file).write_text(json.dumps(rows, indent=2))
+    return 0
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def show_params(arguments: Sequence[str]) -> int:

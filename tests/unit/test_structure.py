@@ -19,7 +19,7 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats", "occupancy", "accounting"},
+    {"recorder", "bench", "stats", "separation", "occupancy", "accounting"},
     {"loop", "plots"},
     {"modes"},
     {"train"},
