@@ -262,7 +262,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
 
 
 def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
-    """`change` the agents' parameters, the optimiser's slots of their shape and the sharing state; the parameters too."""
+    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; all parameters too."""
     params = learning.params
     slots = optimisers.moments(learning.opt_state, params)
     agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
@@ -279,11 +279,13 @@ def make_draw(
 
     def draw(key: jax.Array, count: int) -> Transitions:
         slot, time = replay.sample_steps(key, ring, collected, count)
-        obs, next_obs = (
-            jax.vmap(env.view, (None, 0))(env_params, jax.tree.map(lambda leaf: leaf[slot, at], ring.states)).obs
-            for at in (time, time + 1)
-        )
-        return Transitions(obs, ring.actions[slot, time].astype(jnp.int32), next_obs, ring.reward[slot, time])
+
+        def seen(at: jax.Array) -> jax.Array:  # [M, A, O]
+            states = jax.tree.map(lambda leaf: leaf[slot, at], ring.states)
+            return jax.vmap(env.view, (None, 0))(env_params, states).obs
+
+        actions = ring.actions[slot, time].astype(jnp.int32)
+        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time])
 
     return draw
 

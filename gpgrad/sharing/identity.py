@@ -9,6 +9,7 @@ Axes in comments: A agents, M drawn steps, O observation size, U actions, Z late
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -113,9 +114,7 @@ def new_model(key: jax.Array, spec: EnvSpec) -> Model:
 
     def chain(key: jax.Array, *sizes: int) -> tuple[Dense, ...]:
         keys = jax.random.split(key, len(sizes) - 1)
-        return tuple(
-            layers.init_dense(k, *pair) for k, pair in zip(keys, zip(sizes, sizes[1:], strict=False), strict=True)
-        )
+        return tuple(layers.init_dense(k, *pair) for k, pair in zip(keys, pairwise(sizes), strict=True))
 
     k_encoder, k_decoder = jax.random.split(key)
     seen = LATENT + spec.obs_dim + spec.n_actions

@@ -54,7 +54,7 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
         key: jax.Array, clock: Clock, params: AgentParams, moments: list[AgentParams], state: State
     ) -> tuple[AgentParams, list[AgentParams], State]:
         intervals = clock.updates // every_updates
-        dead = is_dormant(state.watched.activity, tau) & (intervals > state.intervals)
+        dead = (dormancy(state.watched.activity) <= tau) & (intervals > state.intervals)
         k_watch, k_new = jax.random.split(key)
         params, moments, watched = watch.adapt(k_watch, clock, params, moments, state.watched)
         kernel = params.fc1["kernel"]
@@ -79,9 +79,9 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
     )
 
 
-def is_dormant(activity: jax.Array, tau: float) -> jax.Array:
-    """Which neurons' activity [N] is at most tau times the layer's mean: bool [N]."""
-    return activity / jnp.maximum(activity.mean(), 1e-9) <= tau
+def dormancy(activity: jax.Array) -> jax.Array:
+    """Every neuron's mean activity [N] as a share of the layer's."""
+    return activity / jnp.maximum(activity.mean(), 1e-9)
 
 
 def recycle(tree: AgentParams, new: Dense, dead: jax.Array) -> AgentParams:
