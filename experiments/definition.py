@@ -10,7 +10,10 @@
     claims: [[GradPS, QMIX]]      # the first is better than the second; by default the first arm than all others
     metric: test_return           # a name in rows of metrics.jsonl and final.jsonl
     threshold: 60                 # of steps to threshold; none by default
-    drawing: {kind: curves, centre: mean}
+    drawings:                     # by default the metric's curves alone
+      - {kind: curves, centre: mean}
+      - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
+      - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
     scales:
       quick: {seeds: 3, first_seed: 0, overrides: {t_max: 100000}}
       paper: {seeds: 5}
@@ -56,10 +59,25 @@ class Scale(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What picture to draw."""
+    """A picture of what runs logged.
 
-    kind: Literal["curves"]
+    kind: `curves`, the experiment's metric by steps, a panel for each of its panels; `traces`, several logged numbers
+    by steps, a panel for each arm; `grids`, a logged matrix after training as heat maps, one for each arm.
+    name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
+    array. metric: of grids. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
+    marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
+    stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
+    """
+
+    kind: Literal["curves", "traces", "grids"]
+    name: str
     centre: Literal["mean", "iqm"]
+    lines: Mapping[str, str]
+    metric: str
+    ylabel: str
+    seeds: int
+    marked: str
+    beside: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class Definition:
     claims: tuple[tuple[int, int], ...]
     metric: str
     threshold: float | None
-    drawing: Drawing
+    drawings: tuple[Drawing, ...]
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
@@ -157,9 +175,9 @@ class _Reader:
         """A mapping in it."""
         return _Reader(self.value(name, Any, *default), self.source, name)
 
-    def readers(self, name: str) -> list[_Reader]:
+    def readers(self, name: str, *default: Any) -> list[_Reader]:
         """A list of mappings in it, with at least one."""
-        items = self.value(name, Any)
+        items = self.value(name, Any, *default)
         if not isinstance(items, list) or not items:
             raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
         return [_Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
@@ -204,7 +222,7 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
         claims=_claims(reader, arms),
         metric=reader.value("metric", str, "test_return"),
         threshold=reader.value("threshold", float | None, None),
-        drawing=_drawing(reader.reader("drawing", {})),
+        drawings=_drawings(reader),
         scales={key: _scale(entry) for key, entry in _filled(reader.reader("scales")).items()},
     )
     reader.end()
@@ -245,10 +263,27 @@ def _filled(reader: _Reader) -> dict[str, _Reader]:
     return entries
 
 
+def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
+    found = tuple(_drawing(entry) for entry in reader.readers("drawings", [{}]))
+    names = [drawing.name for drawing in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingError(f"two drawings in {reader.source} are called {name!r}, expected one")
+    return found
+
+
 def _drawing(reader: _Reader) -> Drawing:
+    kind = reader.value("kind", Literal["curves", "traces", "grids"], "curves")
     drawing = Drawing(
-        kind=reader.value("kind", Literal["curves"], "curves"),
+        kind=kind,
+        name=reader.value("name", str, *(["curve"] if kind == "curves" else [])),
         centre=reader.value("centre", Literal["mean", "iqm"], "mean"),
+        lines=dict(reader.value("lines", Any)) if kind == "traces" else {},
+        metric=reader.value("metric", str) if kind == "grids" else "",
+        ylabel=reader.value("ylabel", str, ""),
+        seeds=reader.value("seeds", int, 0),
+        marked=reader.value("marked", str, ""),
+        beside=reader.value("beside", str, ""),
     )
     reader.end()
     return drawing

@@ -7,18 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import report
+from experiments import drawings, report
 from experiments.definition import Definition
+from experiments.drawings import Picture, metric_text
 from experiments.report import Result
 from experiments.runs import Run
 from gpgrad import plots, stats
 
-STEM = "curve"
 NO_NUMBER = "-"
-CENTRES = {
-    "mean": "mean over seeds, with Student's 95 percent interval",
-    "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
-}
+PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf")  # by suffix, what a report writes beside its page
 # Every verdict in words; the rest of the sentence says of what.
 SENTENCES = {
     "shown": "shown",
@@ -37,26 +34,30 @@ def write(
     found = report.summary(definition, scale, results, runs)
     exports, obstacle = report.layouts(definition, results)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("rliable.json", "marl_eval.json", *(path.name for path in folder.glob(f"{STEM}*"))):
-        (folder / name).unlink(missing_ok=True)
-    if any(result.curves for result in results):
-        panels, centre = report.panels(definition, results), definition.drawing.centre
-        plots.save(plots.learning_curves(panels, metric_text(definition.metric), centre), folder / STEM)
-        plots.write_data(panels, folder / STEM, definition.metric, centre)
+    for path in folder.iterdir():
+        if path.suffix in PRODUCED:
+            path.unlink()
+    pictures = drawings.draw(definition, results, folder)
     for name, content in {"summary.json": found, **exports}.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "README.md").write_text(page(definition, found, sorted(exports), obstacle))
+    (folder / "README.md").write_text(page(definition, found, pictures, sorted(exports), obstacle))
     return found
 
 
-def page(definition: Definition, found: Mapping[str, Any], exports: Sequence[str], obstacle: str) -> str:
+def page(
+    definition: Definition,
+    found: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    exports: Sequence[str],
+    obstacle: str,
+) -> str:
     """The report in Markdown."""
     parts = [
         f"# {found['experiment']}, {found['scale']}",
         found["question"],
         *_unfinished(found),
         *_smoke(found),
-        *_picture(definition, found),
+        *(f"![{picture.title}]({picture.stem}.png)\n\n{picture.words}" for picture in pictures),
         "## Results",
         _results(definition, found),
         *_comparisons(found),
@@ -66,14 +67,9 @@ def page(definition: Definition, found: Mapping[str, Any], exports: Sequence[str
         "## Made with",
         _versions(found),
         "## Files",
-        _files(definition, found, exports, obstacle),
+        _files(pictures, exports, obstacle),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def metric_text(metric: str) -> str:
-    """A metric for people."""
-    return metric.replace("_", " ")
 
 
 def _unfinished(found: Mapping[str, Any]) -> list[str]:
@@ -88,13 +84,6 @@ def _unfinished(found: Mapping[str, Any]) -> list[str]:
 def _smoke(found: Mapping[str, Any]) -> list[str]:
     few = [arm for arm in found["arms"] if 0 < len(arm["seeds"]) < stats.ENOUGH_SEEDS]
     return [f"**A smoke run.** Fewer than {stats.ENOUGH_SEEDS} seeds show nothing."] if few else []
-
-
-def _picture(definition: Definition, found: Mapping[str, Any]) -> list[str]:
-    if not any(arm["seeds"] for arm in found["arms"]):
-        return []
-    words = f"Lines and bands: {CENTRES[definition.drawing.centre]}, of tests during training."
-    return [f"![{metric_text(definition.metric)} by environment steps]({STEM}.png)", words]
 
 
 def _results(definition: Definition, found: Mapping[str, Any]) -> str:
@@ -169,15 +158,12 @@ def _versions(found: Mapping[str, Any]) -> str:
     return "\n\n".join(["\n".join(runs), table(["what", "value"], rows)]) if runs else "No run is finished."
 
 
-def _files(definition: Definition, found: Mapping[str, Any], exports: Sequence[str], obstacle: str) -> str:
-    drawn = any(arm["seeds"] for arm in found["arms"])
-    pictures = [f"`{STEM}.png`, `.svg`, `.pdf`: the picture", f"`{STEM}.csv`: a row per test of a seed"]
-    pictures.append(f"`{STEM}_{definition.drawing.centre}.csv`: a row per point of a line")
+def _files(pictures: Sequence[Picture], exports: Sequence[str], obstacle: str) -> str:
+    lines = [line for p in pictures for line in (f"`{p.stem}.png`, `.svg`, `.pdf`: {p.title}", *p.data)]
     layouts = [f"`{name}`: for {name.removesuffix('.json').replace('_', '-')}" for name in exports]
     if obstacle:
         layouts.append(f"nothing for rliable and marl-eval: {obstacle}")
-    lines = [*(pictures if drawn else []), "`summary.json`: all numbers of this page", *layouts]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in [*lines, "`summary.json`: all numbers of this page", *layouts])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
 from experiments.execute import shown, train_arguments
 from experiments.runs import Run, Share, finished, overview, versions
-from gpgrad import config, plots, registry, stats
+from gpgrad import config, registry, stats
 from gpgrad.config import Config
 from gpgrad.stats import Curve, Experiment
 
@@ -184,14 +184,6 @@ def _table(results: Sequence[Result]) -> dict[str, list[Any]]:
     names = [name for name in dict.fromkeys(n for f in flats for n in f) if not name.startswith(config.ASIDE)]
     rows = {name: [flat.get(name) for flat in flats] for name in names}
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
-
-
-def panels(definition: Definition, results: Sequence[Result]) -> list[plots.Panel]:
-    """What to draw: finished seeds."""
-    return [
-        plots.Panel(name, [plots.Line(r.setup.arm.label, r.curves) for r in _of_panel(results, name) if r.curves])
-        for name in definition.panels
-    ]
 
 
 def layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[str, Any], str]:

@@ -89,6 +89,7 @@ class Evaluation:
     every_steps: int = setting(10_000, "full-length steps between tests; rounded up to whole episodes")
     every_episodes: int | None = setting(None, "episodes between tests, instead of every_steps")
     final_episodes: int = setting(200, "fresh episodes in the test of the last parameters")
+    gradient_flow: bool = setting(False, "write what every joint action does to utilities; matrix games of one step")
 
 
 @dataclass(frozen=True)

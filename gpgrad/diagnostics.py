@@ -25,8 +25,9 @@ Diagnose = Callable[[EnvParams, Team], Metrics]
 def make_diagnostics(parts: Parts) -> Diagnose:
     """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table and without hidden roles.
 
-    For games of one step: `payoff_table` [U] * A, the learned Q_tot of every joint action, and `payoff_error`, its
-    mean squared distance from the game's payoffs. For worlds with hidden roles: `roles` [A] and `disagreement`.
+    For games of one step: `utilities` [A, U], `payoff_table` [U] * A, the learned Q_tot of every joint action, and
+    `payoff_error`, its mean squared distance from the game's payoffs. For worlds with hidden roles: `roles` [A] and
+    `disagreement`.
     """
     if has_roles(parts.env):
         differ = make_disagreement(parts)
@@ -39,10 +40,10 @@ def make_diagnostics(parts: Parts) -> Diagnose:
         return lambda env_params, team: {}
 
     def diagnose(env_params: EnvParams, team: Team) -> Metrics:
-        learned = payoff_table(parts, env_params, team)
+        learned = learned_game(parts, env_params, team)
         return {
-            "payoff_error": jnp.square(learned - payoff(env_params)).mean(),
-            "payoff_table": learned,
+            "payoff_error": jnp.square(learned.payoff_table - payoff(env_params)).mean(),
+            **learned._asdict(),
         }
 
     return diagnose
@@ -80,13 +81,20 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
     return disagreement
 
 
-def payoff_table(parts: Parts, env_params: EnvParams, team: Team) -> jax.Array:
-    """Q_tot of every joint action in the start state of a one-step game: float32 [U] * A."""
-    batch = joint_actions(parts, env_params)
+class Learned(NamedTuple):
+    """What a team thinks of a game of one step: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
+
+    utilities: jax.Array
+    payoff_table: jax.Array
+
+
+def learned_game(parts: Parts, env_params: EnvParams, team: Team) -> Learned:
+    """Utilities and Q_tot of every joint action in the start state of a one-step game."""
+    batch, key = joint_actions(parts, env_params), jax.random.key(0)
     out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last_actions(batch.actions))
     clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
-    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0))
-    return _as_table(parts, terms.q_tot[0])
+    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, key)
+    return Learned(parts.decomposition.utilities(team.decomposition, out, key)[0, 0], _as_table(parts, terms.q_tot[0]))
 
 
 def joint_actions(parts: Parts, env_params: EnvParams) -> Batch:
@@ -150,13 +158,18 @@ class GradientFlow(NamedTuple):
     flow: jax.Array
 
 
+def need_payoffs(parts: Parts) -> None:
+    """Raises SettingError for worlds that are no one-step game with a payoff table."""
+    if _payoff(parts) is None:
+        raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
+
+
 def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
     """The flow at one moment of a run, from one seed's state; `state.replay` is not used.
 
     Raises SettingError for worlds that are no one-step game with a payoff table.
     """
-    if _payoff(parts) is None:
-        raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
+    need_payoffs(parts)
     seen = examine(parts, clock, state, joint_actions(parts, state.env_params))
     terms = seen.terms(seen.online)
     weights, _ = parts.weighting.weights(state.weighting, seen.aux, seen.batch, terms)

@@ -86,7 +86,7 @@ def test(settings: Config, program: Program, recorder: Recorder, position: Posit
     """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
     clock, states, kept, finished, tests = position
     team = actors(states)
-    tested = test_rows(settings, program.test(team, tests))
+    tested = test_rows(settings, {**program.test(team, tests), **program.look(clock, states)})
     steps = np.array(states.env_steps)
     places = [{**describe(settings, clock, steps[i]), **averages(states, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs.api import Env, EnvParams
-from gpgrad import devices, optimisers, replay, rollout
+from envs.api import EnvParams
+from gpgrad import devices, diagnostics, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
-from gpgrad.diagnostics import make_diagnostics
 from gpgrad.evaluate import make_evaluate
-from gpgrad.learner import Learning, Parts, make_batch, make_update
+from gpgrad.learner import Learning, Parts, make_batch, make_draw, make_update
 from gpgrad.rollout import Team
-from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState, Transitions
+from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 
 class Actor(NamedTuple):
@@ -38,6 +37,7 @@ class Program(NamedTuple):
     init(seeds int32 [S]) -> states.
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
+    look(clock, states) -> metrics [S] of what moves them, where a setting asks for them.
     """
 
     parts: Parts
@@ -45,6 +45,7 @@ class Program(NamedTuple):
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
     test: Callable[[Actor, jax.Array | int], Metrics]
     final: Callable[[Actor, jax.Array | int], Metrics]
+    look: Callable[[Clock, SeedState], Metrics]
 
 
 def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:
@@ -72,12 +73,13 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         chunk=jax.jit(chunk, donate_argnums=1),
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
+        look=make_look(config, parts),
     )
 
 
 def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array], Metrics]:
     """test(actors, index) -> metrics [S]; episodes depend on seed, purpose and index alone."""
-    evaluate, diagnose = make_evaluate(parts, episodes), make_diagnostics(parts)
+    evaluate, diagnose = make_evaluate(parts, episodes), diagnostics.make_diagnostics(parts)
 
     def test(actor: Actor, index: jax.Array) -> Metrics:
         members = team(parts, actor.params, actor.sharing)
@@ -86,6 +88,18 @@ def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor,
         return {**tested, **diagnose(actor.env_params, members), **report}
 
     return jax.vmap(test, (0, None))
+
+
+def make_look(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
+    """look(clock, states) -> gradient flow [S, ...] if it is asked for. Raises SettingError where there is none."""
+    if not config.evaluation.gradient_flow:
+        return lambda clock, states: {}
+    diagnostics.need_payoffs(parts)
+
+    def flow(clock: Clock, state: SeedState) -> Metrics:
+        return diagnostics.gradient_flow(parts, clock, state)._asdict()
+
+    return jax.jit(devices.spread(jax.vmap(flow, (None, 0)), devices.count(config), (False, True), True))
 
 
 def actors(states: SeedState) -> Actor:
@@ -262,7 +276,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
 
 
 def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
-    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; all parameters too."""
+    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; with parameters."""
     params = learning.params
     slots = optimisers.moments(learning.opt_state, params)
     agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
@@ -270,24 +284,6 @@ def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning,
     opt_state = optimisers.with_moments(learning.opt_state, params, slots)
     params = params._replace(agent=agent)
     return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
-
-
-def make_draw(
-    env: Env, env_params: EnvParams, ring: Episode, collected: jax.Array
-) -> Callable[[jax.Array, int], Transitions]:
-    """draw(key, count) -> Transitions, random steps of stored episodes."""
-
-    def draw(key: jax.Array, count: int) -> Transitions:
-        slot, time = replay.sample_steps(key, ring, collected, count)
-
-        def seen(at: jax.Array) -> jax.Array:  # [M, A, O]
-            states = jax.tree.map(lambda leaf: leaf[slot, at], ring.states)
-            return jax.vmap(env.view, (None, 0))(env_params, states).obs
-
-        actions = ring.actions[slot, time].astype(jnp.int32)
-        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time])
-
-    return draw
 
 
 def _learning(state: SeedState) -> Learning:

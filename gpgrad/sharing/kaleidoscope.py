@@ -214,7 +214,7 @@ def balance(state: State, diversity: float) -> jax.Array:
 
 
 def redraw(key: jax.Array, params: Params, ratio: jax.Array, init: layers.Init) -> tuple[Params, jax.Array]:
-    """Draw weights that all masks hide anew with a probability, thresholds too, except in the first layer; and count."""
+    """Draw weights that all masks hide anew with a probability, thresholds too, but none in the first layer; count."""
     dense, thresholds, count = dense_layers(params.net), list(params.thresholds), jnp.int32(0)
     for index in range(1, len(dense)):
         k_which, k_weights, k_thresholds = jax.random.split(jax.random.fold_in(key, index), 3)

@@ -153,7 +153,9 @@ def arm(**changes):
         ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
         ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* is 'many', expected a whole number"),
         ({"scales": {"quick": {"seeds": 1, "t_max": 5}}}, "unknown 't_max' in quick in .*; valid names are seeds"),
-        ({"drawing": {"kind": "curve"}}, "kind of drawing in .* is 'curve'; did you mean 'curves'"),
+        ({"drawings": [{"kind": "curve"}]}, "kind of entry 1 of drawings in .* is 'curve'; did you mean 'curves'"),
+        ({"drawings": [{}, {}]}, "two drawings in .* are called 'curve', expected one"),
+        ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, expected one"),
         ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
     ],
 )
@@ -200,7 +202,7 @@ def test_finished_seeds_are_never_repeated(root):
     assert job(root, settings, range(5)) is None
 
 
-@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": False}])
+@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": True}])
 def test_other_settings_are_other_runs(root, changes):
     put(root, "other", settings_of(seeds=3, **changes))
     assert job(root, settings_of(), range(3)) == ("start", range(3), None)
@@ -490,7 +492,7 @@ def test_presets_and_sameness_are_no_methods():
     assert "preset" in others
     methods, others = report.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
     assert (methods, others) == ({}, {})
-    assert report.differences(one, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
+    assert report.differences(other, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
         {},
         {},
     )

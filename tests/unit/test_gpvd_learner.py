@@ -234,12 +234,13 @@ def test_bucket_dump(coarse, base):
 @pytest.mark.parametrize("decomposition", ["vdn", "qmix"])
 def test_gradient_flow(decomposition):
     settings = {"decomposition": decomposition, "rollout__worlds": 1, "learner__updates_per_episode": 1}
+    settings["evaluation__gradient_flow"] = True
     built, clock, states = start(tiny("gpvd", "matrix_gpvd", weighting__beta=0.0, **settings), [0])
     state = one_seed(states, 0)
-    look = jax.jit(lambda clock, state: diagnostics.gradient_flow(built.parts, clock, state))
-    flow = jax.tree.map(np.asarray, look(clock, state))
+    flow = diagnostics.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
     payoff = np.array(built.parts.env.table)
-    table = diagnostics.payoff_table(built.parts, state.env_params, program.team(built.parts, state.params, ()))
+    team = program.team(built.parts, state.params, ())
+    table = diagnostics.learned_game(built.parts, state.env_params, team).payoff_table
     np.testing.assert_allclose(flow.td_error, table - payoff, atol=1e-5)
     assert flow.weights[0, 0] == 1  # the best payoff exceeds every value of an untrained table
     conflict = np.zeros((3, 3), bool)
@@ -251,6 +252,5 @@ def test_gradient_flow(decomposition):
         np.testing.assert_allclose(flow.utilities[0][:, None] + flow.utilities[1], table, atol=1e-5)
         wanted = 2 * flow.weights * flow.td_error
         np.testing.assert_allclose(flow.flow, np.stack([wanted, wanted], -1), rtol=1e-4)
-    other = compose(tiny("gpvd"))
     with pytest.raises(SettingError, match="pp_small has no payoff table"):
-        diagnostics.gradient_flow(other, clock, state)
+        program.make_program(tiny("gpvd", evaluation__gradient_flow=True))

@@ -1,21 +1,17 @@
-"""Pictures of learning, with their data beside them. Imports no jax; matplotlib only when something is drawn.
-
-A picture is a page of panels, a panel is a world, a line is what one algorithm's seeds did there. The same data give
-the same bytes: no dates, no random ids.
-"""
+"""What changes in training: a page of panels, with a line for what one algorithm's seeds did."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from envs.errors import SettingError, suggest
 from gpgrad import stats
+from gpgrad.plots.style import COLOURS, COLUMN, DASHES, PAGE, PANEL_HEIGHT, STYLE, require, write_csv
 from gpgrad.stats import Curve
 
 if TYPE_CHECKING:
@@ -23,37 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Centre = Literal["mean", "iqm"]
-
-# Okabe and Ito 2008, told apart by all kinds of colour vision; those that stand out on white come first.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-DASHES = ("-", "--", ":", "-.")  # after all colours, all colours again
-COLUMN, PAGE = 3.25, 6.75  # inches, of a paper of two columns
-PANEL_HEIGHT = 2.2  # inches
-FORMATS: dict[str, dict[str, Any]] = {  # what would carry a date or a version
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-STYLE = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.2,
-    "legend.frameon": False,
-    "savefig.dpi": 300,
-    "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by some publishers
-    "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them
-    "svg.hashsalt": "gpgrad",
-}
 
 
 class Line(NamedTuple):
@@ -155,21 +120,11 @@ def steps_text(steps: float) -> str:
     return f"{steps:.3g}"
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write PNG, SVG and PDF beside each other; the same figure gives the same bytes."""
-    matplotlib = require()
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
-    with matplotlib.rc_context(STYLE):
-        for path, metadata in zip(paths, FORMATS.values(), strict=True):
-            figure.savefig(path, metadata=metadata)
-    return paths
-
-
 def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean") -> list[Path]:
     """The numbers of a picture: STEM.csv, a row per test of a seed, and STEM_CENTRE.csv, a row per point of a line."""
     points, bands = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}_{centre}.csv")
     lines = [(panel.title, line) for panel in panels for line in panel.lines]
-    _write(
+    write_csv(
         points,
         ("panel", "algorithm", "seed", "env_steps", metric),
         [
@@ -179,7 +134,7 @@ def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre 
             for point in zip(curve.steps.tolist(), curve.returns.tolist(), strict=True)
         ],
     )
-    _write(
+    write_csv(
         bands,
         ("panel", "algorithm", "env_steps", "seeds", centre, "low", "high"),
         [
@@ -189,21 +144,3 @@ def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre 
         ],
     )
     return [points, bands]
-
-
-def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def require() -> Any:
-    """The drawing library. Raises SettingError where it is not installed."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SettingError(
-            "pictures need matplotlib, expected it to be installed: pip install 'gpgrad[plot]'"
-        ) from None
-    return matplotlib

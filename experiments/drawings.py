@@ -1,0 +1,162 @@
+"""An experiment's pictures: from rows that runs logged to panels and heat maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.errors import SettingError, suggest
+from experiments.definition import Definition, Drawing
+from experiments.report import Result
+from gpgrad import plots
+from gpgrad.logs import Row
+from gpgrad.plots import Grid, Line, Panel
+from gpgrad.stats import Curve
+
+CENTRES = {
+    "mean": "mean over seeds, with Student's 95 percent interval",
+    "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
+}
+PLACE = re.compile(r"(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+
+
+class Picture(NamedTuple):
+    """A picture that was drawn. stem: of its files. title, words: for people. data: a line on each file of numbers."""
+
+    stem: str
+    title: str
+    words: str
+    data: list[str]
+
+
+def draw(definition: Definition, results: Sequence[Result], folder: Path) -> list[Picture]:
+    """Draw everything an experiment asks for; nothing of arms that have no finished seed. Raises SettingError."""
+    if not any(result.curves for result in results):
+        return []
+    return [_draw(definition, drawing, results, folder) for drawing in definition.drawings]
+
+
+def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    if drawing.kind == "grids":
+        return _grids(drawing, results, folder)
+    made = curves(definition, results) if drawing.kind == "curves" else traces(drawing, results)
+    metric = definition.metric if drawing.kind == "curves" else drawing.name
+    stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
+    plots.save(plots.learning_curves(made, label, drawing.centre), stem)
+    plots.write_data(made, stem, metric, drawing.centre)
+    data = [
+        f"`{drawing.name}.csv`: a row per test of a seed",
+        f"`{drawing.name}_{drawing.centre}.csv`: a row per point of a line",
+    ]
+    words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training."
+    return Picture(drawing.name, f"{label} by environment steps", words, data)
+
+
+def metric_text(metric: str) -> str:
+    """A metric for people."""
+    return metric.replace("_", " ")
+
+
+def curves(definition: Definition, results: Sequence[Result]) -> list[Panel]:
+    """The experiment's metric, of finished seeds."""
+    return [
+        Panel(name, [Line(r.setup.arm.label, r.curves) for r in results if r.curves and r.setup.arm.panel == name])
+        for name in definition.panels
+    ]
+
+
+def traces(drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
+    """Several logged numbers, a panel for each arm. Rows in which one is not a number are left out of its line."""
+    return [
+        Panel(title(result, results), [Line(label, _trace(result, place)) for label, place in drawing.lines.items()])
+        for result in results
+        if result.curves
+    ]
+
+
+def title(result: Result, results: Sequence[Result]) -> str:
+    """An arm's name, with its panel where there are several."""
+    arm = result.setup.arm
+    several = len({other.setup.arm.panel for other in results}) > 1
+    return f"{arm.label}, {arm.panel}" if several else arm.label
+
+
+def _trace(result: Result, place: str) -> dict[int, Curve]:
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in (row for share in result.shares for row in share.metrics):
+        value = logged(row, place)
+        if value is not None and np.ndim(value) == 0:
+            found.setdefault(row["seed"], []).append((row["env_steps"], float(value)))
+    if not found:
+        raise SettingError(f"{result.setup.arm.label} has no number {place!r} in any row of its runs")
+    return {seed: Curve(*np.array(points).T) for seed, points in found.items()}
+
+
+def logged(row: Row, place: str) -> Any:
+    """What a row holds under a name, or under `name[i,j]` of an array. Raises SettingError for what is not there."""
+    match = PLACE.fullmatch(place)
+    if match is None or match["name"] not in row:
+        raise SettingError(f"rows hold no {place!r}{suggest(place, row)}")
+    value = row[match["name"]]
+    if value is None or match["index"] is None:
+        return value
+    index = tuple(map(int, match["index"].split(",")))
+    try:
+        return np.array(value)[index]
+    except IndexError:
+        raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+
+
+def _grids(drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    made = [grid for result in results if result.curves for grid in grids(drawing, result, title(result, results))]
+    label, stem = drawing.ylabel or metric_text(drawing.metric), folder / drawing.name
+    plots.save(plots.heat_maps(made, label), stem)
+    plots.write_grids(made, stem, drawing.metric)
+    words = "After training, " + ("a heat map for each seed." if drawing.seeds else "the mean over seeds.")
+    return Picture(drawing.name, label, words, [f"`{drawing.name}.csv`: a row per cell"])
+
+
+def grids(drawing: Drawing, result: Result, name: str) -> list[Grid]:
+    """An arm's heat maps."""
+    rows = sorted((row for share in result.shares for row in share.final), key=lambda row: row["seed"])
+    if not drawing.seeds:
+        beside = np.mean([logged(row, drawing.beside) for row in rows], axis=0) if drawing.beside else None
+        return [plain_grid(name, np.mean([_matrix(row, drawing.metric) for row in rows], axis=0), beside)]
+    return [_grid(drawing, row, f"{name}, seed {row['seed']}") for row in rows[: drawing.seeds]]
+
+
+def _grid(drawing: Drawing, row: Row, heading: str) -> Grid:
+    values = _matrix(row, drawing.metric)
+    if drawing.marked:
+        return marked_grid(heading, values, np.array(logged(row, drawing.marked)))
+    return plain_grid(heading, values, np.array(logged(row, drawing.beside)) if drawing.beside else None)
+
+
+def plain_grid(heading: str, values: np.ndarray, beside: np.ndarray | None = None) -> Grid:
+    """Rows and columns by number, from 1, with numbers [2, U] beside those of rows and of columns."""
+    rows, columns = ([str(i + 1) for i in range(n)] for n in values.shape)
+    if beside is not None:
+        rows, columns = (
+            [f"{name}\n({value:.2g})" for name, value in zip(names, numbers, strict=True)]
+            for names, numbers in zip((rows, columns), beside, strict=True)
+        )
+    return Grid(heading, values, rows, columns)
+
+
+def marked_grid(heading: str, values: np.ndarray, roles: np.ndarray) -> Grid:
+    """Agents [A] by agents, those whose role is not 0 first."""
+    order = np.argsort(roles == 0, kind="stable")
+    names = [str(agent + 1) for agent in order]
+    marked = frozenset(str(agent + 1) for agent in np.flatnonzero(roles))
+    return Grid(heading, values[np.ix_(order, order)], names, names, marked)
+
+
+def _matrix(row: Row, metric: str) -> np.ndarray:
+    values = np.array(logged(row, metric), float)
+    if values.ndim != 2:
+        raise SettingError(f"{metric} has the shape {values.shape}, expected a matrix to draw as a heat map")
+    return values

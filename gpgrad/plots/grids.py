@@ -1,0 +1,91 @@
+"""Tables of numbers as heat maps: payoffs that were learned, conflict between agents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gpgrad.plots.style import PAGE, STYLE, require, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LARGEST_IN_NUMBERS = 8  # rows or columns of a table whose cells say their value
+IN_A_ROW = 4
+MARK = "#D55E00"
+
+
+class Grid(NamedTuple):
+    """One heat map. values: [R, C]. rows, columns: names. marked: of those names, to stand out."""
+
+    title: str
+    values: np.ndarray
+    rows: Sequence[str]
+    columns: Sequence[str]
+    marked: frozenset[str] = frozenset()
+
+
+def heat_maps(grids: Sequence[Grid], label: str) -> Figure:
+    """Heat maps side by side with one scale of colours, symmetric about zero where there is a negative value.
+
+    Raises SettingError without matplotlib.
+    """
+    matplotlib = require()
+    from matplotlib.figure import Figure
+
+    columns = min(len(grids), IN_A_ROW)
+    rows = -(-len(grids) // columns)
+    width = PAGE * min(1.0, (columns + 0.6) / IN_A_ROW)
+    values = np.concatenate([grid.values.ravel() for grid in grids])
+    top = float(np.nanmax(np.abs(values))) or 1.0
+    signed = bool((values < 0).any())
+    look = {"cmap": "PuOr_r" if signed else "cividis", "vmin": -top if signed else 0.0, "vmax": top}
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure((width, PAGE / IN_A_ROW * 1.1 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        images = [_draw(place, grid, look, top) for grid, place in zip(grids, axes, strict=False)]
+        for place in axes[len(grids) :]:
+            place.remove()
+        bar = figure.colorbar(images[0], ax=list(axes[: len(grids)]), label=label, shrink=0.8)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _draw(place: Axes, grid: Grid, look: dict, top: float):
+    image = place.imshow(grid.values, **look)
+    for axis, names in ((place.yaxis, grid.rows), (place.xaxis, grid.columns)):
+        axis.set_ticks(range(len(names)), names)
+        for text, name in zip(axis.get_ticklabels(), names, strict=True):
+            if name in grid.marked:
+                text.set(color=MARK, fontweight="bold")
+    place.tick_params(length=0)
+    place.set_title(grid.title)
+    if max(grid.values.shape) <= LARGEST_IN_NUMBERS:
+        red, green, blue, _ = np.moveaxis(image.to_rgba(grid.values), -1, 0)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        for (row, column), value in np.ndenumerate(grid.values):
+            colour = "white" if dark[row, column] else "black"
+            place.text(column, row, number(value, top), ha="center", va="center", color=colour, fontsize=6)
+    return image
+
+
+def number(value: float, top: float) -> str:
+    """A cell's text: as many digits as the largest magnitude of the picture leaves room for."""
+    return "" if math.isnan(value) else f"{value:.{0 if top >= 100 else 1 if top >= 10 else 2}f}"
+
+
+def write_grids(grids: Sequence[Grid], stem: Path, metric: str) -> Path:
+    """The numbers of heat maps: STEM.csv, a row per cell."""
+    path = stem.with_name(f"{stem.name}.csv")
+    cells = [
+        (grid.title, grid.rows[row], grid.columns[column], value)
+        for grid in grids
+        for (row, column), value in np.ndenumerate(grid.values)
+    ]
+    write_csv(path, ("panel", "row", "column", metric), cells)
+    return path

@@ -1,0 +1,76 @@
+"""How pictures look and how they become files: one palette, fonts embedded, no dates, no random ids.
+
+Imports no jax; matplotlib only when something is drawn. The same data give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import SettingError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, told apart by all kinds of colour vision; those that stand out on white come first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES = ("-", "--", ":", "-.")  # after all colours, all colours again
+COLUMN, PAGE = 3.25, 6.75  # inches, of a paper of two columns
+PANEL_HEIGHT = 2.2  # inches
+FORMATS: dict[str, dict[str, Any]] = {  # what would carry a date or a version
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+STYLE = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by some publishers
+    "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them
+    "svg.hashsalt": "gpgrad",
+}
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write PNG, SVG and PDF beside each other; the same figure gives the same bytes."""
+    matplotlib = require()
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
+    with matplotlib.rc_context(STYLE):
+        for path, metadata in zip(paths, FORMATS.values(), strict=True):
+            figure.savefig(path, metadata=metadata)
+    return paths
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """The numbers of a picture."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def require() -> Any:
+    """The drawing library. Raises SettingError where it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SettingError(
+            "pictures need matplotlib, expected it to be installed: pip install 'gpgrad[plot]'"
+        ) from None
+    return matplotlib
