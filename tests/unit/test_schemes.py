@@ -38,7 +38,7 @@ def utilities(sharing, agent, params, state):
     """For some observations, [T, B, A, U]."""
     obs = jax.random.normal(jax.random.key(1), (3, 2, AGENTS, 5))
     last = jax.random.randint(jax.random.key(2), (3, 2, AGENTS), -1, 4)
-    return agent.unroll(sharing.materialise(params, state), sharing.gates(state), obs, last).q
+    return jax.jit(agent.unroll)(sharing.materialise(params, state), sharing.gates(state), obs, last).q
 
 
 def equal(a, b):
@@ -117,28 +117,50 @@ def test_redo_starts_dormant_neurons_anew(depth):
 
 @pytest.mark.parametrize(("depth", "after"), [(1, 0), (2, 2)])
 def test_masks_of_ones_are_full_sharing(depth, after):
-    told, wanted = context(depth, after), full_sharing(depth, after)
+    told = context(depth, after)
+    _, shared, _ = begin(fups.make(told))
     for sharing in (snp.make(told, ratio=0.0), adaps.make(told, k=2, ratio=0.0)):
-        np.testing.assert_array_equal(utilities(sharing, *begin(sharing)), wanted)
+        _, params, state = begin(sharing)
+        equal(sharing.materialise(params, state), shared)
+        for gate in jax.tree.leaves(sharing.gates(state)):
+            np.testing.assert_array_equal(gate, np.ones((AGENTS, WIDTH)))
+    sharing = kaleidoscope.make(told)
+    _, params, state = begin(sharing)
+    assert len(params.thresholds) == 1 + depth + after
+    assert float(sharing.report(params, state)["masked"]) > 0
+    params = params._replace(thresholds=jax.tree.map(lambda s: jnp.full_like(s, -200.0), params.thresholds))
+    seen = sharing.materialise(params, state)
+    pairs = zip(kaleidoscope.dense_layers(seen), kaleidoscope.dense_layers(shared), strict=True)
+    for own, one in pairs:
+        equal(own["kernel"], jnp.broadcast_to(one["kernel"], (AGENTS, *one["kernel"].shape)))
+        equal(own["bias"], one["bias"])
+    equal(seen.gru, shared.gru)
+    assert float(sharing.report(params, state)["masked"]) == 0
+
+
+def test_the_network_takes_what_masks_leave():
+    """Utilities with masks of ones are those of full sharing; with others they are not."""
+    told, wanted = context(), full_sharing()
+    bare = snp.make(told, ratio=0.0)
+    np.testing.assert_allclose(utilities(bare, *begin(bare)), wanted, atol=1e-6)
+    some = snp.make(told, ratio=0.5)
+    assert np.abs(utilities(some, *begin(some)) - wanted).max() > 1e-3
     sharing = kaleidoscope.make(told)
     agent, params, state = begin(sharing)
-    assert len(params.thresholds) == 1 + depth + after
-    some = utilities(sharing, agent, params, state)
-    assert np.abs(some - wanted).max() > 1e-5
+    assert np.abs(utilities(sharing, agent, params, state) - wanted).max() > 1e-5
     params = params._replace(thresholds=jax.tree.map(lambda s: jnp.full_like(s, -200.0), params.thresholds))
     np.testing.assert_allclose(utilities(sharing, agent, params, state), wanted, atol=1e-6)
-    assert float(sharing.report(params, state)["masked"]) == 0
 
 
 def test_one_cluster_is_full_sharing_and_identity_clusters_are_none():
     one = seps.make(context(), k=1)
-    np.testing.assert_array_equal(utilities(one, *begin(one)), full_sharing())
+    equal(one.materialise(*begin(one)[1:]), begin(fups.make(context()))[1])
     apart, alone = seps.make(context(), k=9), nops.make(context())
-    agent, params, state = begin(apart)
-    own, *rest = begin(alone)
+    _, params, state = begin(apart)
+    _, *rest = begin(alone)
     equal(params, rest[0])
     state = state._replace(of=jnp.arange(AGENTS))
-    np.testing.assert_array_equal(utilities(apart, agent, params, state), utilities(alone, own, *rest))
+    equal(apart.materialise(params, state), alone.materialise(*rest))
     first, leaf = fups.make(context()), np.asarray(params.fc1["kernel"])
     equal(jax.tree.map(lambda leaf: leaf[0], params), begin(first)[1])
     assert len(np.unique(leaf[:, 0, 0])) == AGENTS
