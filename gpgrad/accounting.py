@@ -64,7 +64,7 @@ def sizes(config: Config) -> Sizes:
         input_size(spec, net),
         spec.n_actions,
         spec.state_dim,
-        config.sharing.options.get("k", 1),
+        config.sharing.options.get("k") or 1,
         config.agent.hidden,
         mixer.get("embed", Sizes._field_defaults["embed"]),
         mixer.get("hypernet_embed", Sizes._field_defaults["hypernet"]),

@@ -22,10 +22,12 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     agent, learner = config.agent, config.learner
     net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init, agent.layers)
     returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)
-    context = Context(env.spec, net, returns)
+    context = Context(env.spec, net, returns, config.t_max)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
     if sharing.needs_roles and not has_roles(env):
         raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
+    if sharing.fit is not None:
+        _check_fit(config, sharing.fit.episodes, env.spec.episode_limit)
     context = context._replace(net=sharing.net)
     decomposition = registry.maker("decomposition", config.decomposition.name)(context, **config.decomposition.options)
     weighting = registry.maker("weighting", config.weighting.name)(context, **config.weighting.options)
@@ -38,6 +40,14 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         optimiser=optimisers.make(learner.optimiser, learner.lr),
         clip=learner.clip,
     )
+
+
+def _check_fit(config: Config, episodes: int, limit: int) -> None:
+    """Refuse a scheme that looks at more episodes than are kept or come."""
+    most = {"replay.capacity": config.replay.capacity, "t_max": config.t_max // limit}
+    for name, there in most.items():
+        if episodes > there:
+            raise SettingError(f"sharing.episodes is {episodes}, expected at most the {there} episodes of {name}")
 
 
 def has_roles(env: Env) -> bool:

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import optax
 
 from envs.api import Env, EnvParams
-from gpgrad import optimisers
+from gpgrad import optimisers, replay
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets.agent import AgentNet
 from gpgrad.sharing.base import Sharing
-from gpgrad.types import Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms
+from gpgrad.types import Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
 from gpgrad.weighting.base import Weighting
 
 
@@ -58,6 +58,24 @@ def make_batch(env: Env, env_params: EnvParams, episodes: Episode) -> Batch:
     episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
     view = jax.vmap(jax.vmap(env.view, (None, 0)), (None, 0))(env_params, episodes.states)
     return Batch(view, episodes.actions.astype(jnp.int32), episodes.reward, episodes.terminated, episodes.valid)
+
+
+def make_draw(
+    env: Env, env_params: EnvParams, ring: Episode, collected: jax.Array
+) -> Callable[[jax.Array, int], Transitions]:
+    """draw(key, count) -> Transitions, random steps of stored episodes."""
+
+    def draw(key: jax.Array, count: int) -> Transitions:
+        slot, time = replay.sample_steps(key, ring, collected, count)
+
+        def seen(at: jax.Array) -> jax.Array:  # [M, A, O]
+            states = jax.tree.map(lambda leaf: leaf[slot, at], ring.states)
+            return jax.vmap(env.view, (None, 0))(env_params, states).obs
+
+        actions = ring.actions[slot, time].astype(jnp.int32)
+        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time])
+
+    return draw
 
 
 def last_actions(actions: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from gpgrad import devices, diagnostics, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
 from gpgrad.evaluate import make_evaluate
-from gpgrad.learner import Learning, Parts, make_batch, make_update
+from gpgrad.learner import Learning, Parts, make_batch, make_draw, make_update
 from gpgrad.rollout import Team
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
@@ -234,15 +234,14 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
 
     def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
         """What happens when the target network is copied; returns the new target."""
-        params = learning.params
-        slots = optimisers.moments(learning.opt_state, params)
-        agent, agent_slots, sharing = parts.sharing.adapt(
-            stream(key, Purpose.ADAPT, clock.episodes), clock, params.agent, [m.agent for m in slots], learning.sharing
-        )
-        slots = [m._replace(agent=new) for m, new in zip(slots, agent_slots, strict=True)]
-        opt_state = optimisers.with_moments(learning.opt_state, params, slots)
-        params = params._replace(agent=agent)
-        return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
+        key = stream(key, Purpose.ADAPT, clock.episodes)
+        return rearrange(learning, lambda *told: parts.sharing.adapt(key, clock, *told))
+
+    def fit(clock: Clock, state: SeedState, learning: Learning) -> tuple[Learning, Params]:
+        """What happens once after the first episodes; returns the new target."""
+        key = stream(state.key, Purpose.FIT)
+        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes)
+        return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
 
     def iteration(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         states = over_seeds(collect, (None, 0))(clock, states)
@@ -263,6 +262,13 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
             lambda args: args,
             (learning, states.target),
         )
+        if parts.sharing.fit is not None:
+            learning, target = jax.lax.cond(
+                (before < parts.sharing.fit.episodes) & (clock.episodes >= parts.sharing.fit.episodes),
+                lambda args: over_seeds(fit, (None, 0, 0))(clock, states, args[0]),
+                lambda args: args,
+                (learning, target),
+            )
         return clock, states._replace(**learning._asdict(), target=target, stats=stats)
 
     def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
@@ -277,6 +283,17 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         return clock, jax.tree.map(lambda leaf: leaf[None], only)
 
     return chunk
+
+
+def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
+    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; with parameters."""
+    params = learning.params
+    slots = optimisers.moments(learning.opt_state, params)
+    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
+    slots = [slot._replace(agent=new) for slot, new in zip(slots, agent_slots, strict=True)]
+    opt_state = optimisers.with_moments(learning.opt_state, params, slots)
+    params = params._replace(agent=agent)
+    return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
 
 
 def _learning(state: SeedState) -> Learning:

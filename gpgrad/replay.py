@@ -55,6 +55,15 @@ def sample(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> E
     return jax.tree.map(lambda leaf: leaf[indices], ring)
 
 
+def sample_steps(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """`count` steps that happened, each of a uniform episode with replacement: slot and time, int32 [count] each."""
+    k_slot, k_time = jax.random.split(key)
+    filled = jnp.minimum(collected, ring.reward.shape[0])
+    slot = jax.random.randint(k_slot, (count,), 0, filled)
+    time = jax.random.randint(k_time, (count,), 0, jnp.maximum(ring.valid[slot].sum(-1), 1))
+    return slot, time
+
+
 def nbytes(example: Episode, capacity: int) -> int:
     """Bytes of a ring of `capacity` episodes like the example (arrays or shape structs)."""
     return capacity * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))

@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     EVALUATE = 6
     FINAL = 7
     WEIGHTING = 8
+    FIT = 9
 
 
 class Clock(NamedTuple):
@@ -74,6 +75,18 @@ class Batch(NamedTuple):
     valid: jax.Array
 
 
+class Transitions(NamedTuple):
+    """Steps of episodes, drawn one by one.
+
+    obs, next_obs: float32 [M, A, O]. actions: int32 [M, A]. reward: float32 [M].
+    """
+
+    obs: jax.Array
+    actions: jax.Array
+    next_obs: jax.Array
+    reward: jax.Array
+
+
 class HeadSpec(NamedTuple):
     """What an agent's last layer gives: `width` numbers per action; 1 means a utility per action."""
 
@@ -84,7 +97,8 @@ class NetSpec(NamedTuple):
     """Shape of the agent network.
 
     hidden: width of the dense layers and of the GRU. agent_id, last_action: one-hot inputs beside the
-    observation. init: `torch` or `flax` initialisers. layers: dense layers before the GRU.
+    observation. init: `torch` or `flax` initialisers. layers: dense layers before the GRU; after: between it and the
+    head.
     """
 
     hidden: int = 64
@@ -92,6 +106,7 @@ class NetSpec(NamedTuple):
     last_action: bool = True
     init: Init = "torch"
     layers: int = 1
+    after: int = 0
 
 
 class Returns(NamedTuple):
@@ -104,11 +119,12 @@ class Returns(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What every maker of a decomposition, sharing scheme or weighting is told."""
+    """What every maker of a decomposition, sharing scheme or weighting is told. t_max: environment steps of a run."""
 
     spec: EnvSpec
     net: NetSpec
     returns: Returns
+    t_max: int = 2**30
 
 
 class AgentOut(NamedTuple):

@@ -14,14 +14,15 @@ from gpgrad.types import AgentOut, Gates, HeadSpec, NetSpec, PyTree
 
 
 class AgentParams(NamedTuple):
-    """fc1 [D, N], gru, head [H, U * width], deep: [N, N] each, the further layers between fc1 and the GRU; each leaf
-    may have a leading axis A.
+    """fc1 [D, N], gru, head [H, U * width], deep: [N, N] each, the further layers between fc1 and the GRU, after:
+    [H, H] each, those between the GRU and the head; each leaf may have a leading axis A.
     """
 
     fc1: layers.Dense
     gru: gru.GRU
     head: layers.Dense
     deep: tuple[layers.Dense, ...] = ()
+    after: tuple[layers.Dense, ...] = ()
 
 
 class AgentNet(NamedTuple):
@@ -53,11 +54,13 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
     def init(key: jax.Array) -> AgentParams:
         k_fc1, k_gru, k_head = jax.random.split(key, 3)
         deep_keys = jax.random.split(jax.random.fold_in(key, 3), net.layers - 1)
+        after_keys = jax.random.split(jax.random.fold_in(key, 4), net.after)
         return AgentParams(
             layers.init_dense(k_fc1, n_inputs, net.hidden, net.init),
             gru.init(k_gru, net.hidden, net.hidden, net.init),
             layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, net.init),
             tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in deep_keys),
+            tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in after_keys),
         )
 
     def inputs(obs: jax.Array, last_actions: jax.Array) -> jax.Array:  # [..., A, n_inputs]
@@ -77,7 +80,10 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         return first, x
 
     def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array) -> AgentOut:
-        q = layers.dense(params.head, hidden)
+        x = hidden
+        for layer in params.after:
+            x = activate(layer, None, x)
+        q = layers.dense(params.head, x)
         if head.width > 1:
             q = q.reshape(*q.shape[:-1], spec.n_actions, head.width)
         return AgentOut(q, hidden, activation)

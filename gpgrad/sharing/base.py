@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.types import Clock, Gates, Metrics, NetSpec, PyTree, Signals
+from gpgrad.types import Clock, Gates, Metrics, NetSpec, PyTree, Signals, Transitions
 
 
 def _no_gates(state: PyTree) -> None:
@@ -47,6 +47,20 @@ def _no_report(params: PyTree, state: PyTree) -> Metrics:
     return {}
 
 
+class Fit(NamedTuple):
+    """What a scheme does once, when the first episodes have been collected: it looks at them.
+
+    episodes: how many; the replay must hold them. run(key, params, moments, state, draw) -> (params, moments, state),
+    where draw(key, count) -> Transitions are random steps of them. The target network is copied afterwards.
+    """
+
+    episodes: int
+    run: Callable[
+        [jax.Array, PyTree, list[PyTree], PyTree, Callable[[jax.Array, int], Transitions]],
+        tuple[PyTree, list[PyTree], PyTree],
+    ]
+
+
 class Sharing(NamedTuple):
     """A sharing scheme. Shapes say what is shared: a leaf of the agent's parameters with a leading axis A is
     per agent, and that is all the networks ever know.
@@ -66,6 +80,7 @@ class Sharing(NamedTuple):
         use where that is not all of them.
     tell(state, roles int32 [A]) -> state, after `init`: what the world hides of its agents, for controls that cheat.
     needs_roles: only worlds that have such roles will do.
+    fit: what happens once after the first episodes, or None.
     """
 
     net: NetSpec
@@ -79,3 +94,4 @@ class Sharing(NamedTuple):
     report: Callable[[PyTree, PyTree], Metrics] = _no_report
     tell: Callable[[PyTree, jax.Array], PyTree] = _keep_secret
     needs_roles: bool = False
+    fit: Fit | None = None

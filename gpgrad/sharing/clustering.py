@@ -78,10 +78,10 @@ def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:
     return jnp.linalg.eigh(normalised + tie)[1][:, :k] * scale[:, None]
 
 
-def kmeans(points: jax.Array, k: int) -> jax.Array:
+def kmeans(points: jax.Array, k: int, used: jax.Array | None = None) -> jax.Array:
     """Lloyd's algorithm from the first point and the points farthest from the centres so far: [A, D] to int32 [A].
 
-    Ties go to the lowest index; a centre without points stays.
+    Ties go to the lowest index; a centre without points stays. used: int32 [], only so many of the k centres.
     """
 
     def distances(centres: jax.Array) -> jax.Array:  # [A, K]
@@ -90,6 +90,8 @@ def kmeans(points: jax.Array, k: int) -> jax.Array:
     centres = jnp.broadcast_to(points[0], (k, points.shape[-1]))
     for i in range(1, k):
         centres = centres.at[i].set(points[jnp.argmax(distances(centres).min(-1))])
+    if used is not None:
+        centres = jnp.where(jnp.arange(k)[:, None] < used, centres, jnp.inf)
 
     def lloyd(_, centres: jax.Array) -> jax.Array:
         members = jax.nn.one_hot(jnp.argmin(distances(centres), -1), k)  # [A, K]
@@ -97,6 +99,39 @@ def kmeans(points: jax.Array, k: int) -> jax.Array:
         return jnp.where(count > 0, members.T @ points / jnp.maximum(count, 1), centres)
 
     return jnp.argmin(distances(jax.lax.fori_loop(0, ITERATIONS, lloyd, centres)), -1).astype(jnp.int32)
+
+
+def kmeans_by_separation(points: jax.Array, k_max: int) -> jax.Array:
+    """k-means with the number of groups among 2..k_max that has the least Davies-Bouldin index: [A, D] to int32 [A].
+
+    The smallest number on ties.
+    """
+
+    def cut(used: jax.Array) -> tuple[jax.Array, jax.Array]:
+        labels = kmeans(points, k_max, used)
+        return labels, davies_bouldin(points, labels, k_max)
+
+    labels, scores = jax.vmap(cut)(jnp.arange(2, k_max + 1))
+    return labels[jnp.argmin(scores)]
+
+
+def davies_bouldin(points: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """How badly groups are kept apart: the mean over groups of the worst (s_i + s_j) / d_ij, float32 [].
+
+    s is the mean distance of a group's points from its centre, d the distance of centres. points [A, D], labels int
+    [A] in 0..k-1; groups without points do not count, and less than two groups are infinitely bad.
+    """
+    members = jax.nn.one_hot(labels, k)  # [A, K]
+    count = members.sum(0)
+    some = count > 0
+    centres = members.T @ points / jnp.maximum(count, 1)[:, None]
+    away = jnp.sqrt(jnp.square(points - centres[labels]).sum(-1))  # [A]
+    scatter = away @ members / jnp.maximum(count, 1)
+    distance = jnp.sqrt(jnp.square(centres[:, None] - centres).sum(-1))  # [K, K]
+    pairs = some[:, None] & some & ~jnp.eye(k, dtype=bool)
+    ratio = (scatter[:, None] + scatter) / jnp.where(pairs, jnp.maximum(distance, 1e-12), 1.0)
+    worst = jnp.where(pairs, ratio, 0.0).max(-1)
+    return jnp.where(some.sum() > 1, jnp.where(some, worst, 0.0).sum() / jnp.maximum(some.sum(), 1), jnp.inf)
 
 
 def discretize(points: jax.Array, k: int) -> jax.Array:

@@ -22,6 +22,11 @@ def make_with_id(context: Context) -> Sharing:
     return make(context._replace(net=context.net._replace(agent_id=True)))
 
 
+def make_deep(context: Context) -> Sharing:
+    """FuPS with two more layers between GRU and head, the network that Kaleidoscope was made for."""
+    return make(context._replace(net=context.net._replace(after=2)))
+
+
 def make_wide(context: Context, k: int = 3) -> Sharing:
     """FuPS with as many parameters as k clones of the whole first layer bring: a wider network.
 
@@ -44,5 +49,5 @@ def make_wide(context: Context, k: int = 3) -> Sharing:
 def size(net: NetSpec, n_inputs: int, n_outputs: int) -> int:
     """Parameters of one agent network: dense layers, a GRU with six biases per unit, a head."""
     width = net.hidden
-    dense = (n_inputs + 1) * width + (net.layers - 1) * (width + 1) * width
+    dense = (n_inputs + 1) * width + (net.layers - 1 + net.after) * (width + 1) * width
     return dense + 6 * width * (width + 1) + (width + 1) * n_outputs

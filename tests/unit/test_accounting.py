@@ -8,9 +8,9 @@ import pytest
 from envs.api import EnvSpec
 from gpgrad import __main__ as cli
 from gpgrad import config
-from gpgrad.accounting import METHODS, Sizes, account, paper_agents, paper_mixer, paper_percent, sizes
+from gpgrad.accounting import METHODS, Sizes, account, linear, paper_agents, paper_mixer, paper_percent, sizes
 from gpgrad.nets.agent import count, make_agent
-from gpgrad.sharing import fups, gradps
+from gpgrad.sharing import adaps, fups, gradps, kaleidoscope, nops, redo, seps, snp
 from gpgrad.types import Context, HeadSpec, NetSpec, Returns
 
 MAPS = ["pp_small", "pp_medium", "pp_large", "5m_vs_6m", "MMM2", "27m_vs_30m"]
@@ -51,6 +51,18 @@ def test_our_counts(oracles, name):
     assert trained(fups.make(told)) == row["honest_fups_live_params"]
     assert trained(gradps.make(told, k=row["K"])) == row["honest_gradps_all_cloned_weight_bias"]
     assert trained(gradps.as_released(told, k=row["K"])) == row["honest_gradps_all_cloned_weight_only"]
+    shared, inputs, actions, n = trained(fups.make(told)), row["agent_input"], row["n_actions"], row["n_agents"]
+    assert trained(nops.make(told)) == n * shared
+    assert trained(seps.make(told, k=row["K"])) == row["K"] * shared
+    assert trained(seps.make(told, k=None)) == (n - 1) * shared
+    assert trained(snp.make(told)) == trained(adaps.make(told)) == trained(redo.make(told)) == shared
+    thresholds = 64 * (inputs + actions)
+    assert trained(kaleidoscope.make(told)) == shared + n * thresholds
+    assert trained(kaleidoscope.make(told, masks=3)) == shared + 3 * thresholds
+    deep = shared + 2 * linear(64, 64)
+    assert trained(fups.make_deep(told)) == deep
+    published = paper_agents("Kaleidoscope", Sizes(n, inputs, actions, 1, 1)) - 64 * n  # without a layer of ones
+    assert trained(kaleidoscope.make_deep(told, masks=3)) == deep + 3 * (thresholds + 2 * 64**2) == published
 
 
 def test_a_configurations_account(oracles):
@@ -61,6 +73,10 @@ def test_a_configurations_account(oracles):
     assert effective[1:] == (row["honest_fups_live_params"], row["mixer_params"])
     assert sizes(settings) == Sizes(6, 153, 6, 1200, 2)
     assert sizes(config.load("pp_small", "fups_id")).inputs == 153
+    assert sizes(config.load("pp_small", "seps", {"sharing.k": None})).groups == 1
+    trainable, _, effective = account(config.load("pp_small", "seps"))
+    one = row["honest_fups_live_params"]
+    assert (trainable.agents, effective.agents) == (2 * one, one)  # one set until the groups are known
 
 
 def test_params_prints_both_counts(capsys):

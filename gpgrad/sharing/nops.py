@@ -1,0 +1,27 @@
+"""No parameter sharing: every agent has a network of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.sharing.base import Sharing
+from gpgrad.types import Context, PyTree
+
+
+def make(context: Context) -> Sharing:
+    """NoPS: all leaves have the leading axis A. Agent 0 starts as everybody does under full sharing."""
+    n_agents = context.spec.n_agents
+    return Sharing(
+        net=context.net,
+        init=lambda key, agent_params: (independent(key, agent_params, n_agents), ()),
+        materialise=lambda params, state: params,
+    )
+
+
+def independent(key: jax.Array, agent_params: Callable[[jax.Array], PyTree], count: int) -> PyTree:
+    """Sets of parameters drawn apart, leaves [count, ...]; the first is `agent_params(key)`."""
+    others = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1, count))
+    return jax.vmap(agent_params)(jnp.concatenate([key[None], others]))

@@ -1,0 +1,66 @@
+"""SePS: agents that are alike share a network, found once early in the run (Christianos et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.sharing import identity
+from gpgrad.sharing.base import Fit, Sharing
+from gpgrad.sharing.identity import Draw, Groups, Settings
+from gpgrad.sharing.nops import independent
+from gpgrad.types import Context, Metrics, PyTree
+
+Start = Literal["copy", "fresh"]
+
+
+def make(
+    context: Context,
+    k: int | None = 3,
+    episodes: int = 400,
+    epochs: int = 10,
+    batch: int = 128,
+    start: Start = "copy",
+) -> Sharing:
+    """K sets of parameters, leaves [K, ...]; all agents train set 0 until the groups are known.
+
+    k, episodes, epochs, batch: see `identity.Settings`. start: the other sets begin as copies of the first, optimiser
+    slots included, or `fresh` from weights of their own, as in the published code.
+    """
+    settings, spec = Settings(k, episodes, epochs, batch), context.spec
+    identity.check(settings)
+    count = identity.most_groups(settings, spec.n_agents)
+
+    def materialise(params: PyTree, state: Groups) -> PyTree:
+        if count == 1:
+            return jax.tree.map(lambda leaf: leaf[0], params)
+        chosen = jax.nn.one_hot(state.of, count)  # [A, K]
+        return jax.tree.map(lambda leaf: jnp.tensordot(chosen, leaf, 1), params)
+
+    def fit(
+        key: jax.Array, params: PyTree, moments: list[PyTree], state: Groups, draw: Draw
+    ) -> tuple[PyTree, list[PyTree], Groups]:
+        del state
+        groups = identity.find(key, spec, settings, draw)
+        if start == "copy":
+            params, moments = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), (params, moments))
+        return params, moments, groups
+
+    def report(params: PyTree, state: Groups) -> Metrics:
+        size = sum(leaf.size for leaf in jax.tree.leaves(params)) // count
+        used = (state.of == jnp.arange(count)[:, None]).any(-1).sum()
+        return {**identity.describe(state), "effective_params": used * size}
+
+    def init(key: jax.Array, agent_params: Callable[[jax.Array], PyTree]) -> tuple[PyTree, Groups]:
+        return independent(key, agent_params, count), identity.nobody(spec.n_agents)
+
+    return Sharing(
+        net=context.net,
+        init=init,
+        materialise=materialise,
+        report=report,
+        fit=Fit(episodes, fit),
+    )
