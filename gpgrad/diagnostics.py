@@ -13,13 +13,15 @@ from envs.api import EnvParams, EnvState, View
 from envs.errors import SettingError
 from gpgrad import replay
 from gpgrad.compose import has_roles
-from gpgrad.decomposition.base import greedy_actions
-from gpgrad.learner import Parts, last_actions, make_batch, masked_mean
+from gpgrad.decomposition.base import greedy_actions, masked_mean
+from gpgrad.learner import Parts, make_batch
+from gpgrad.nets.agent import last_actions
 from gpgrad.rollout import Team, make_collect
 from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
 from gpgrad.weighting import gpvd, inspect
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
+DRAWS = 32
 
 
 def make_diagnostics(parts: Parts) -> Diagnose:
@@ -71,7 +73,7 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
             return jnp.broadcast_to(leaf[:, 0, :, None], (*leaf.shape[:1], everyone, everyone, *leaf.shape[3:]))
 
         last = last_actions(batch.actions)
-        out = parts.agent.unroll(team.params, team.gates, to_all(batch.view.obs), to_all(last))
+        out = parts.agent.unroll(team.params, team.gates, to_all(batch.view.obs), to_all(last), key, acting=True)
         utilities = parts.decomposition.utilities(team.decomposition, out, key)
         chosen = greedy_actions(utilities, to_all(batch.view.avail))[:-1]  # [T, A, A]
         differs = (chosen[..., :, None] != chosen[..., None, :]).sum((-1, -2)) / max(everyone * (everyone - 1), 1)
@@ -81,12 +83,20 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
 
 
 def payoff_table(parts: Parts, env_params: EnvParams, team: Team) -> jax.Array:
-    """Q_tot of every joint action in the start state of a one-step game: float32 [U] * A."""
+    """Q_tot of every joint action in the start state of a one-step game: float32 [U] * A.
+
+    Where agents draw quantile fractions, the mean over `DRAWS` draws.
+    """
     batch = joint_actions(parts, env_params)
-    out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last_actions(batch.actions))
     clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
-    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, jax.random.key(0))
-    return _as_table(parts, terms.q_tot[0])
+    last, mixer = last_actions(batch.actions), team.decomposition
+
+    def q_tot(key: jax.Array) -> jax.Array:
+        out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last, key, acting=True)
+        return parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[0]
+
+    keys = jax.random.split(jax.random.key(0), DRAWS if parts.decomposition.head.fractions else 1)
+    return _as_table(parts, jax.vmap(q_tot)(keys).mean(0))
 
 
 def joint_actions(parts: Parts, env_params: EnvParams) -> Batch:
@@ -126,7 +136,8 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
 
     def unroll(agent: PyTree) -> AgentOut:
-        return parts.agent.unroll(parts.sharing.materialise(agent, state.sharing), gates, batch.view.obs, last)
+        arranged = parts.sharing.materialise(agent, state.sharing)
+        return parts.agent.unroll(arranged, gates, batch.view.obs, last, jax.random.key(1))
 
     frozen, own, other = unroll(state.target.agent), state.params.decomposition, state.target.decomposition
 

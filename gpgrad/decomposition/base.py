@@ -47,6 +47,11 @@ def take(q: jax.Array, actions: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(chosen, q, 0.0), axis=-1)
 
 
+def masked_mean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of x [T, B] over valid entries, 0 if there is none; NaN in padding stays out."""
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
 def steps(tree: PyTree, index: slice) -> PyTree:
     """A slice of the leading time axis of every leaf."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
