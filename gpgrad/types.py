@@ -122,10 +122,10 @@ class Context(NamedTuple):
 class AgentOut(NamedTuple):
     """An agent network's outputs; the leading axes are [T+1, B] in an unroll and [E] when acting.
 
-    q: [..., A, U] or, with a head wider than one, [..., A, U, width]. hidden: [..., A, H].
-    activation: first layer after its non-linearity and gate [..., A, N]. carry: what the next step of acting needs;
-    None in an unroll. fractions: [..., width], in (0, 1), the same for all agents; of heads that draw them. lagging:
-    as q, of heads with that path; no gradient reaches the layers it has in common with q.
+    q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
+    their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
+    the next step of acting needs; None in an unroll. fractions: [..., width], in [0, 1), the same for all agents.
+    lagging: as q, of heads with that path; no gradient reaches the layers it has in common with q.
     """
 
     q: jax.Array
