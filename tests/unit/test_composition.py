@@ -1,0 +1,103 @@
+"""Every decomposition with every sharing scheme and weighting: whole iterations by shape, some of them for real."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpgrad import program, registry
+from gpgrad.compose import compose
+from gpgrad.types import Clock, SeedState
+from tests.probes import Probe
+from tests.systems import tiny
+
+NAMES = {kind: registry.names(kind) for kind in registry.KINDS}
+SETTINGS = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
+CELLS = [
+    (d, s, NAMES["weighting"][(i + j) % len(NAMES["weighting"])])
+    for i, d in enumerate(NAMES["decomposition"])
+    for j, s in enumerate(NAMES["sharing"])
+]
+UNUSUAL = ["qtran", "ow_qmix", "dmix", "rmix"]  # what they carry beside utilities differs
+USUAL = [name for name in NAMES["decomposition"] if name not in UNUSUAL]
+
+
+class Roles(Probe):
+    """Agents that differ, for schemes that must be told so."""
+
+    def roles(self, params):
+        del params
+        return jnp.arange(2)
+
+
+def iterate(decomposition: str, sharing: str, weighting: str):
+    """The chunk of a tiny run and the shapes of its states."""
+    settings = tiny(decomposition, "matrix_gpvd", sharing=sharing, weighting=weighting, **SETTINGS)
+    parts = compose(settings, Roles("discount"))
+    init = jax.vmap(program.make_init(settings, parts))
+    return init, program.make_chunk(settings, parts)
+
+
+def abstractly(decomposition: str, sharing: str, weighting: str) -> None:
+    init, chunk = iterate(decomposition, sharing, weighting)
+    states = jax.eval_shape(init, jnp.arange(1, dtype=jnp.int32))
+    clock, after = jax.eval_shape(chunk, program.start_clock(), states, jnp.int32(1))
+    assert isinstance(clock, Clock)
+    assert isinstance(after, SeedState)
+    same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
+    assert jax.tree.all(jax.tree.map(same, states, after))
+
+
+@pytest.fixture
+def without_sums(monkeypatch):
+    """Sums of metrics are left out of the states: finding their names would trace the iteration once more."""
+    monkeypatch.setattr(program, "make_stats", lambda settings, parts: lambda *args: {})
+
+
+@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+def test_every_pair_of_decomposition_and_sharing(without_sums, decomposition):
+    for cell in CELLS:
+        if cell[0] == decomposition:
+            abstractly(*cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+def test_every_cell(without_sums, decomposition):
+    for sharing in NAMES["sharing"]:
+        for weighting in NAMES["weighting"]:
+            if (decomposition, sharing, weighting) not in CELLS:
+                abstractly(decomposition, sharing, weighting)
+
+
+def twice(decomposition: str, sharing: str, weighting: str) -> None:
+    """Two iterations with a gradient step each and the period's end after the second."""
+    init, chunk = iterate(decomposition, sharing, weighting)
+    states = jax.jit(init)(jnp.arange(1, dtype=jnp.int32))
+    clock, after = jax.jit(chunk)(program.start_clock(), states, 2)
+    assert (int(clock.iterations), int(clock.updates)) == (2, 2)
+    leaves = zip(jax.tree.leaves(states.params), jax.tree.leaves(after.params), strict=True)
+    assert all(np.isfinite(b).all() for _, b in leaves)
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), states.params, after.params)
+    assert any(jax.tree.leaves(changed.agent))
+    trained = jax.tree.leaves(changed.decomposition)
+    assert sum(trained) >= len(trained) / 2
+
+
+@pytest.mark.parametrize("decomposition", UNUSUAL)
+def test_unusual_decompositions_for_real(without_sums, decomposition):
+    twice(decomposition, "gradps", "gpvd")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decomposition", USUAL)
+def test_decompositions_for_real(without_sums, decomposition):
+    twice(decomposition, "gradps", "gpvd")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", [name for name in NAMES["sharing"] if name != "gradps"])
+def test_sharing_schemes_for_real(without_sums, sharing):
+    twice("qmix", sharing, "none")
