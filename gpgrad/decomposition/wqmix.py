@@ -105,9 +105,10 @@ def _make(
             return critic.mix(params["central_mixer"], state, base.take(q[when], actions))
 
         now, after = slice(None, -1), slice(1, None)
-        frozen = jax.lax.stop_gradient(central(target_params))
+        frozen = central(target_params)
         taken = q_star(params, central(params), batch.actions, now)
-        next_value = q_star(target_params, frozen, selected[after], after)
+        at_best = q_star(target_params, frozen, best, slice(None))  # [T+1, B]
+        next_value = at_best[after] if returns.double_q else q_star(target_params, frozen, selected[after], after)
         mixing = mixer.hyper(params["mixer"], base.steps(batch.view.state, now))
         done = base.td_terms(
             mixer.mix(mixing, base.take(online.q[:-1], batch.actions)),
@@ -119,7 +120,7 @@ def _make(
         weights = weigh(
             done.q_tot,
             done.target,
-            q_star(target_params, frozen, best[:-1], now),
+            at_best[now],
             jnp.all(batch.actions == best[:-1], axis=-1),
             alpha,
         )

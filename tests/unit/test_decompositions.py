@@ -189,7 +189,7 @@ def test_qtran_gradients_go_where_they_should():
             terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
             return jnp.sum(getattr(terms, name))
 
-        return jax.grad(value)(out)
+        return jax.jit(jax.grad(value))(out)
 
     loss, aux = piece("loss"), piece("aux")
     assert not loss.q.any()
@@ -219,7 +219,7 @@ def test_wqmix_trains_its_critic_apart(name):
             terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
             return jnp.sum(getattr(terms, field))
 
-        return jax.grad(value, (0, 1))(params, out)
+        return jax.jit(jax.grad(value, (0, 1)))(params, out)
 
     touched = lambda tree: any(np.asarray(leaf).any() for leaf in jax.tree.leaves(tree))
     (loss, loss_out), (aux, aux_out) = piece("loss"), piece("aux")
@@ -262,33 +262,40 @@ def test_heads_that_draw_fractions():
     agent = make_agent(SPEC, NetSpec(8, last_action=False), head)
     params = agent.init(jax.random.key(0))
     obs, last = jax.random.normal(jax.random.key(1), (4, 2, 3, 5)), jnp.zeros((4, 2, 3), jnp.int32)
-    out = agent.unroll(params, None, obs, last, jax.random.key(2))
+    unroll = jax.jit(lambda p, key: agent.unroll(p, None, obs, last, key))
+    out = unroll(params, jax.random.key(2))
     assert out.q.shape == (4, 2, 3, 4, 5)
     assert out.fractions.shape == (4, 2, 5)
-    assert agent.unroll(params, None, obs, last, jax.random.key(2), acting=True).q.shape[-1] == 9
-    assert agent.step(params, None, obs[0], last[0], agent.start(2), jax.random.key(3)).q.shape == (2, 3, 4, 9)
+    acted = jax.eval_shape(lambda key: agent.unroll(params, None, obs, last, key, acting=True), jax.random.key(2))
+    assert acted.q.shape[-1] == 9
+    acted = jax.eval_shape(
+        lambda key: agent.step(params, None, obs[0], last[0], agent.start(2), key), jax.random.key(3)
+    )
+    assert acted.q.shape == (2, 3, 4, 9)
     tau, hidden = float(out.fractions[1, 1, 2]), np.asarray(out.hidden[1, 1, 0])
     phi = np.maximum(np.cos(np.pi * np.arange(64) * tau) @ params.cosine["kernel"] + params.cosine["bias"], 0)
     close(out.q[1, 1, 0, :, 2], (hidden * phi) @ params.head["kernel"] + params.head["bias"], 1e-4)
-    assert not np.array_equal(agent.unroll(params, None, obs, last, jax.random.key(3)).q, out.q)
+    assert not np.array_equal(unroll(params, jax.random.key(3)).q, out.q)
     own = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (3, *leaf.shape)), params)
-    close(agent.unroll(own, None, obs, last, jax.random.key(2)).q, out.q, 1e-4)
+    close(unroll(own, jax.random.key(2)).q, out.q, 1e-4)
 
 
 def test_the_lagging_path_has_not_seen_the_present():
     agent = make_agent(SPEC, NetSpec(8), HeadSpec(2, lagging=True))
     params = agent.init(jax.random.key(0))
     obs, last = jax.random.normal(jax.random.key(1), (4, 2, 3, 5)), jnp.zeros((4, 2, 3), jnp.int32)
-    whole, carry = agent.unroll(params, None, obs, last), agent.start(2)
+    unroll = jax.jit(lambda p, obs: agent.unroll(p, None, obs, last))
+    step = jax.jit(lambda obs, last, carry: agent.step(params, None, obs, last, carry))
+    whole, carry = unroll(params, obs), agent.start(2)
     for t in range(4):
-        out = agent.step(params, None, obs[t], last[t], carry)
+        out = step(obs[t], last[t], carry)
         carry = out.carry
         close(out.q, whole.q[t])
         close(out.lagging, whole.lagging[t])
-    changed = agent.unroll(params, None, obs.at[2].add(1.0), last).lagging
+    changed = unroll(params, obs.at[2].add(1.0)).lagging
     np.testing.assert_array_equal(changed[:3], whole.lagging[:3])
     assert not np.array_equal(changed[3], whole.lagging[3])
-    slopes = jax.grad(lambda p: jnp.square(agent.unroll(p, None, obs, last).lagging).sum())(params)
+    slopes = jax.jit(jax.grad(lambda p: jnp.square(unroll(p, obs).lagging).sum()))(params)
     assert not np.asarray(slopes.head["kernel"]).any()
     assert np.asarray(slopes.lagging.fc["kernel"]).any()
 
@@ -319,7 +326,7 @@ def test_the_risk_predictor_learns():
     def loss(params, out: AgentOut) -> jax.Array:
         return decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0)).loss.sum()
 
-    slopes, on_out = jax.grad(loss, (0, 1))(params, out)
+    slopes, on_out = jax.jit(jax.grad(loss, (0, 1)))(params, out)
     assert np.asarray(slopes["risk"]["now"]).any()
     assert np.asarray(slopes["risk"]["before"]).any()
     assert np.asarray(on_out.lagging).any()
@@ -330,7 +337,7 @@ def test_rmix_regresses_atoms_now_and_then():
     out, batch = played(jax.random.key(3), decomposition.head, JOINT[:5])
     batch = batch._replace(terminated=~batch.terminated)
     params = start(decomposition, jax.random.key(4))
-    terms = lambda at: decomposition.terms(params, params, out, out, batch, at, jax.random.key(0))
+    terms = jax.jit(lambda at: decomposition.terms(params, params, out, out, batch, at, jax.random.key(0)))
     usual = [terms(clock(updates, episodes)) for updates, episodes in ((0, 0), (1, 10), (2, 9))]  # 6 steps an episode
     for other in usual[1:]:
         np.testing.assert_array_equal(other.loss, usual[0].loss)
