@@ -17,7 +17,6 @@ NAMES = {kind: registry.names(kind) for kind in registry.KINDS}
 SETTINGS = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 SEVERAL = 2  # schemes that each decomposition meets in the short test
 UNUSUAL = ["qtran", "ow_qmix", "dmix", "rmix"]  # what they carry beside utilities differs
-USUAL = [name for name in NAMES["decomposition"] if name not in UNUSUAL]
 
 
 class Roles(Probe):
@@ -84,11 +83,11 @@ def twice(decomposition: str, sharing: str, weighting: str) -> None:
 
 @pytest.mark.parametrize("decomposition", UNUSUAL)
 def test_unusual_decompositions_for_real(without_sums, decomposition):
-    twice(decomposition, "gradps", "gpvd")
+    twice(decomposition, "fups", "none")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decomposition", USUAL)
+@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
 def test_decompositions_for_real(without_sums, decomposition):
     twice(decomposition, "gradps", "gpvd")
 
