@@ -54,7 +54,7 @@ def make(
         return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:  # [..., A]
-        return predictor.levels(params["risk"], jax.lax.stop_gradient(out.q), out.lagging)
+        return predictor.levels(params["risk"], jax.lax.stop_gradient(out.q), jnp.asarray(out.lagging))
 
     def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
         del key

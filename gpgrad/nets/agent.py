@@ -102,7 +102,7 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         return q if head.width == 1 else q.reshape(*q.shape[:-1], spec.n_actions, head.width)
 
     def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array, key, count: int) -> AgentOut:
-        if not count:
+        if params.cosine is None:
             return AgentOut(values(params.head, hidden), hidden, activation)
         fractions = jax.random.uniform(key, (*hidden.shape[:-2], count))
         q = quantiles.values(params.cosine, params.head, hidden, fractions)
