@@ -18,7 +18,8 @@ import optax
 from envs.api import Env, OneHot, View
 from gpgrad import replay
 from gpgrad.config import Config
-from gpgrad.learner import Learning, Parts, last_actions, make_batch, make_update
+from gpgrad.learner import Learning, Parts, make_batch, make_update
+from gpgrad.nets.agent import last_actions
 from gpgrad.program import example_episode, make_collection, make_init, make_program, start_clock
 from gpgrad.types import Batch, Clock, Params, SeedState
 
@@ -106,7 +107,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
     """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
     count, update = config.learner.batch_episodes, make_update(parts)
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
-    gates, last = parts.sharing.gates(state.sharing), last_actions
+    gates = parts.sharing.gates(state.sharing)
 
     def sample(key: jax.Array) -> Any:
         return replay.sample(key, state.replay, clock.episodes, count)
@@ -121,7 +122,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
 
     def unroll(params: Params, batch: Batch) -> Any:
         agent = parts.sharing.materialise(params.agent, state.sharing)
-        return parts.agent.unroll(agent, gates, batch.view.obs, last(batch.actions))
+        return parts.agent.unroll(agent, gates, batch.view.obs, last_actions(batch.actions), state.key)
 
     episodes = jax.jit(sample)(state.key)
     view = jax.jit(lambda episodes: make_batch(parts.env, state.env_params, episodes))

@@ -13,13 +13,15 @@ from envs.api import EnvParams, EnvState, View
 from envs.errors import SettingError
 from gpgrad import replay
 from gpgrad.compose import has_roles
-from gpgrad.decomposition.base import greedy_actions
-from gpgrad.learner import Parts, last_actions, make_batch, masked_mean
+from gpgrad.decomposition.base import greedy_actions, masked_mean
+from gpgrad.learner import Parts, make_batch
+from gpgrad.nets.agent import last_actions
 from gpgrad.rollout import Team, make_collect
 from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
 from gpgrad.weighting import gpvd, inspect
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
+DRAWS = 32
 
 
 def make_diagnostics(parts: Parts) -> Diagnose:
@@ -72,7 +74,7 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
             return jnp.broadcast_to(leaf[:, 0, :, None], (*leaf.shape[:1], everyone, everyone, *leaf.shape[3:]))
 
         last = last_actions(batch.actions)
-        out = parts.agent.unroll(team.params, team.gates, to_all(batch.view.obs), to_all(last))
+        out = parts.agent.unroll(team.params, team.gates, to_all(batch.view.obs), to_all(last), key, acting=True)
         utilities = parts.decomposition.utilities(team.decomposition, out, key)
         chosen = greedy_actions(utilities, to_all(batch.view.avail))[:-1]  # [T, A, A]
         differs = (chosen[..., :, None] != chosen[..., None, :]).sum((-1, -2)) / max(everyone * (everyone - 1), 1)
@@ -89,12 +91,22 @@ class Learned(NamedTuple):
 
 
 def learned_game(parts: Parts, env_params: EnvParams, team: Team) -> Learned:
-    """Utilities and Q_tot of every joint action in the start state of a one-step game."""
-    batch, key = joint_actions(parts, env_params), jax.random.key(0)
-    out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last_actions(batch.actions))
+    """Utilities and Q_tot of every joint action in the start state of a one-step game.
+
+    Where agents draw quantile fractions, means over `DRAWS` draws.
+    """
+    batch = joint_actions(parts, env_params)
     clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
-    terms = parts.decomposition.terms(team.decomposition, team.decomposition, out, out, batch, clock, key)
-    return Learned(parts.decomposition.utilities(team.decomposition, out, key)[0, 0], _as_table(parts, terms.q_tot[0]))
+    last, mixer = last_actions(batch.actions), team.decomposition
+
+    def learned(key: jax.Array) -> Learned:
+        out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last, key, acting=True)
+        q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[0]
+        return Learned(parts.decomposition.utilities(mixer, out, key)[0, 0], q_tot)
+
+    keys = jax.random.split(jax.random.key(0), DRAWS if parts.decomposition.head.fractions else 1)
+    drawn = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(learned)(keys))
+    return drawn._replace(payoff_table=_as_table(parts, drawn.payoff_table))
 
 
 def joint_actions(parts: Parts, env_params: EnvParams) -> Batch:
@@ -134,7 +146,8 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
 
     def unroll(agent: PyTree) -> AgentOut:
-        return parts.agent.unroll(parts.sharing.materialise(agent, state.sharing), gates, batch.view.obs, last)
+        arranged = parts.sharing.materialise(agent, state.sharing)
+        return parts.agent.unroll(arranged, gates, batch.view.obs, last, jax.random.key(1))
 
     frozen, own, other = unroll(state.target.agent), state.params.decomposition, state.target.decomposition
 

@@ -16,10 +16,10 @@ import optax
 
 from envs.api import Env, EnvParams
 from gpgrad import optimisers, replay
-from gpgrad.decomposition.base import Decomposition
-from gpgrad.nets.agent import AgentNet
+from gpgrad.decomposition.base import Decomposition, masked_mean
+from gpgrad.nets.agent import AgentNet, last_actions
 from gpgrad.sharing.base import Sharing
-from gpgrad.types import Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
+from gpgrad.types import AgentOut, Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
 from gpgrad.weighting.base import Weighting
 
 
@@ -78,16 +78,6 @@ def make_draw(
     return draw
 
 
-def last_actions(actions: jax.Array) -> jax.Array:
-    """Actions [T, B, A] as each of the T+1 observations finds them; -1 before the first."""
-    return jnp.concatenate([jnp.full_like(actions[:1], -1), actions])
-
-
-def masked_mean(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean of x [T, B] over valid entries, 0 if there is none; NaN in padding stays out."""
-    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
-
-
 Update = Callable[[jax.Array, Clock, Learning, Params, Batch], tuple[Learning, Metrics]]
 
 
@@ -98,13 +88,15 @@ def make_update(parts: Parts) -> Update:
     def loss_fn(trained: tuple[Params, Gates], key, clock, learning: Learning, target: Params, batch, aux):
         params, gates = trained
         last = last_actions(batch.actions)
-        online = agent.unroll(sharing.materialise(params.agent, learning.sharing), gates, batch.view.obs, last)
-        frozen = agent.unroll(
-            sharing.materialise(target.agent, learning.sharing), sharing.gates(learning.sharing), batch.view.obs, last
-        )
-        terms = decomposition.terms(
-            params.decomposition, target.decomposition, online, jax.lax.stop_gradient(frozen), batch, clock, key
-        )
+        k_online, k_frozen, k_terms = jax.random.split(key, 3)
+
+        def unroll(agent_params: PyTree, gates: Gates, key: jax.Array) -> AgentOut:
+            arranged = sharing.materialise(agent_params, learning.sharing)
+            return agent.unroll(arranged, gates, batch.view.obs, last, key)
+
+        online = unroll(params.agent, gates, k_online)
+        frozen = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learning.sharing), k_frozen))
+        terms = decomposition.terms(params.decomposition, target.decomposition, online, frozen, batch, clock, k_terms)
         chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
         chex.assert_shape(terms.aux, ())
         weights, log = weighting.weights(learning.weighting, aux, batch, jax.lax.stop_gradient(terms))

@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -46,7 +46,7 @@ def choose(key: jax.Array, utilities: jax.Array, avail: jax.Array, eps: jax.Arra
 
 class _Carry(NamedTuple):
     state: EnvState  # [E, ...]
-    hidden: jax.Array  # [E, A, H]
+    agents: PyTree  # as AgentNet.start gives it
     last: jax.Array  # int32 [E, A]
     running: jax.Array  # bool [E]
 
@@ -70,8 +70,9 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
 
         def step(carry: _Carry, t: jax.Array):
             view = jax.vmap(env.view, (None, 0))(env_params, carry.state)
-            out = agent.step(team.params, team.gates, view.obs, carry.last, carry.hidden)
-            k_utility, k_choice = jax.random.split(jax.random.fold_in(act_key, t))
+            k_step = jax.random.fold_in(act_key, t)
+            out = agent.step(team.params, team.gates, view.obs, carry.last, carry.agents, jax.random.fold_in(k_step, 2))
+            k_utility, k_choice = jax.random.split(k_step)
             utilities = decomposition.utilities(team.decomposition, out, k_utility)
             actions = choose(k_choice, utilities, view.avail, eps)
             keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys, t)
@@ -86,12 +87,12 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
             running = valid & ~after.terminated & ~after.truncated
             stored = (actions.astype(jnp.int8), jnp.where(valid, after.reward, 0.0), ended & valid, valid)
             info = jax.tree.map(lambda x: keep(x, jnp.zeros_like(x)), after.info)
-            return _Carry(state, out.hidden, actions, running), (state, stored, info)
+            return _Carry(state, out.carry, actions, running), (state, stored, info)
 
         start = jax.vmap(env.reset, (0, None))(reset_keys, env_params)
         carry = _Carry(
             start,
-            jnp.zeros((n_worlds, spec.n_agents, agent.n_hidden)),
+            agent.start(n_worlds),
             jnp.full((n_worlds, spec.n_agents), -1, jnp.int32),
             jnp.ones(n_worlds, bool),
         )

@@ -88,9 +88,17 @@ class Transitions(NamedTuple):
 
 
 class HeadSpec(NamedTuple):
-    """What an agent's last layer gives: `width` numbers per action; 1 means a utility per action."""
+    """What an agent's last layers give: `width` numbers per action; 1 means a utility per action.
+
+    fractions, acting_fractions: with more than 0, the head gives values at that many quantile fractions instead, drawn
+    at every step, in an unroll and in acting. lagging: also the values of a second recurrent path, which has not seen
+    the present input.
+    """
 
     width: int = 1
+    fractions: int = 0
+    acting_fractions: int = 0
+    lagging: bool = False
 
 
 class NetSpec(NamedTuple):
@@ -130,13 +138,18 @@ class Context(NamedTuple):
 class AgentOut(NamedTuple):
     """An agent network's outputs; the leading axes are [T+1, B] in an unroll and [E] when acting.
 
-    q: [..., A, U] or, with a head wider than one, [..., A, U, width]. hidden: [..., A, H].
-    activation: first layer after its non-linearity and gate [..., A, N].
+    q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
+    their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
+    the next step of acting needs; None in an unroll. fractions: [..., width], in [0, 1), the same for all agents.
+    lagging: as q, of heads with that path; no gradient reaches the layers it has in common with q.
     """
 
     q: jax.Array
     hidden: jax.Array
     activation: jax.Array
+    carry: PyTree = None
+    fractions: jax.Array | None = None
+    lagging: jax.Array | None = None
 
 
 class Terms(NamedTuple):

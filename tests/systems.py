@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gpgrad import config, program
+from gpgrad import config, program, registry
 from gpgrad.compose import compose
 from gpgrad.config import Config
 from gpgrad.program import Program
@@ -39,9 +39,17 @@ def tiny(algo: str = "qmix", env: str = "pp_small", **overrides: Any) -> Config:
     """A configuration that compiles and runs in seconds; names with `__` for dots."""
     changes = {key.replace("__", "."): value for key, value in overrides.items()}
     board = BOARD if env.startswith("pp_") else {}
-    if "vdn" in algo or "iql" in algo or changes.get("decomposition", "qmix") != "qmix":
-        board = {key: value for key, value in board.items() if not key.startswith("decomposition.")}
+    accepted = registry.options("decomposition", changes.get("decomposition", _decomposition(algo)))
+    board = {
+        key: value
+        for key, value in board.items()
+        if not key.startswith("decomposition.") or key.removeprefix("decomposition.") in accepted
+    }
     return config.load(env, algo, {**TINY, **board, **changes})
+
+
+def _decomposition(algo: str) -> str:
+    return config.algorithm(algo)["parts"]["decomposition"]
 
 
 def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock, SeedState]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from envs.errors import SettingError
 from gpgrad.types import AgentOut, Batch, HeadSpec, PyTree, Returns, Terms
 
 
@@ -25,6 +26,13 @@ class Decomposition(NamedTuple):
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
     terms: Callable[..., Terms]
+
+
+def check_sizes(**sizes: float) -> None:
+    """Raise SettingError for settings that must be 1 or more and are not."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise SettingError(f"decomposition.{name} is {value}, expected 1 or more")
 
 
 def plain_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
@@ -47,6 +55,17 @@ def take(q: jax.Array, actions: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(chosen, q, 0.0), axis=-1)
 
 
+def take_wide(values: jax.Array, actions: jax.Array) -> jax.Array:
+    """Of a head wider than one: values [..., A, U, width], actions [..., A] to [..., A, width]."""
+    chosen = actions[..., None] == jnp.arange(values.shape[-2])
+    return jnp.sum(jnp.where(chosen[..., None], values, 0.0), axis=-2)
+
+
+def masked_mean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of x [T, B] over valid entries, 0 if there is none; NaN in padding stays out."""
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
 def steps(tree: PyTree, index: slice) -> PyTree:
     """A slice of the leading time axis of every leaf."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
@@ -62,15 +81,29 @@ class Utilities(NamedTuple):
     next: jax.Array
 
 
+class Choices(NamedTuple):
+    """Joint actions [T+1, B, A]: the online greedy ones, and those that targets value at each next step."""
+
+    best: jax.Array
+    selected: jax.Array
+
+
+def choose(online: jax.Array, target: jax.Array, avail: jax.Array, double_q: bool) -> Choices:
+    """Choices by online and target utilities [T+1, B, A, U].
+
+    With double Q the online network selects the next action and the target network values it; else the target
+    network does both.
+    """
+    best = greedy_actions(jax.lax.stop_gradient(online), avail)
+    return Choices(best, best if double_q else greedy_actions(target, avail))
+
+
 def select(online: jax.Array, target: jax.Array, batch: Batch, double_q: bool) -> Utilities:
     """Pick the utilities that a TD loss needs from online and target [T+1, B, A, U].
 
-    With double Q the online network selects the next action and the target network values it; else the target
-    network does both. The greedy values carry no gradient.
+    The greedy values carry no gradient.
     """
-    avail = batch.view.avail
-    best = greedy_actions(jax.lax.stop_gradient(online), avail)  # [T+1, B, A]
-    selected = best if double_q else greedy_actions(target, avail)
+    best, selected = choose(online, target, batch.view.avail, double_q)
     return Utilities(
         taken=take(online[:-1], batch.actions),
         greedy=take(jax.lax.stop_gradient(online[:-1]), best[:-1]),
@@ -112,9 +145,15 @@ def lambda_returns(
     return jax.lax.scan(step, start, inputs, reverse=True)[1]
 
 
+def targets(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
+    """The returns [T, B] of a batch from the values [T, B] after each step, without gradient."""
+    return jax.lax.stop_gradient(
+        lambda_returns(batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda)
+    )
+
+
 def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
     """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
-    target = lambda_returns(batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda)
-    target = jax.lax.stop_gradient(target)
+    target = targets(next_values, batch, returns)
     loss = returns.loss_factor * jnp.square(q_tot - target)
     return Terms(loss, q_tot, q_tot_max, target, jax.lax.stop_gradient(next_values), jnp.zeros(()), {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from envs.errors import SettingError
 from gpgrad.decomposition import base
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers
@@ -23,9 +22,7 @@ def make(
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
     """
-    for name, width in (("embed", embed), ("hypernet_embed", hypernet_embed)):
-        if width < 1:
-            raise SettingError(f"decomposition.{name} is {width}, expected 1 or more")
+    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
 
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:

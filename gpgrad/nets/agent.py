@@ -9,13 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from envs.api import EnvSpec
-from gpgrad.nets import gru, layers
+from gpgrad.nets import gru, layers, quantiles
 from gpgrad.types import AgentOut, Gates, HeadSpec, NetSpec, PyTree
+
+
+class Lagging(NamedTuple):
+    """The second recurrent path: a dense layer and a GRU; its head is the agent's."""
+
+    fc: layers.Dense
+    gru: gru.GRU
 
 
 class AgentParams(NamedTuple):
     """fc1 [D, N], gru, head [H, U * width], deep: [N, N] each, the further layers between fc1 and the GRU, after:
-    [H, H] each, those between the GRU and the head; each leaf may have a leading axis A.
+    [H, H] each, those between the GRU and the head; each leaf may have a leading axis A. cosine [64, H], lagging: of
+    heads that have them.
     """
 
     fc1: layers.Dense
@@ -23,19 +31,24 @@ class AgentParams(NamedTuple):
     head: layers.Dense
     deep: tuple[layers.Dense, ...] = ()
     after: tuple[layers.Dense, ...] = ()
+    cosine: layers.Dense | None = None
+    lagging: Lagging | None = None
 
 
 class AgentNet(NamedTuple):
     """An agent network as pure functions.
 
     init(key) -> AgentParams, one set for all agents.
-    step(params, gates, obs [E, A, O], last_actions [E, A], hidden [E, A, H]) -> AgentOut, one step of acting.
-    unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A]) -> AgentOut over time, from zero hidden.
+    start(n) -> what the first step of n worlds is given as carry.
+    step(params, gates, obs [E, A, O], last_actions [E, A], carry, key) -> AgentOut, one step of acting.
+    unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False) -> AgentOut over time, from the
+        start; with `acting` it draws as many fractions as a step does.
     gates is [A, N], multiplied to the first activation, or one array or None for each dense layer's, or None. A last
-    action of -1 means none.
+    action of -1 means none. Only heads that draw fractions need the key.
     """
 
     init: Callable[[jax.Array], AgentParams]
+    start: Callable[[int], PyTree]
     step: Callable[..., AgentOut]
     unroll: Callable[..., AgentOut]
     n_inputs: int
@@ -61,6 +74,15 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
             layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, net.init),
             tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in deep_keys),
             tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in after_keys),
+            quantiles.init(jax.random.fold_in(key, 6), net.hidden, net.init) if head.fractions else None,
+            init_lagging(jax.random.fold_in(key, 5)) if head.lagging else None,
+        )
+
+    def init_lagging(key: jax.Array) -> Lagging:
+        k_fc, k_gru = jax.random.split(key)
+        return Lagging(
+            layers.init_dense(k_fc, n_inputs, net.hidden, net.init),
+            gru.init(k_gru, net.hidden, net.hidden, net.init),
         )
 
     def inputs(obs: jax.Array, last_actions: jax.Array) -> jax.Array:  # [..., A, n_inputs]
@@ -79,25 +101,61 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
             x = activate(layer, gate, x)
         return first, x
 
-    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array) -> AgentOut:
+    def values(layer: layers.Dense, hidden: jax.Array) -> jax.Array:  # [..., A, U] or [..., A, U, width]
+        q = layers.dense(layer, hidden)
+        return q if head.width == 1 else q.reshape(*q.shape[:-1], spec.n_actions, head.width)
+
+    def read(params: AgentParams, hidden: jax.Array) -> jax.Array:  # [..., A, H], what the head sees of the GRU
         x = hidden
         for layer in params.after:
             x = activate(layer, None, x)
-        q = layers.dense(params.head, x)
-        if head.width > 1:
-            q = q.reshape(*q.shape[:-1], spec.n_actions, head.width)
-        return AgentOut(q, hidden, activation)
+        return x
 
-    def step(params, gates, obs, last_actions, hidden) -> AgentOut:
-        first, x = embed(params, gates, inputs(obs, last_actions))
+    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array, key, count: int) -> AgentOut:
+        if params.cosine is None:
+            return AgentOut(values(params.head, read(params, hidden)), hidden, activation)
+        fractions = jax.random.uniform(key, (*hidden.shape[:-2], count))
+        q = quantiles.values(params.cosine, params.head, read(params, hidden), fractions)
+        return AgentOut(q, hidden, activation, fractions=fractions)
+
+    def lag(params: AgentParams, hidden: jax.Array) -> jax.Array:
+        own = jax.lax.stop_gradient(params)
+        return values(own.head, read(own, hidden))
+
+    def start(n: int) -> PyTree:
+        zeros = jnp.zeros((n, spec.n_agents, net.hidden))
+        return (zeros, zeros) if head.lagging else zeros
+
+    def step(params, gates, obs, last_actions, carry, key=None) -> AgentOut:
+        hidden, behind = carry if head.lagging else (carry, None)
+        seen = inputs(obs, last_actions)
+        first, x = embed(params, gates, seen)
         hidden = gru.cell(params.gru, gru.project(params.gru, x), hidden)
-        return finish(params, first, hidden)
+        out = finish(params, first, hidden, key, head.acting_fractions)
+        if behind is None:
+            return out._replace(carry=hidden)
+        path = params.lagging
+        after = gru.cell(path.gru, gru.project(path.gru, jax.nn.relu(layers.dense(path.fc, seen))), behind)
+        return out._replace(carry=(hidden, after), lagging=lag(params, behind))
 
-    def unroll(params, gates, obs, last_actions) -> AgentOut:
-        first, x = embed(params, gates, inputs(obs, last_actions))
-        return finish(params, first, gru.unroll(params.gru, x))
+    def unroll(params, gates, obs, last_actions, key=None, acting: bool = False) -> AgentOut:
+        seen = inputs(obs, last_actions)
+        first, x = embed(params, gates, seen)
+        count = head.acting_fractions if acting else head.fractions
+        out = finish(params, first, gru.unroll(params.gru, x), key, count)
+        if not head.lagging:
+            return out
+        path = params.lagging
+        after = gru.unroll(path.gru, jax.nn.relu(layers.dense(path.fc, seen)))
+        behind = jnp.concatenate([jnp.zeros_like(after[:1]), after[:-1]])
+        return out._replace(lagging=lag(params, behind))
 
-    return AgentNet(init, step, unroll, n_inputs, net.hidden)
+    return AgentNet(init, start, step, unroll, n_inputs, net.hidden)
+
+
+def last_actions(actions: jax.Array) -> jax.Array:
+    """Actions [T, B, A] as each of the T+1 observations finds them; -1 before the first."""
+    return jnp.concatenate([jnp.full_like(actions[:1], -1), actions])
 
 
 def activate(layer: layers.Dense, gate: jax.Array | None, x: jax.Array) -> jax.Array:

@@ -89,6 +89,35 @@ def dense(layer: Dense, x: jax.Array | OneHot) -> jax.Array:
     return matmul(x, layer["kernel"]) + layer["bias"]
 
 
+def size(x: jax.Array | OneHot) -> int:
+    """Length of a dense or one-hot vector, leading axes aside."""
+    return x.size if isinstance(x, OneHot) else x.shape[-1]
+
+
+def split(layer: Dense, n: int) -> tuple[Dense, jax.Array]:
+    """A shared layer on [x, y] with x [..., n] as a layer on x, which keeps the bias, and the kernel of y.
+
+    What x adds is then computed once for several y.
+    """
+    kernel = layer["kernel"]
+    return {"kernel": kernel[:n], "bias": layer["bias"]}, kernel[n:]
+
+
+def init_stack(key: jax.Array, count: int, n_in: int, n_out: int, init: Init = "torch") -> Dense:
+    """Independent layers side by side: kernel [K, n_in, n_out], bias [K, n_out]."""
+    return jax.vmap(lambda k: init_dense(k, n_in, n_out, init))(jax.random.split(key, count))
+
+
+def stacked(layer: Dense, x: jax.Array) -> jax.Array:
+    """Independent layers on inputs [..., K, n_in]: [..., K, n_out]."""
+    return jnp.einsum("...ki,kio->...ko", x, layer["kernel"]) + layer["bias"]
+
+
+def cut(x: jax.Array, *widths: int) -> list[jax.Array]:
+    """Pieces of these widths of the last axis."""
+    return jnp.split(x, [sum(widths[:i]) for i in range(1, len(widths))], axis=-1)
+
+
 def kernel_grad(x: jax.Array, d: jax.Array, ndim: int) -> jax.Array:
     """Gradient of `matmul`'s kernel: inputs x [T, ..., A, D] and cotangents d [T, ..., A, N] to [D, N] or [A, D, N].
 

@@ -1,0 +1,94 @@
+"""RMIX: QMIX of the agents' conditional values at risk, at levels of risk that they predict (Qiu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from envs.errors import SettingError
+from gpgrad.decomposition import base
+from gpgrad.decomposition.base import Decomposition
+from gpgrad.nets import mixers, quantiles, risk
+from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
+
+
+def make(
+    context: Context,
+    embed: int = 32,
+    hypernet_embed: int = 64,
+    hypernet_layers: Literal[1, 2] = 2,
+    positive: mixers.Positive = "abs",
+    atoms: int = 100,
+    quantile_every: int = 7,
+    quantile_after: int = 100_000,
+) -> Decomposition:
+    """Utilities are means of the lowest share of an action's atoms; the share is one of ten that the agent predicts.
+
+    The prediction compares the atoms at hand with those of a recurrent path that is one step behind. embed,
+    hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return distribution. quantile_every,
+    quantile_after: every so many gradient steps (0: never), once so many full-length environment steps were collected,
+    the loss is quantile regression of each agent's atoms instead, with its own value at risk as its reward. The
+    published code does so every 1000 steps of the world, which are seven episodes of GradPS's boards.
+
+    For weightings Q_tot is QMIX of the values at risk of the actions taken, its maximum that of the greedy ones, also
+    when the loss is quantile regression. Where the published code differs from the paper this is the paper's method:
+    the predictor is trained (straight through the choice of a level; there no gradient reaches it), k atoms are divided
+    by k instead of k - 1, and the loss is a mean over this world's agents instead of three. Its second optimiser, of a
+    tenth of the learning rate, is left out.
+    """
+    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
+    if atoms < 2:
+        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
+    for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
+        if value < 0:
+            raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
+    spec, returns = context.spec, context.returns
+    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
+    predictor = risk.predictor(spec.n_actions, atoms, spec.n_agents)
+    middles = (jnp.arange(atoms) + 0.5) / atoms
+
+    def init(key: jax.Array, state: PyTree) -> PyTree:
+        k_mixer, k_risk = jax.random.split(key)
+        return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
+
+    def levels(params: PyTree, out: AgentOut) -> jax.Array:  # [..., A]
+        return predictor.levels(params["risk"], jax.lax.stop_gradient(out.q), jnp.asarray(out.lagging))
+
+    def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
+        del key
+        return risk.cvar(out.q, levels(params, out)[..., None])
+
+    def due(clock: Clock) -> jax.Array:
+        late = clock.episodes * spec.episode_limit >= quantile_after
+        return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
+
+    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+        all_values = utilities(*jax.lax.stop_gradient((params, online)), key)  # [T+1, B, A, U]
+        avail = batch.view.avail
+        best = base.greedy_actions(all_values, avail)
+        selected = best if returns.double_q else base.greedy_actions(utilities(target_params, target, key), avail)
+        level, target_level = levels(params, online)[:-1], levels(target_params, target)[1:]
+        taken = base.take_wide(online.q[:-1], batch.actions)  # [T, B, A, M]
+        following = base.take_wide(target.q[1:], selected[1:])
+        values = risk.cvar(taken, level)  # [T, B, A]
+        now = mixer.hyper(params["mixer"], base.steps(batch.view.state, slice(None, -1)))
+        after = mixer.hyper(target_params["mixer"], base.steps(batch.view.state, slice(1, None)))
+        done = base.td_terms(
+            mixer.mix(now, values),
+            mixer.mix(now, base.take(all_values[:-1], best[:-1])),
+            mixer.mix(after, risk.cvar(following, target_level)),
+            batch,
+            returns,
+        )
+
+        def regression() -> jax.Array:
+            ahead = jnp.where(batch.terminated[..., None, None], 0.0, following)
+            targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
+            return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
+
+        loss = jax.lax.cond(due(clock), regression, lambda: done.loss)
+        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)})
+
+    return Decomposition(HeadSpec(atoms, lagging=True), init, utilities, terms)
