@@ -188,7 +188,19 @@ for _name, _penalty in (("pp_p0", 0.0), ("pp_p2", -2.0)):
 
 # JaxMARL's scenarios, then the papers' maps added to them (a test compares with JaxMARL's own table).
 SMAX_MAPS = (
-    *("3m", "8m", "25m", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "2s3z", "3s5z", "3s5z_vs_3s6z", "3s_vs_5z", "6h_vs_8z"),
+    *(
+        "3m",
+        "8m",
+        "25m",
+        "5m_vs_6m",
+        "10m_vs_11m",
+        "27m_vs_30m",
+        "2s3z",
+        "3s5z",
+        "3s5z_vs_3s6z",
+        "3s_vs_5z",
+        "6h_vs_8z",
+    ),
     *("smacv2_5_units", "smacv2_10_units", "smacv2_20_units"),
     *("5m", "15m", "9z", "3s6z", "8m_vs_9m"),
 )

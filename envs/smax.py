@@ -86,15 +86,15 @@ class Smax:
             places = r.scatter(k_places)
         types = r.draw_types(k_types) if r.types is None else None
         own = battle.units(r, types)
-        reach = own.radius[:, None] + own.radius[None, :]
-        apart = np.eye(r.n_units, dtype=np.float32) + np.float32(1e-6)
-        position = battle.push(places.T, jnp.ones(r.n_units, bool), jnp.asarray(reach), apart)
+        x, y = battle.push(own, *places.T, jnp.ones(r.n_units, bool))
+        n = r.n_allies
         return SmaxState(
-            position=position,
+            x=x,
+            y=y,
             health=jnp.asarray(own.health, jnp.uint8),
             cooldown=jnp.zeros(r.n_units, jnp.float32),
             action=jnp.full(r.n_units, STOP, jnp.int8),
-            target=np.array([[r.width], [r.height]], np.float32) - position[:, r.n_allies :],
+            target=jnp.stack([r.width - x[n:], r.height - y[n:]]),  # opposite, through the middle
             attacked=jnp.full(r.n_enemies, -1, jnp.int8),
             types=types,
             time=jnp.zeros((), jnp.int16),
@@ -121,13 +121,14 @@ class Smax:
         del params
         r, n = self.rules, self.rules.n_allies
         own = battle.units(r, state.types)
-        before = Field(state.position, state.health.astype(jnp.float32), state.cooldown)
+        before = Field(state.x, state.y, state.health.astype(jnp.float32), state.cooldown)
         attacked = state.attacked.astype(jnp.int32)
         theirs, attacked = battle.enemy_actions(r, own, before, state.target, attacked, draws.chase)
         everyone = jnp.concatenate([actions.astype(jnp.int32), theirs])
         after = battle.fight(r, own, before, everyone, draws.cooldown)
         stored = SmaxState(
-            position=after.position,
+            x=after.x,
+            y=after.y,
             health=after.health.astype(jnp.uint8),
             cooldown=after.cooldown,
             action=everyone.astype(jnp.int8),

@@ -24,13 +24,14 @@ N_MOVES = len(MOVES)
 class SmaxState(NamedTuple):
     """A battle, in the smallest types that hold it exactly.
 
-    position: float32 [2, N], x and y. health: uint8 [N], whole numbers in SMAX; 0 is dead. cooldown: float32 [N],
-    seconds; below 0 for a weapon that waits. action: int8 [N], the last one. target: float32 [2, E], where an enemy
-    that sees nobody walks. attacked: int8 [E], the ally it shot last, counted from the last one; -1 for none. types:
-    uint8 [N] where a reset draws them, else None. time: int16 [].
+    x, y: float32 [N]. health: uint8 [N], whole numbers in SMAX; 0 is dead. cooldown: float32 [N], seconds; below 0 for
+    a weapon that waits. action: int8 [N], the last one. target: float32 [2, E], where an enemy that sees nobody walks.
+    attacked: int8 [E], the ally it shot last, counted from the last one; -1 for none. types: uint8 [N] where a reset
+    draws them, else None. time: int16 [].
     """
 
-    position: jax.Array
+    x: jax.Array
+    y: jax.Array
     health: jax.Array
     cooldown: jax.Array
     action: jax.Array
@@ -62,9 +63,10 @@ class Draws(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What moves in a tick: position float32 [2, N], health and cooldown float32 [N]."""
+    """What changes in a tick, all float32 [N]. Coordinates are apart, because pairs of either vectorise."""
 
-    position: jax.Array
+    x: jax.Array
+    y: jax.Array
     health: jax.Array
     cooldown: jax.Array
 
@@ -83,27 +85,25 @@ def draws(rules: Rules, key: jax.Array) -> Draws:
     k_chase = jax.vmap(jax.random.split)(jax.random.split(k_enemies, rules.n_enemies))[:, 0]
 
     def tick(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        return tuple(jax.random.split(key))  # type: ignore[return-value]
+        after, now = jax.random.split(key)
+        return after, now
 
-    _, k_ticks = jax.lax.scan(tick, key, None, rules.ticks, unroll=True)
+    _, k_ticks = jax.lax.scan(tick, key, None, rules.ticks)
     k_units = jax.vmap(lambda k: jax.random.split(k, rules.n_units))(k_ticks)  # [K, N]
-
-    def deviation(key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, minval=-rules.dt, maxval=2 * rules.dt)
-
-    return Draws(jax.vmap(jax.vmap(deviation))(k_units), jax.vmap(jax.random.uniform)(k_chase))
-
-
-def offsets(rules: Rules, position: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """From every enemy to every ally: offset float32 [2, A, E] and distance [A, E]."""
-    n = rules.n_allies
-    offset = position[:, :n, None] - position[:, None, n:]
-    return offset, length(offset)
+    # All in one row: short inner axes do not vectorise.
+    uniform = jax.vmap(jax.random.uniform)(jnp.concatenate([k_units.reshape(-1), k_chase]))
+    deviation = (3 * uniform[: k_units.size] - 1) * np.float32(rules.dt)  # between -dt and 2 dt
+    return Draws(deviation.reshape(k_units.shape), uniform[k_units.size :])
 
 
-def length(offset: jax.Array) -> jax.Array:
-    """Euclidean norm over the leading axis: [2, ...] to [...]."""
-    return jnp.sqrt(offset[0] * offset[0] + offset[1] * offset[1])
+def distance(dx: jax.Array, dy: jax.Array) -> jax.Array:
+    """Euclidean."""
+    return jnp.sqrt(dx * dx + dy * dy)
+
+
+def separation(field: Field, n_allies: int) -> jax.Array:
+    """Distance from every ally to every enemy, [A, E]."""
+    return distance(*(z[:n_allies, None] - z[n_allies:] for z in (field.x, field.y)))
 
 
 def enemy_actions(
@@ -116,23 +116,25 @@ def enemy_actions(
     to the first, and so does everything here.
     """
     n = rules.n_allies
-    offset, distance = offsets(rules, field.position)
-    offset, distance = offset[:, ::-1], distance[::-1]  # [2, A, E], [A, E]
+    far = separation(field, n)[::-1]  # [A, E]
     alive = field.health > 0
-    visible = (distance < own.sight[n:]) & alive[:n][::-1, None] & alive[n:]
-    in_range = visible & (distance < own.range[n:])
+    visible = (far < own.sight[n:]) & alive[:n][::-1, None] & alive[n:]
+    in_range = visible & (far < own.range[n:])
     order = jnp.arange(n, dtype=jnp.int32)[:, None]
 
-    closest = jnp.argmin(jnp.where(in_range, distance, jnp.inf), axis=0).astype(jnp.int32)
+    closest = jnp.argmin(jnp.where(in_range, far, jnp.inf), axis=0).astype(jnp.int32)
     again = jnp.any(in_range & (order == attacked), axis=0)
     victim = jnp.where(again, attacked, closest)
     can_shoot = jnp.any(in_range, axis=0)
 
     nth = jnp.cumsum(visible, axis=0, dtype=jnp.int32)  # [A, E], how many allies in sight up to each
     chased = visible & (nth >= (1.0 - chase) * nth[-1]) & (nth - 1 < (1.0 - chase) * nth[-1])
-    towards = jnp.sum(jnp.where(chased, offset, 0.0), axis=1)  # [2, E]
-    towards = jnp.where(jnp.any(visible, axis=0), towards, target - field.position[:, n:])
-    x, y = towards
+
+    def way(z: jax.Array, goal: jax.Array) -> jax.Array:  # [N], [E] to [E]
+        goal = jnp.where(nth[-1] > 0, jnp.sum(jnp.where(chased, z[:n][::-1, None], 0.0), axis=0), goal)
+        return goal - z[n:]
+
+    x, y = way(field.x, target[0]), way(field.y, target[1])
     move = jnp.argmax(jnp.stack([y, x, -y, -x]), axis=0).astype(jnp.int32)
     return jnp.where(can_shoot, N_MOVES + victim, move), jnp.where(can_shoot, victim, -1)
 
@@ -144,22 +146,18 @@ def fight(rules: Rules, own: Units, field: Field, actions: jax.Array, deviations
     those left push each other apart.
     """
     n = rules.n_allies
-    heading = jnp.asarray(MOVES.T)[:, jnp.minimum(actions, STOP)]  # [2, N]
-    stride = heading * (own.velocity * np.float32(rules.dt))
+    heading = jnp.asarray(MOVES)[jnp.minimum(actions, STOP)]  # [N, 2]
+    stride = own.velocity * np.float32(rules.dt)
     shot = actions - N_MOVES
     aims = shot[:n, None] == np.arange(rules.n_enemies)  # [A, E]
     aimed_at = n - 1 - shot[n:] == np.arange(n)[:, None]  # [A, E], by enemies
-    edge = np.array([[rules.width], [rules.height]], np.float32)
-    reach = own.radius[:, None] + own.radius[None, :]  # [N, N]
-    apart = np.eye(rules.n_units, dtype=np.float32) + np.float32(1e-6)
 
     def tick(field: Field, deviation: jax.Array) -> tuple[Field, None]:
-        position, health, cooldown = field
-        alive = health > 0
-        ready = alive & (cooldown <= 0)
-        _, distance = offsets(rules, position)
-        hits = aims & (distance < own.range[:n, None]) & ready[:n, None] & alive[n:]
-        hurts = aimed_at & (distance < own.range[n:]) & ready[n:] & alive[:n, None]
+        alive = field.health > 0
+        ready = alive & (field.cooldown <= 0)
+        far = separation(field, n)
+        hits = aims & (far < own.range[:n, None]) & ready[:n, None] & alive[n:]
+        hurts = aimed_at & (far < own.range[n:]) & ready[n:] & alive[:n, None]
         wounds = jnp.concatenate(
             [
                 jnp.sum(jnp.where(hurts, own.attack[n:], 0.0), axis=1),
@@ -167,18 +165,21 @@ def fight(rules: Rules, own: Units, field: Field, actions: jax.Array, deviations
             ]
         )
         fired = jnp.concatenate([jnp.any(hits, axis=1), jnp.any(hurts, axis=0)])
-        cooldown = cooldown + jnp.where(fired, own.cooldown + deviation - cooldown, np.float32(-rules.dt))
-        position = jnp.where(alive, jnp.clip(position + stride, 0.0, edge), position)
-        at_edge = jnp.any((position <= 0.0) | (position >= edge), axis=0)
-        health = jnp.where(at_edge, 0.0, jnp.maximum(health - wounds, 0.0))
-        return Field(push(position, health > 0, reach, apart), health, cooldown), None
+        waited = jnp.where(fired, own.cooldown + deviation - field.cooldown, np.float32(-rules.dt))
+        x = jnp.where(alive, jnp.clip(field.x + heading[:, 0] * stride, 0.0, rules.width), field.x)
+        y = jnp.where(alive, jnp.clip(field.y + heading[:, 1] * stride, 0.0, rules.height), field.y)
+        at_edge = (x <= 0.0) | (x >= rules.width) | (y <= 0.0) | (y >= rules.height)
+        health = jnp.where(at_edge, 0.0, jnp.maximum(field.health - wounds, 0.0))
+        x, y = push(own, x, y, health > 0)
+        return Field(x, y, health, field.cooldown + waited), None
 
     return jax.lax.scan(tick, field, deviations)[0]
 
 
-def push(position: jax.Array, alive: jax.Array, reach: jax.Array, apart: jax.Array | np.ndarray) -> jax.Array:
-    """Positions [2, N] with living units that overlap moved apart; reach [N, N] is their radii's sum."""
-    offset = position[:, :, None] - position[:, None, :]  # [2, N, N]
-    overlap = jnp.maximum(reach / (length(offset) + apart) - 1.0, 0.0)
-    overlap = jnp.where(alive[:, None] & alive, overlap, 0.0)
-    return position + jnp.sum(offset * overlap, axis=2) / 2
+def push(own: Units, x: jax.Array, y: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Places [N] after living units that overlap have moved apart."""
+    dx, dy = x[:, None] - x, y[:, None] - y  # [N, N]
+    reach = own.radius[:, None] + own.radius
+    apart = distance(dx, dy) + np.eye(len(x), dtype=np.float32) + np.float32(1e-6)
+    overlap = jnp.where(alive[:, None] & alive, jnp.maximum(reach / apart - 1.0, 0.0), 0.0)
+    return x + jnp.sum(dx * overlap, axis=1) / 2, y + jnp.sum(dy * overlap, axis=1) / 2

@@ -1,13 +1,8 @@
-"""SMAX's numbers: unit types, maps, start positions; all from jaxmarl, imported when first asked for.
-
-Importing jaxmarl takes seconds and runs jax code, so nothing here does until a battle is made.
-"""
+"""SMAX's numbers: unit types, maps, start positions; all JaxMARL's, asked for when a battle is made."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs import jaxmarl_import
 from envs.errors import SettingError, suggest
 
+SMAX = "environments.smax.smax_env"
 N_TYPES = 6
 MARINE, MARAUDER, STALKER, ZEALOT, ZERGLING, HYDRALISK = range(N_TYPES)
 # The papers' maps that SMAX has units for and does not bring along: the allies' types and the enemies'.
@@ -61,16 +58,9 @@ class Rules(NamedTuple):
         return self.n_allies + self.n_enemies
 
 
-def jaxmarl_smax():
-    """The module `jaxmarl.environments.smax.smax_env`, which prints two lines when it is first imported."""
-    with jax.ensure_compile_time_eval(), contextlib.redirect_stdout(io.StringIO()):
-        from jaxmarl.environments.smax import smax_env
-    return smax_env
-
-
 def scenario(name: str):
     """JaxMARL's scenario of a map, made known to it first if it is one of ours. Raises SettingError."""
-    smax = jaxmarl_smax()
+    smax = jaxmarl_import.load(SMAX)
     known = smax.MAP_NAME_TO_SCENARIO
     if name in ADDED and name not in known:
         allies, enemies = ADDED[name]
@@ -87,7 +77,7 @@ def rules(name: str) -> Rules:
     """The rules of a map. Raises SettingError for one that SMAX does not have."""
     chosen = scenario(name)
     with jax.ensure_compile_time_eval():
-        env = jaxmarl_smax().SMAX(scenario=chosen)
+        env = jaxmarl_import.load(SMAX).SMAX(scenario=chosen)
         return Rules(
             n_allies=env.num_allies,
             n_enemies=env.num_enemies,

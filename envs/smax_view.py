@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.api import View
-from envs.smax_battle import MOVES, N_MOVES, STOP, SmaxState, Units, length
+from envs.smax_battle import MOVES, N_MOVES, STOP, SmaxState, Units, distance
 from envs.smax_rules import N_TYPES, Rules
 
 OTHER_FEATURES, OWN_FEATURES, STATE_FEATURES = 7 + N_TYPES, 4 + N_TYPES, 6 + N_TYPES
@@ -36,14 +36,14 @@ def look(rules: Rules, own: Units, state: SmaxState) -> View:
     """The view of a battle."""
     n = rules.n_allies
     alive = state.health > 0
-    offset = state.position[:, None, :] - state.position[:, :n, None]  # [2, A, N]
-    distance = length(offset)
+    dx, dy = state.x - state.x[:n, None], state.y - state.y[:n, None]  # [A, N]
+    far = distance(dx, dy)
     met = alive & alive[:n, None]  # [A, N]
     traits = describe(rules, own, state)
     itself = alone(rules, traits, state, alive)  # [N, 10]
-    seen = met & (distance < own.sight[:n, None])
-    rest = others(traits, seen, offset / own.sight[:n, None])
-    in_range = met & (distance < own.range[:n, None])
+    sight = own.sight[:n, None]
+    rest = others(traits, met & (far < sight), dx / sight, dy / sight)
+    in_range = met & (far < own.range[:n, None])
     return View(
         obs=jnp.concatenate([rest, itself[:n]], axis=-1),
         avail=available(alive[:n], in_range[:, n:]),
@@ -66,8 +66,8 @@ def describe(rules: Rules, own: Units, state: SmaxState) -> Traits:
     )
 
 
-def others(traits: Traits, seen: jax.Array, offset: jax.Array) -> jax.Array:
-    """What each ally sees of the others, from whom it sees [A, N] and their offsets [2, A, N]: float32 [A, (N - 1) F].
+def others(traits: Traits, seen: jax.Array, dx: jax.Array, dy: jax.Array) -> jax.Array:
+    """What each ally sees of the others, from whom it sees and their offsets, all [A, N]: float32 [A, (N - 1) F].
 
     A stack of planes with selects fuses into one pass that only writes the result; a gather takes several times as
     long.
@@ -78,15 +78,15 @@ def others(traits: Traits, seen: jax.Array, offset: jax.Array) -> jax.Array:
     def without_oneself(plane: jax.Array) -> jax.Array:
         return jnp.where(earlier, plane[:, :-1], plane[:, 1:])
 
-    planes = [traits.health, *offset, *traits.last, traits.cooldown, *traits.types]
+    planes = [traits.health, dx, dy, *traits.last, traits.cooldown, *traits.types]
     planes = [without_oneself(jnp.where(seen, plane, 0.0)) for plane in planes]
     return jnp.stack(planes, axis=-1).reshape(n_allies, -1)
 
 
 def alone(rules: Rules, traits: Traits, state: SmaxState, alive: jax.Array) -> jax.Array:
     """What each unit knows of itself, float32 [N, 10]; zeros if dead."""
-    x, y = state.position
-    features = [traits.health, x / rules.width, y / rules.height, traits.cooldown, *traits.types]
+    place = [state.x / rules.width, state.y / rules.height]
+    features = [traits.health, *place, traits.cooldown, *traits.types]
     return jnp.where(alive[:, None], jnp.stack(features, axis=-1), 0.0)
 
 
