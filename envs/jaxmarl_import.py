@@ -21,13 +21,11 @@ def load(module: str) -> ModuleType:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """No output. jaxmarl sets `sys.stdout` to `sys.__stdout__` before it prints, so both are taken away and restored."""
-    names = ("stdout", "stderr", "__stdout__", "__stderr__")
-    kept = {name: getattr(sys, name) for name in names}
-    sink = io.StringIO()
+    """Nothing is printed. jaxmarl sets `sys.stdout` to `sys.__stdout__` before it prints, and `sys.stderr` likewise."""
+    kept = {name: getattr(sys, name) for name in ("stdout", "__stdout__", "stderr")}
     try:
-        for name in names:
-            setattr(sys, name, sink)
+        sys.stdout = io.StringIO()
+        setattr(sys, "__stdout__", sys.stdout)  # noqa: B010, declared as final
         yield
     finally:
         for name, stream in kept.items():

@@ -62,6 +62,7 @@ class Smax:
             limit_is_terminal=True,
             has_win=True,
             return_scale=BEST_RETURN,
+            ends_early=True,
         )
 
     def params(self, key: jax.Array) -> tuple[()]:
