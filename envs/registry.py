@@ -215,3 +215,5 @@ for _name, _unit in {
     "2c_vs_64zg": "colossi",
 }.items():
     refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
+for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
+    register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)
