@@ -17,8 +17,8 @@ from tests.systems import start, tiny
 class Countdown:
     """One agent; the state counts up to its length, drawn at reset; ends there, or is cut at the limit of 5."""
 
-    def __init__(self, limit_is_terminal: bool) -> None:
-        self.spec = EnvSpec("countdown", 1, 2, 2, 2, 0, 5, limit_is_terminal)
+    def __init__(self, limit_is_terminal: bool, ends_early: bool = False) -> None:
+        self.spec = EnvSpec("countdown", 1, 2, 2, 2, 0, 5, limit_is_terminal, ends_early=ends_early)
 
     def params(self, key):
         return ()
@@ -36,10 +36,10 @@ class Countdown:
         return View(features[None], jnp.ones((1, 2), bool), features)
 
 
-@pytest.mark.parametrize("limit_is_terminal", [False, True])
-def test_ends_and_cuts(limit_is_terminal):
+@pytest.mark.parametrize(("limit_is_terminal", "ends_early"), [(False, False), (True, False), (True, True)])
+def test_ends_and_cuts(limit_is_terminal, ends_early):
     settings = tiny("vdn", "matrix_gpvd", rollout__worlds=1, learner__updates_per_episode=1)
-    built, _, states = start(settings, [0], Countdown(limit_is_terminal))
+    built, _, states = start(settings, [0], Countdown(limit_is_terminal, ends_early))
     collect = jax.jit(make_collect(built.parts.env, built.parts.agent, built.parts.decomposition))
     state = jax.tree.map(lambda leaf: leaf[0], states)
     members = team(built.parts, state.params, state.sharing)
