@@ -213,6 +213,7 @@ for _name, _unit in {
     "1c3s5z": "colossi",
     "1c3s8z_vs_1c3s9z": "colossi",
     "2c_vs_64zg": "colossi",
+    "2s_vs_1sc": "spine crawlers",
 }.items():
     refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
 for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
