@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import SettingError
-from envs.registry import family, make, names, options, register
+from envs.registry import family, make, missing, names, options, register
 
 if TYPE_CHECKING:
     from envs.api import Env, EnvSpec, OneHot, Step, View
@@ -22,6 +22,7 @@ __all__ = [
     "View",
     "family",
     "make",
+    "missing",
     "names",
     "options",
     "register",

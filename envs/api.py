@@ -32,6 +32,9 @@ class EnvSpec(NamedTuple):
     limit_is_terminal: whether the cut counts as a true end (no bootstrap).
     has_win: whether `Step.info` holds a boolean `won`.
     return_scale: the largest return that can be expected, for settings in reward units.
+    ends_early: whether episodes mostly end long before the limit, so that stopping there pays.
+    obs_sizes, action_counts: each agent's own, where they differ; observations are padded with zeros to `obs_dim`,
+    actions with unavailable ones to `n_actions`. Empty: all agents have the full sizes.
     """
 
     name: str
@@ -44,6 +47,9 @@ class EnvSpec(NamedTuple):
     limit_is_terminal: bool = False
     has_win: bool = False
     return_scale: float = 1.0
+    ends_early: bool = False
+    obs_sizes: tuple[int, ...] = ()
+    action_counts: tuple[int, ...] = ()
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["index"], meta_fields=["size"])

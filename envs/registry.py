@@ -92,9 +92,19 @@ def register(name: str, factory: str | Callable[..., Env], family: str, **defaul
     _TABLE[name] = _Entry(factory, family, types.MappingProxyType(dict(defaults)))
 
 
+def refuse(name: str, reason: str) -> None:
+    """Remember why there is no world of a name that people will ask for."""
+    _REFUSED[name] = reason
+
+
+def missing(name: str) -> str:
+    """The end of a sentence about a name that is not registered: why there is none, or the nearest one."""
+    return f": {_REFUSED[name]}" if name in _REFUSED else suggest(name, names())
+
+
 def _entry(name: str) -> _Entry:
     if name not in _TABLE:
-        raise SettingError(f"there is no world {name!r}" + suggest(name, names()))
+        raise SettingError(f"there is no world {name!r}{missing(name)}")
     return _TABLE[name]
 
 
@@ -125,6 +135,7 @@ _SCALARS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
 }
 
 _TABLE: dict[str, _Entry] = {}
+_REFUSED: dict[str, str] = {}
 
 for _name, _factory in {
     "matrix_gpvd": "gpvd3",
@@ -174,3 +185,36 @@ for _name, _penalty in (("pp_p0", 0.0), ("pp_p2", -2.0)):
         penalty=_penalty,
         freeze=True,
     )
+
+# JaxMARL's scenarios, then the papers' maps added to them (a test compares with JaxMARL's own table).
+SMAX_MAPS = (
+    *(
+        "3m",
+        "8m",
+        "25m",
+        "5m_vs_6m",
+        "10m_vs_11m",
+        "27m_vs_30m",
+        "2s3z",
+        "3s5z",
+        "3s5z_vs_3s6z",
+        "3s_vs_5z",
+        "6h_vs_8z",
+    ),
+    *("smacv2_5_units", "smacv2_10_units", "smacv2_20_units"),
+    *("5m", "15m", "9z", "3s6z", "8m_vs_9m"),
+)
+for _name in SMAX_MAPS:
+    register(f"smax_{_name}", "envs.smax:Smax", "smax", map=_name)
+_UNITS = "SMAX has marines, marauders, stalkers, zealots, zerglings and hydralisks only"
+for _name, _unit in {
+    "MMM": "medivacs",
+    "MMM2": "medivacs",
+    "1c3s5z": "colossi",
+    "1c3s8z_vs_1c3s9z": "colossi",
+    "2c_vs_64zg": "colossi",
+    "2s_vs_1sc": "spine crawlers",
+}.items():
+    refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
+for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
+    register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)

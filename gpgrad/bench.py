@@ -18,7 +18,7 @@ import optax
 from envs.api import Env, OneHot, View
 from gpgrad import replay
 from gpgrad.config import Config
-from gpgrad.learner import Learning, Parts, make_batch, make_update
+from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
 from gpgrad.program import example_episode, make_collection, make_init, make_program, start_clock
 from gpgrad.types import Batch, Clock, Params, SeedState
@@ -105,7 +105,7 @@ def collection_piece(config: Config, parts: Parts, state: SeedState) -> Timed:
 
 def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState) -> dict[str, Timed]:
     """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
-    count, update = config.learner.batch_episodes, make_update(parts)
+    count, learn = config.learner.batch_episodes, make_learn(parts)
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
     gates = parts.sharing.gates(state.sharing)
 
@@ -115,8 +115,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
     def several(learning: Learning) -> Learning:
         def step(i: jax.Array, learning: Learning) -> Learning:
             key = jax.random.fold_in(state.key, i)
-            batch = make_batch(parts.env, state.env_params, sample(key))
-            return update(key, clock, learning, state.target, batch)[0]
+            return learn(key, clock, learning, state.target, state.env_params, sample(key))[0]
 
         return jax.lax.fori_loop(0, _LOOPS, step, learning)
 

@@ -214,7 +214,7 @@ def load(
             raise SettingError(f"{name!r} is no name, expected text")
     chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
     if env not in envs.names():
-        raise SettingError(f"unknown world {env!r}{suggest(env, envs.names())}")
+        raise SettingError(f"unknown world {env!r}{envs.missing(env)}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
     method = algorithm(algo)
     preset = chosen.get("preset", _last("preset", [("base", read("", "base")), *worlds]))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from envs.api import Env, EnvParams
-from gpgrad import optimisers, replay
+from gpgrad import lengths, optimisers, replay
 from gpgrad.decomposition.base import Decomposition, masked_mean
 from gpgrad.nets.agent import AgentNet, last_actions
 from gpgrad.sharing.base import Sharing
@@ -129,6 +129,22 @@ def make_update(parts: Parts) -> Update:
         return learning, _metrics(loss, norm, info, bonus, batch)
 
     return update
+
+
+def make_learn(parts: Parts) -> Callable[..., tuple[Learning, Metrics]]:
+    """learn(key, clock, learning, target, env_params, episodes) -> (learning, metrics): a gradient step on sampled
+    episodes [B, ...] of one seed, cut where they all have ended if the world's episodes end early.
+    """
+    update = make_update(parts)
+
+    def on(episodes: Episode, key, clock, learning: Learning, target: Params, env_params: EnvParams):
+        return update(key, clock, learning, target, make_batch(parts.env, env_params, episodes))
+
+    def learn(key, clock, learning, target, env_params, episodes: Episode) -> tuple[Learning, Metrics]:
+        args = (key, clock, learning, target, env_params)
+        return lengths.on_shortest(on, episodes, *args) if parts.env.spec.ends_early else on(episodes, *args)
+
+    return learn
 
 
 def _activity(activation: jax.Array, valid: jax.Array) -> jax.Array:

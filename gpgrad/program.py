@@ -17,7 +17,7 @@ from gpgrad import devices, diagnostics, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
 from gpgrad.evaluate import make_evaluate
-from gpgrad.learner import Learning, Parts, make_batch, make_draw, make_update
+from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
@@ -169,15 +169,14 @@ def example_episode(parts: Parts) -> Episode:
 def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
     """A function with the shapes of the sums that a seed keeps between written rows."""
     collect = make_collection(config, parts)
-    update = make_update(parts)
+    learn = make_learn(parts)
 
     def stats(key: jax.Array, env_params: PyTree, learning: Learning) -> Metrics:
         zero = jnp.zeros((), jnp.int32)
         episodes, metrics = collect(key, zero, env_params, learning, zero)
         wanted = config.learner.batch_episodes
         some = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (wanted, *leaf.shape[1:])), episodes)
-        batch = make_batch(parts.env, env_params, some)
-        learned = update(key, start_clock(), learning, learning.params, batch)[1]
+        learned = learn(key, start_clock(), learning, learning.params, env_params, some)[1]
         counted = {"updates": jnp.zeros(()), "episodes": jnp.zeros(())}
         return {**metrics, **learned, **counted}
 
@@ -207,7 +206,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
     """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
     worlds, period = config.rollout.worlds, config.learner.target_every_episodes
     n_updates = round(worlds * config.learner.updates_per_episode)
-    collection, update = make_collection(config, parts), make_update(parts)
+    collection, gradient_step = make_collection(config, parts), make_learn(parts)
 
     def collect(clock: Clock, state: SeedState) -> SeedState:
         learning = _learning(state)
@@ -227,9 +226,8 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         """A gradient step; `state` gives what it reads, the replay among it."""
         key = stream(state.key, Purpose.SAMPLE, clock.updates)
         episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
-        batch = make_batch(parts.env, state.env_params, episodes)
         key = stream(state.key, Purpose.LOSS, clock.updates)
-        learning, metrics = update(key, clock, learning, state.target, batch)
+        learning, metrics = gradient_step(key, clock, learning, state.target, state.env_params, episodes)
         return learning, _add(stats, {**metrics, "updates": jnp.ones(())})
 
     def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.api import Env, EnvParams, EnvState
+from gpgrad import lengths
 from gpgrad.decomposition.base import Decomposition, greedy_actions
 from gpgrad.nets.agent import AgentNet
 from gpgrad.types import Episode, Gates, Metrics, PyTree
@@ -58,7 +59,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
     """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E worlds.
 
     Worlds step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
-    the state after the end is repeated.
+    the state after the end is repeated. Where episodes end early, no step is made when no world runs any more.
     """
     spec = env.spec
 
@@ -96,7 +97,16 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
             jnp.full((n_worlds, spec.n_agents), -1, jnp.int32),
             jnp.ones(n_worlds, bool),
         )
-        _, (states, stored, info) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
+        if spec.ends_early:
+            last, (states, stored, info), made = lengths.scan_while_running(step, carry, spec.episode_limit)
+
+            def fill(row: jax.Array, final: jax.Array) -> jax.Array:
+                before_end = jnp.arange(spec.episode_limit) < made
+                return jnp.where(before_end.reshape(-1, *[1] * final.ndim), row, final)
+
+            states = jax.tree.map(fill, states, last.state)
+        else:
+            _, (states, stored, info) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
         states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
         time_first = Episode(states, *stored)
         episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), time_first)

@@ -163,6 +163,7 @@ def make(
     g: simhash.Preprocessing = "identity",
     grouping: Grouping = "batch",
     ignore_forced: bool = False,
+    reference: float = 0.0,
 ) -> Weighting:
     """GPVD on any decomposition.
 
@@ -170,10 +171,14 @@ def make(
     of a code. star_weight: weight of transitions with the protected joint action. g: preprocessing of states; its
     statistics are those of the first batch, which holds the first episodes collected. grouping: `batch` groups a
     batch by codes, `exact` by identical states, `single` makes one group of all; visits are counted likewise.
-    ignore_forced: an agent with a single available action shares nothing.
+    ignore_forced: an agent with a single available action shares nothing. reference: the largest return of the worlds
+    that beta and kappa are meant for, 20 in SMAC; where the world's own is another they are scaled to it. 0: they
+    stand in the world's own units.
     """
-    del context
     check(alpha, beta, k, star_weight)
+    if reference < 0:
+        raise SettingError(f"weighting.reference is {reference}, expected 0 or more")
+    unit = context.spec.return_scale / reference if reference else 1.0
 
     def init(key: jax.Array, state: PyTree) -> GpvdState:
         k_coder, k_counts = jax.random.split(key)
@@ -219,7 +224,7 @@ def make(
             state = settle(state, clock, states, batch.valid)
         words = code(state.coder, states, batch.valid.shape)  # [T, B, W]
         visits = simhash.visits(state.counts, words)
-        bonus = jnp.where(batch.valid, intrinsic_reward(visits, beta, kappa), 0.0)
+        bonus = jnp.where(batch.valid, intrinsic_reward(visits, beta * unit, kappa * unit), 0.0)
         buckets = simhash.bucket_ids(flatten(words), flatten(batch.valid))
         relevant = flatten(batch.view.avail[:-1].sum(-1) > 1) if ignore_forced else None
         return state, Groups(buckets, visits, bonus, relevant)

@@ -14,6 +14,10 @@ import envs
 from envs.api import Env, OneHot, Step, View
 
 NAMES = envs.names()
+# Battles take seconds to compile: one of a fixed map and one with drawn units are played, shapes are checked of all.
+BATTLES = ("smax_3m", "smax_smacv2_5_units")
+PLAYED = [name for name in NAMES if envs.family(name) != "smax" or name in BATTLES]
+CONTINUOUS = ("smax", "mpe")  # families whose places are no cells of a board
 KEYS = jax.random.split(jax.random.key(1), 3)
 
 
@@ -64,6 +68,10 @@ def dense(state: jax.Array | OneHot) -> np.ndarray:
     return np.asarray(state.dense() if isinstance(state, OneHot) else state)
 
 
+def nbytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def avals(tree) -> list:
     """Shape, dtype and weak type of every leaf: what a scan carry must keep."""
     return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(tree)]
@@ -77,7 +85,10 @@ def lifetime(steps: Step) -> np.ndarray:
 def test_every_expected_world_is_registered():
     matrix = ["gpvd", "additive", "qtran", "easy", "hard", "12_10", "coord", "climbing", "penalty"]
     hunts = ["pp_small", "pp_medium", "pp_large", "pp_p0", "pp_p2"]
-    assert {f"matrix_{name}" for name in matrix} | {"two_step", "nstep", *hunts} <= set(NAMES)
+    battles = [f"smax_{name}" for name in ("3m", "5m_vs_6m", "27m_vs_30m", "smacv2_20_units", "8m_vs_9m", "3s6z")]
+    particles = [f"mpe_simple_{name}" for name in ("spread", "reference", "speaker_listener")]
+    games = {f"matrix_{name}" for name in matrix}
+    assert games | {"two_step", "nstep", *hunts, *battles, *particles} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +129,19 @@ def test_shapes_and_dtypes(name):
         assert avals([step.terminated, step.truncated]) == [((), jnp.bool, False)] * 2
         assert all(not weak for _, _, weak in avals([step.info, params]))
         assert ("won" in step.info) == spec.has_win
-    assert all(jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool for leaf in jax.tree.leaves(state))
+    leaves = jax.tree.leaves(state)
+    if envs.family(name) in CONTINUOUS:
+        assert {leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)} == {jnp.dtype(jnp.float32)}
+        assert 2 * nbytes(leaves) < nbytes((view.obs, view.state))
+    else:
+        assert all(jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_of_single_agents_are_said_where_they_differ(name):
+    spec = world(name).spec
+    for sizes, largest in ((spec.obs_sizes, spec.obs_dim), (spec.action_counts, spec.n_actions)):
+        assert not sizes or (len(sizes) == spec.n_agents and max(sizes) == largest and len(set(sizes)) > 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +156,7 @@ def test_params_can_differ_between_lanes(name):
     assert jax.eval_shape(jax.vmap(run), keys).reward.shape == (2,)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_something_is_always_available_and_all_values_are_finite(name):
     steps, views = play(name).steps, play(name).views
     assert views.avail.any(-1).all()
@@ -142,7 +165,7 @@ def test_something_is_always_available_and_all_values_are_finite(name):
     assert np.isfinite(dense(views.state)).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_one_hot_positions_are_distinct(name):
     state = play(name).views.state
     if isinstance(state, OneHot):
@@ -150,7 +173,7 @@ def test_one_hot_positions_are_distinct(name):
         assert (dense(state).sum(-1) == present.sum(-1)).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_an_episode_ends_once_and_by_the_limit(name):
     steps, spec = play(name).steps, world(name).spec
     assert not (steps.terminated & steps.truncated).any()
@@ -159,14 +182,14 @@ def test_an_episode_ends_once_and_by_the_limit(name):
     assert (lifetime(steps) <= spec.episode_limit).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_the_return_stays_below_its_scale(name):
     steps, spec = play(name).steps, world(name).spec
     alive = np.arange(spec.episode_limit)[:, None] < lifetime(steps)
     assert ((steps.reward * alive).sum(0) <= spec.return_scale + 1e-4).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_the_key_decides_and_lanes_do_not_mix(name):
     others = player(name)(KEYS[jnp.array([1, 1, 0])])
     expected = jax.tree.map(lambda leaf: leaf[:, [1, 1, 0]], play(name))
@@ -176,7 +199,7 @@ def test_the_key_decides_and_lanes_do_not_mix(name):
         assert any((leaf[:, :1] != leaf[:, 1:]).any() for leaf in leaves)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAYED)
 def test_the_view_is_a_function_of_the_state(name):
     env, (states, views, _) = world(name), play(name)
     params = env.params(jax.random.key(0))

@@ -223,11 +223,17 @@ def test_the_wheel_ships_the_presets():
         assert ".".join(init.relative_to(ROOT).parent.parts) in packaging["packages"]
 
 
-def test_every_world_and_algorithm_loads():
-    """Names that stand for a decomposition and a scheme together only on one world each."""
+def worlds_of_each_kind() -> list[str]:
+    """One for all that have the same files."""
     import envs
 
-    worlds, algos = envs.names(), config.algorithms()
+    kinds = {(envs.family(name), config.exists("env", name) and name): name for name in envs.names()}
+    return list(kinds.values())
+
+
+def test_every_world_and_algorithm_loads():
+    """Names that stand for a decomposition and a scheme together only on one world each."""
+    worlds, algos = worlds_of_each_kind(), config.algorithms()
     single = {name for kind in ("decomposition", "sharing") for name in registry.names(kind)} | {
         *config.available("algo")
     }
@@ -238,9 +244,7 @@ def test_every_world_and_algorithm_loads():
 
 
 def test_the_control_and_the_ablations_have_the_methods_settings():
-    import envs
-
-    for env in envs.names():
+    for env in worlds_of_each_kind():
         method = config.load(env, "gpvd").weighting.options
         assert config.load(env, "gpvd_random").weighting.options == method
         changed = {"gpvd_no_simhash": {"grouping"}, "gpvd_no_protection": {"alpha"}, "gpvd_no_bonus": {"beta"}}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from envs.api import EnvSpec, Step, View
+from gpgrad.compose import compose
 from gpgrad.learner import last_actions, make_batch
-from gpgrad.program import make_init, team
+from gpgrad.program import make_chunk, make_init, start_clock, team
 from gpgrad.rollout import choose, make_collect
 from tests.systems import start, tiny
 
@@ -17,8 +18,8 @@ from tests.systems import start, tiny
 class Countdown:
     """One agent; the state counts up to its length, drawn at reset; ends there, or is cut at the limit of 5."""
 
-    def __init__(self, limit_is_terminal: bool) -> None:
-        self.spec = EnvSpec("countdown", 1, 2, 2, 2, 0, 5, limit_is_terminal)
+    def __init__(self, limit_is_terminal: bool, ends_early: bool = False) -> None:
+        self.spec = EnvSpec("countdown", 1, 2, 2, 2, 0, 5, limit_is_terminal, ends_early=ends_early)
 
     def params(self, key):
         return ()
@@ -36,10 +37,10 @@ class Countdown:
         return View(features[None], jnp.ones((1, 2), bool), features)
 
 
-@pytest.mark.parametrize("limit_is_terminal", [False, True])
-def test_ends_and_cuts(limit_is_terminal):
+@pytest.mark.parametrize(("limit_is_terminal", "ends_early"), [(False, False), (True, False), (True, True)])
+def test_ends_and_cuts(limit_is_terminal, ends_early):
     settings = tiny("vdn", "matrix_gpvd", rollout__worlds=1, learner__updates_per_episode=1)
-    built, _, states = start(settings, [0], Countdown(limit_is_terminal))
+    built, _, states = start(settings, [0], Countdown(limit_is_terminal, ends_early))
     collect = jax.jit(make_collect(built.parts.env, built.parts.agent, built.parts.decomposition))
     state = jax.tree.map(lambda leaf: leaf[0], states)
     members = team(built.parts, state.params, state.sharing)
@@ -55,6 +56,21 @@ def test_ends_and_cuts(limit_is_terminal):
         np.testing.assert_array_equal(done.episodes.terminated[i], (np.arange(5) == n - 1) & truly)
         np.testing.assert_array_equal(done.episodes.states[i, :, 0], np.minimum(np.arange(6), n))
         assert int(done.info["steps"][i]) == n
+
+
+def test_a_run_of_several_seeds_branches_and_loops_as_one_does():
+    """Traced only: were a length a seed's own, branches would become selections and loops would run all lanes."""
+    settings = tiny("vdn", "matrix_gpvd", rollout__worlds=1, learner__updates_per_episode=1)
+    parts = compose(settings, Countdown(True, ends_early=True))
+    init, chunk = jax.vmap(make_init(settings, parts)), make_chunk(settings, parts)
+
+    def counts(seeds: int) -> tuple[int, int]:
+        states = jax.eval_shape(init, jnp.arange(seeds, dtype=jnp.int32))
+        text = str(jax.make_jaxpr(chunk)(start_clock(), states, jnp.int32(1)))
+        return text.count("cond["), text.count("while[")
+
+    assert counts(2) == counts(1)
+    assert counts(1)[0] >= 2  # the copy of the target network, and the length
 
 
 def test_greedy_actions_are_what_the_unrolled_network_prefers():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"registry", "checks", "config"},
     {"types"},
-    {"nets", "optimisers"},
+    {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
     {"replay", "rollout", "learner", "devices"},
     {"compose", "evaluate", "diagnostics"},

@@ -1,0 +1,169 @@
+"""JaxMARL's cooperative particle worlds: agents that cover landmarks, or tell each other where to go.
+
+The rules are JaxMARL's; here its states are kept compact, agents of different sizes are padded to one, and rewards of
+single agents become the team's.
+
+Axes in comments: A agents; L landmarks; O observation; U actions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs import jaxmarl_import
+from envs.api import EnvSpec, Step, View
+from envs.errors import SettingError, suggest
+
+SCENARIOS = {
+    "simple_spread": ("simple_spread", "SimpleSpreadMPE"),
+    "simple_reference": ("simple_reference", "SimpleReferenceMPE"),
+    "simple_speaker_listener": ("simple_speaker_listener", "SimpleSpeakerListenerMPE"),
+}
+TEAM_REWARDS = ("mean", "sum")
+LIMIT = 25  # steps, as documented; JaxMARL's own step compares before it counts and so takes one more
+
+
+class MpeState(NamedTuple):
+    """place: float32 [A + L, 2]. speed: float32 [A, 2]; landmarks stand still. said: int8 [A], the symbol each agent
+    sent last, -1 for none. goal: int8 [...], the landmarks to go to, where the scenario has some. time: int16 [].
+    """
+
+    place: jax.Array
+    speed: jax.Array
+    said: jax.Array
+    goal: jax.Array | None
+    time: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Mpe:
+    """A cooperative scenario of JaxMARL's MPE.
+
+    team_reward: what the team earns of its agents' rewards, `mean`, which keeps their scale, or `sum`.
+    episode_limit: steps after which a game that could go on is cut.
+    """
+
+    scenario: str
+    team_reward: str = "mean"
+    episode_limit: int = LIMIT
+    name: str = "mpe"
+
+    def __post_init__(self) -> None:
+        """Raise `SettingError` for what cannot be."""
+        if self.scenario not in SCENARIOS:
+            raise SettingError(f"scenario is {self.scenario!r}" + suggest(self.scenario, SCENARIOS))
+        if self.team_reward not in TEAM_REWARDS:
+            raise SettingError(f"team_reward is {self.team_reward!r}" + suggest(self.team_reward, TEAM_REWARDS))
+        if not 1 <= self.episode_limit <= 32767:
+            raise SettingError(f"episode_limit is {self.episode_limit}, expected between 1 and 32767.")
+        simulator(self.scenario)
+
+    @property
+    def game(self) -> Any:
+        """JaxMARL's environment."""
+        return simulator(self.scenario)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules. return_scale: a distance of 1 from where to be, all the time."""
+        game = self.game
+        obs = tuple(game.observation_spaces[agent].shape[0] for agent in game.agents)
+        actions = tuple(int(game.action_spaces[agent].n) for agent in game.agents)
+        same = len(set(obs)) == 1
+        team = game.num_agents if self.team_reward == "sum" else 1
+        return EnvSpec(
+            name=self.name,
+            n_agents=game.num_agents,
+            n_actions=max(actions),
+            obs_dim=max(obs),
+            state_dim=sum(obs),
+            own_state_dim=obs[0] if same else 0,
+            episode_limit=self.episode_limit,
+            return_scale=float(self.episode_limit * team),
+            obs_sizes=() if same else obs,
+            action_counts=() if len(set(actions)) == 1 else actions,
+        )
+
+    def params(self, key: jax.Array) -> tuple[()]:
+        """Nothing is drawn once per run."""
+        del key
+        return ()
+
+    def reset(self, key: jax.Array, params: tuple[()]) -> MpeState:
+        """Everybody and every landmark somewhere."""
+        del params
+        return self._compact(self.game.reset(key)[1], jnp.zeros((), jnp.int16))
+
+    def step(self, key: jax.Array, params: tuple[()], state: MpeState, actions: jax.Array) -> Step:
+        """One step of integer actions [A]; an action beyond an agent's own counts as its last. Never terminates.
+
+        info: agent_reward float32 [A], each agent's own.
+        """
+        del params
+        game = self.game
+        counts = np.array([game.action_spaces[agent].n for agent in game.agents], np.int32)
+        own = jnp.clip(actions.astype(jnp.int32), 0, counts - 1)
+        chosen = {agent: own[i] for i, agent in enumerate(game.agents)}
+        _, after, rewards, _, _ = game.step_env(key, self._restore(state), chosen)
+        time = state.time + jnp.int16(1)
+        earned = jnp.stack([rewards[agent] for agent in game.agents]).astype(jnp.float32)
+        reward = earned.sum() if self.team_reward == "sum" else earned.mean()
+        truncated = time >= self.episode_limit
+        return Step(self._compact(after, time), reward, jnp.zeros((), bool), truncated, {"agent_reward": earned})
+
+    def view(self, params: tuple[()], state: MpeState) -> View:
+        """JaxMARL's observations, padded with zeros to [A, O]; the state is all of them unpadded, one after another.
+
+        avail: bool [A, U], an agent's own actions.
+        """
+        del params
+        game, size = self.game, self.spec.obs_dim
+        seen = game.get_obs(self._restore(state))
+        own = [seen[agent].astype(jnp.float32) for agent in game.agents]
+        counts = np.array([game.action_spaces[agent].n for agent in game.agents])
+        return View(
+            obs=jnp.stack([jnp.pad(obs, (0, size - len(obs))) for obs in own]),
+            avail=jnp.asarray(np.arange(counts.max()) < counts[:, None]),
+            state=jnp.concatenate(own),
+        )
+
+    def _compact(self, state: Any, time: jax.Array) -> MpeState:
+        spoke = jnp.any(state.c != 0, axis=-1) if state.c.shape[-1] else jnp.zeros(len(state.c), bool)
+        return MpeState(
+            place=state.p_pos,
+            speed=state.p_vel[: self.game.num_agents],
+            said=jnp.where(spoke, jnp.argmax(state.c, axis=-1), -1).astype(jnp.int8),
+            goal=None if state.goal is None else state.goal.astype(jnp.int8),
+            time=time,
+        )
+
+    def _restore(self, state: MpeState) -> Any:
+        """JaxMARL's state."""
+        game = self.game
+        return states().State(
+            p_pos=state.place,
+            p_vel=jnp.concatenate([state.speed, jnp.zeros((game.num_landmarks, 2))]),
+            c=jax.nn.one_hot(state.said, game.dim_c),
+            goal=None if state.goal is None else state.goal.astype(jnp.int32),
+            done=jnp.zeros((), bool),
+            step=state.time.astype(jnp.int32),
+        )
+
+
+def states() -> Any:
+    """JaxMARL's module with the state of all MPE worlds."""
+    return jaxmarl_import.load("environments.mpe.simple")
+
+
+@functools.cache
+def simulator(scenario: str) -> Any:
+    """JaxMARL's environment of a scenario."""
+    module, name = SCENARIOS[scenario]
+    with jax.ensure_compile_time_eval():
+        return getattr(jaxmarl_import.load(f"environments.mpe.{module}"), name)()
