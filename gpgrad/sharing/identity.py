@@ -31,7 +31,7 @@ Draw = Callable[[jax.Array, int], Transitions]
 
 
 class Settings(NamedTuple):
-    """k: groups; None chooses by the Davies-Bouldin index among 2..A-1. episodes: collected before the groups are
+    """k: groups; None chooses by the Davies-Bouldin index among 2..A/2. episodes: collected before the groups are
     found, everybody being alike until then. epochs, batch: passes over their steps, agents' steps in a minibatch.
     """
 
@@ -69,8 +69,10 @@ def check(settings: Settings) -> None:
 
 
 def most_groups(settings: Settings, n_agents: int) -> int:
-    """How many groups there may be."""
-    return min(n_agents, max(2, n_agents - 1) if settings.k is None else settings.k)
+    """How many groups there may be. Where they are chosen, no more than pairs make: a single has no scatter, so the
+    index would nearly always end at as many singles as it is let.
+    """
+    return min(n_agents, max(2, n_agents // 2) if settings.k is None else settings.k)
 
 
 def nobody(n_agents: int) -> Groups:

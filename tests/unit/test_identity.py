@@ -16,6 +16,7 @@ from gpgrad.checkpoint import newest, save
 from gpgrad.loop import start
 from gpgrad.program import actors
 from gpgrad.sharing.clustering import davies_bouldin, kmeans, kmeans_by_separation
+from gpgrad.sharing.identity import Settings, most_groups
 from tests import systems
 from tests.unit.test_program import count_primitives, leaves_equal
 
@@ -44,7 +45,7 @@ class Kinds:
 
     def step(self, key, params, state, actions):
         del key, state
-        reward = (actions == 0).sum().astype(jnp.float32)
+        reward = (actions == 0).mean(dtype=jnp.float32)
         return Step(KindsState(params + jnp.int8(1)), reward, jnp.ones((), bool), jnp.zeros((), bool), {})
 
     def view(self, params, state):
@@ -93,9 +94,9 @@ def test_planted_kinds_are_found_in_ten_of_ten_seeds(planted):
 
 
 def test_the_number_of_kinds_is_found(planted):
-    """Kinds of three: a single has no scatter, so that of two the index would make two groups."""
     *_, (_, states) = planted
-    found = jax.vmap(lambda points: kmeans_by_separation(points, AGENTS - 1))(states.sharing.latents)
+    most = most_groups(Settings(None, 1, 1, 1), AGENTS)
+    found = jax.vmap(lambda points: kmeans_by_separation(points, most))(states.sharing.latents)
     assert sum(same_groups(found, states.env_params)) == 10
 
 
@@ -138,6 +139,19 @@ def test_davies_bouldin_is_that_of_scikit_learn():
         np.testing.assert_allclose(davies_bouldin(jnp.array(points), jnp.array(labels), k), wanted, rtol=1e-4)
         np.testing.assert_allclose(davies_bouldin(jnp.array(points), jnp.array(labels), k + 2), wanted, rtol=1e-4)
     assert np.isinf(davies_bouldin(jnp.array(points), jnp.zeros(12, int), 2))
+
+
+def test_the_number_of_groups_is_found():
+    """Three clouds of three; with singles allowed the index would rather have those, which have no scatter."""
+    rng = np.random.default_rng(0)
+    kinds = rng.permutation(9) % 3
+    points = (5 * np.eye(3)[kinds] + rng.normal(0, 0.3, (9, 3))).astype(np.float32)
+    most = most_groups(Settings(None, 1, 1, 1), 9)
+    labels = np.asarray(kmeans_by_separation(jnp.array(points), most))
+    assert adjusted_rand_score(labels, kinds) == 1.0
+    scores = [davies_bouldin_score(points, np.asarray(kmeans(jnp.array(points), k))) for k in range(2, 9)]
+    assert int(np.argmin(scores[: most - 1])) == 1
+    assert int(np.argmin(scores)) == 6
 
 
 def test_fewer_centres_of_many_are_fewer_centres():

@@ -11,7 +11,7 @@ from envs.api import EnvSpec
 from envs.errors import SettingError
 from gpgrad.compose import compose
 from gpgrad.learner import make_update
-from gpgrad.nets.agent import make_agent
+from gpgrad.nets.agent import count, make_agent
 from gpgrad.program import make_chunk, make_init, start_clock
 from gpgrad.sharing import adaps, fups, gradps, kaleidoscope, nops, redo, seps, snp
 from gpgrad.sharing.kaleidoscope import diversity_loss, effective, mask
@@ -169,6 +169,8 @@ def test_one_cluster_is_full_sharing_and_identity_clusters_are_none():
 def test_before_the_groups_are_known_everybody_is_alike():
     sharing = seps.make(context(), k=2)
     np.testing.assert_allclose(utilities(sharing, *begin(sharing)), full_sharing(), atol=1e-6)
+    _, params, state = begin(sharing)
+    assert int(sharing.report(params, state)["effective_params"]) == count(params) // 2
     same = adaps.make(context(), k=2, ratio=0.5)
     *_, state = begin(same)
     assert (np.ptp(np.asarray(same.gates(state)), axis=0) == 0).all()
