@@ -87,7 +87,7 @@ class Smax:
             places = r.scatter(k_places)
         types = r.draw_types(k_types) if r.types is None else None
         own = battle.units(r, types)
-        x, y = battle.push(own, *places.T, jnp.ones(r.n_units, bool))
+        x, y = battle.push(own, places[:, 0], places[:, 1], jnp.ones(r.n_units, bool))
         n = r.n_allies
         return SmaxState(
             x=x,

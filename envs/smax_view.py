@@ -54,7 +54,8 @@ def look(rules: Rules, own: Units, state: SmaxState) -> View:
 def describe(rules: Rules, own: Units, state: SmaxState) -> Traits:
     """The units' traits."""
     action = state.action.astype(jnp.int32)
-    heading = [sum(move[axis] * (action == a) for a, move in enumerate(MOVES) if move[axis]) for axis in (0, 1)]
+    moved = action == np.arange(len(MOVES))[:, None]
+    heading = [jnp.sum(jnp.where(moved, MOVES[:, axis, None], 0.0), axis=0) for axis in (0, 1)]
     last_action = np.repeat([rules.n_enemies, rules.n_allies], [rules.n_allies, rules.n_enemies]) + STOP
     attack = jnp.where(action >= N_MOVES, action, 0) / last_action.astype(np.float32)
     types = rules.types if state.types is None else state.types
