@@ -105,12 +105,13 @@ def make(
 
     def report(params: Params, state: State) -> Metrics:
         kernels = [layer["kernel"] for layer in dense_layers(params.net)]
-        live = [mask(w, s) for w, s in zip(kernels, params.thresholds, strict=True)]
-        size = sum(w.size for w in kernels)
+        shown = [mask(w, s).reshape(count, -1) for w, s in zip(kernels, params.thresholds, strict=True)]
+        live = jnp.concatenate(shown, axis=1)  # [M, all weights]
+        most, least = live.max(0), live.min(0)
         return {
-            "masked": 100 * (1 - sum(m.mean(0).sum() for m in live) / size),
-            "masked_by_all": 100 * sum((m.max(0) == 0).sum() for m in live) / size,
-            "masked_by_some": 100 * sum((m.max(0) > m.min(0)).sum() for m in live) / size,
+            "masked": 100 * (1 - live.mean()),
+            "masked_by_all": 100 * (most == 0).mean(),
+            "masked_by_some": 100 * (most > least).mean(),
             "reset_weights": state.reset,
         }
 
@@ -221,7 +222,8 @@ def redraw(key: jax.Array, params: Params, ratio: jax.Array, init: layers.Init) 
         kernel, s = dense[index]["kernel"], thresholds[index]
         hidden = mask(kernel, s).max(0) == 0
         drawn = hidden & jax.random.bernoulli(k_which, ratio, kernel.shape)
-        fresh = layers.init_dense(k_weights, *kernel.shape, init)["kernel"]
+        n_in, n_out = kernel.shape
+        fresh = layers.init_dense(k_weights, n_in, n_out, init)["kernel"]
         dense[index] = {"kernel": jnp.where(drawn, fresh, kernel), "bias": dense[index]["bias"]}
         thresholds[index] = jnp.where(drawn, new_thresholds(k_thresholds, s.shape), s)
         count += drawn.sum()
