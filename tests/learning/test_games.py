@@ -19,6 +19,7 @@ def trained(env: str, algo: str, iterations: int, seeds: int = 10, **changes):
     return {name: np.asarray(value) for name, value in built.test(actors(states), 0).items()}
 
 
+@pytest.mark.slow
 def test_vdn_fits_an_additive_game():
     tested = trained("matrix_additive", "vdn", 600)
     assert (tested["payoff_error"] < 1e-3).all()

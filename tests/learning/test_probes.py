@@ -46,13 +46,16 @@ def scale(algo: str) -> int:
     return 2 if algo == "iql" else 1
 
 
-@pytest.mark.parametrize("algo", ["vdn", "qmix", "iql"])
+ALGOS = ["qmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vdn", "iql"))]
+
+
+@pytest.mark.parametrize("algo", ALGOS)
 def test_constant_reward(algo):
     _, _, _, q_tot = learned("constant", algo, 200)
     np.testing.assert_allclose(q_tot, scale(algo), atol=0.05)
 
 
-@pytest.mark.parametrize("algo", ["vdn", "qmix", "iql"])
+@pytest.mark.parametrize("algo", ALGOS)
 def test_value_depends_on_the_observation(algo):
     _, _, batch, q_tot = learned("observation", algo, 300)
     assert 0.3 < float(batch.reward.mean()) < 0.7
@@ -60,7 +63,7 @@ def test_value_depends_on_the_observation(algo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["vdn", "qmix", "iql"])
+@pytest.mark.parametrize("algo", ALGOS)
 def test_discounting_and_the_end(algo):
     """0.99 one step before the reward, 1 at it: nothing is bootstrapped beyond the end."""
     _, _, _, q_tot = learned("discount", algo, 400)
@@ -68,7 +71,7 @@ def test_discounting_and_the_end(algo):
     np.testing.assert_allclose(q_tot[1], scale(algo) * 1.0, atol=0.05)
 
 
-@pytest.mark.parametrize("algo", ["vdn", "qmix", "iql"])
+@pytest.mark.parametrize("algo", ALGOS)
 def test_action_that_pays(algo):
     built, states, batch, q_tot = learned("action", algo, 400)
     tested = built.test(actors(states), 0)

@@ -16,7 +16,8 @@ from tests.systems import tiny
 NAMES = {kind: registry.names(kind) for kind in registry.KINDS}
 SETTINGS = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 SEVERAL = 2  # schemes that each decomposition meets in the short test
-UNUSUAL = ["qtran", "ow_qmix", "dmix", "rmix"]  # what they carry beside utilities differs
+# What they carry beside utilities differs.
+UNUSUAL = ["rmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qtran", "ow_qmix", "dmix"))]
 
 
 class Roles(Probe):
@@ -29,7 +30,8 @@ class Roles(Probe):
 
 def iterate(decomposition: str, sharing: str, weighting: str):
     """The chunk of a tiny run and the shapes of its states."""
-    settings = tiny(decomposition, "matrix_gpvd", sharing=sharing, weighting=weighting, **SETTINGS)
+    early = {"sharing__episodes": 4} if "episodes" in registry.options("sharing", sharing) else {}
+    settings = tiny(decomposition, "matrix_gpvd", sharing=sharing, weighting=weighting, **SETTINGS, **early)
     parts = compose(settings, Roles("discount"))
     init = jax.vmap(program.make_init(settings, parts))
     return init, program.make_chunk(settings, parts)

@@ -612,6 +612,7 @@ def wait_until(condition, process: subprocess.Popen, seconds: float = 120) -> No
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     """Killed with its run, stopped by SIGTERM, its run killed under it: in the end as if it had never been."""
     overrides = {**SMALL, "t_max": 6000}

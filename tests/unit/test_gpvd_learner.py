@@ -182,6 +182,7 @@ def test_seeds_side_by_side_are_seeds_alone(coarse):
     jax.tree.map(close, one_seed(alone.params, 0), one_seed(together.params, 1))
 
 
+@pytest.mark.slow
 def test_it_composes_with_other_parts():
     settings = {"weighting": "gpvd", "weighting__grouping": "exact", "weighting__ignore_forced": True}
     _, _, states = after("iql_fups_id", 5, **settings)

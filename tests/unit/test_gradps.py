@@ -149,7 +149,10 @@ def test_gate_gradients_against_agents_one_by_one(algo):
     assert np.abs(phi).max() > 0.1
 
 
-@pytest.mark.parametrize(("n_agents", "depth"), [(1, 1), (2, 1), (27, 1), (50, 1), (4, 3)])
+MANY_TEAMS = [pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 2, 50)]
+
+
+@pytest.mark.parametrize(("n_agents", "depth"), [(27, 1), (4, 3), *MANY_TEAMS])
 def test_first_opening_is_at_target_update_t_plus_1(n_agents, depth):
     """Of futile neurons alone, into groups that agree, without a change of any utility."""
     over = tuple(range(depth))

@@ -151,7 +151,7 @@ def wait_for(condition, seconds: float = 180) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_processes_end_with_their_run(tmp_path, number):
     """Told to end, or killed without a word: every seed saves, no process stays."""
     forever = {**RUN, "t_max": 10**8, "checkpoint__every_minutes": 1e-9}
@@ -213,6 +213,7 @@ open(sys.argv[1] + ".txt", "w").write(text)
 """
 
 
+@pytest.mark.slow
 def test_seeds_over_four_devices(tmp_path):
     """Eight seeds over four simulated devices: worlds agree exactly, three updates to 1e-5, nothing is communicated."""
     found = {}

@@ -22,6 +22,7 @@ DATA = Path(__file__).parents[1] / "data"
 SMALL = [f"--{name}={value}" for name, value in {**TINY, **BOARD}.items()]
 
 
+@pytest.mark.slow
 def test_play_comes_in_batches_of_whole_episodes():
     settings = tiny(evaluation__episodes=3)
     parts = compose(settings)

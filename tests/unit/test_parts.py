@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gpgrad import program
 from gpgrad.compose import compose
@@ -110,6 +111,7 @@ def test_gates_act_in_rollout_and_target_too():
     assert differing[1] == 0.0
 
 
+@pytest.mark.slow
 def test_both_methods_at_once():
     """GPVD weighs while GradPS measures and adapts, on the same backward pass."""
     settings = tiny("gpvd_gradps", learner__target_every_episodes=4, sharing__T=1, weighting__k=6)

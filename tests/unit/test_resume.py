@@ -67,7 +67,7 @@ def assert_same(one: train.Result, other: train.Result) -> None:
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 
-@pytest.mark.parametrize("visits", [1, 4, 7])
+@pytest.mark.parametrize("visits", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 7))])
 def test_resume_is_bit_exact(whole, tmp_path, monkeypatch, visits):
     folder = interrupted(tmp_path, monkeypatch, visits)
     assert_same(train.resume(folder, say=silent), whole)
@@ -177,7 +177,9 @@ def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
         train.resume(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, signal.SIGKILL]
+)
 def test_signals(tmp_path, number, program):
     """A process that is told to end saves first, says how to go on, and can."""
     settings = tiny(log__dir=str(tmp_path), log__name="run", **{**RUN, "t_max": 10**7})

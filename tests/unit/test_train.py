@@ -78,6 +78,7 @@ def test_each_seeds_team_is_kept_from_its_own_last_test(result, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, at_its_end, one_seed(result.params, first - 5))
 
 
+@pytest.mark.slow
 def test_a_failing_final_test_keeps_the_team(tmp_path, monkeypatch):
     settings = tiny(log__dir=str(tmp_path), log__name="run", **EARLY_ENDS)
     broken = make_program(settings)._replace(final=lambda team, index: 1 / 0)
