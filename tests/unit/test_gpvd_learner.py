@@ -87,6 +87,7 @@ def test_visits_are_counted_once_and_kept(coarse, tmp_path):
     assert table.any()
 
 
+@pytest.mark.slow
 def test_statistics_freeze_with_the_first_batch():
     built, clock, states = start(tiny("gpvd", weighting__k=4, weighting__g="zscore"), [0, 1])
     raw = np.array(states.weighting.coder.projection)
@@ -123,6 +124,7 @@ def test_the_bonus_reaches_targets_and_never_returns(base):
     assert (np.asarray(states.stats["share_bonus"]) > 0.9).all()
 
 
+@pytest.mark.slow
 def test_the_control_weakens_as_many_elsewhere(coarse):
     built, _, _ = coarse
     _, one = built.chunk(program.start_clock(), built.init(jnp.arange(2, dtype=jnp.int32)), 4)
@@ -174,6 +176,7 @@ def test_padding_and_order_of_episodes_change_no_weight(grouping):
     np.testing.assert_array_equal(np.asarray(clean[1])[:, order], moved[1])
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_seeds_alone(coarse):
     _, _, together = coarse
     _, _, alone = after("gpvd", 6, (1,), weighting__k=3)

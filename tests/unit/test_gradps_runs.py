@@ -84,6 +84,7 @@ def test_one_clone_trains_as_full_sharing_does(shared):
     beside(shared, "gradps", 1e-5, sharing__k=1)
 
 
+@pytest.mark.slow
 def test_one_group_trains_as_full_sharing_does(shared):
     """Everything is cloned and all agents are of one kind: the same run up to the order of sums."""
     beside(shared, "gradps_oracle", 1e-4)

@@ -57,6 +57,7 @@ def test_dense_derivative(shape, shared):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, wanted)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-2, 12), min_size=1, max_size=6, unique=True))
 @settings(deadline=None, max_examples=25)
 def test_one_hot_input_equals_dense(positions):

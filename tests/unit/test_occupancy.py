@@ -64,6 +64,7 @@ def test_on_recorded_play():
         assert most["shared"] < 0.01
 
 
+@pytest.mark.slow
 def test_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(occupancy, "BITS", (2, 40))
     monkeypatch.setattr(occupancy.table, "__defaults__", ((2, 40), 2))

@@ -94,6 +94,7 @@ def test_target_is_copied_by_episodes():
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(states.params), jax.tree.leaves(first), strict=True))
 
 
+@pytest.mark.slow
 def test_many_worlds_and_updates():
     settings = tiny(rollout__worlds=2, learner__updates_per_episode=1.5, learner__target_every_episodes=4)
     built, clock, states = start(settings, [0])
@@ -102,6 +103,7 @@ def test_many_worlds_and_updates():
     assert int(states.env_steps[0]) == int(states.replay.valid[0, :6].sum())
 
 
+@pytest.mark.slow
 def test_tests_depend_on_seed_and_index_alone():
     """Two methods meet the same start states and specials; another index or seed gives others."""
     one, _, a = start(tiny("qmix"), [0, 1])

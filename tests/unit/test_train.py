@@ -60,6 +60,7 @@ def test_rows_are_what_the_file_holds(result):
     assert manifest["jax"]
 
 
+@pytest.mark.slow
 def test_same_settings_same_file(result, tmp_path):
     again = gpgrad.run(tiny(log__dir=str(tmp_path), seeds=3, seed=5, **EARLY_ENDS), say=lambda text: None)
     assert (again.run_dir / "metrics.jsonl").read_bytes() == (result.run_dir / "metrics.jsonl").read_bytes()
