@@ -23,11 +23,12 @@ LAYERS = [
     {"loop", "plots"},
     {"modes"},
     {"train"},
+    {"commands"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"loop", "modes", "train", "__main__"}
+OUTSIDE |= {"loop", "modes", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
