@@ -21,14 +21,14 @@ LAYERS = [
     {"plan", "checkpoint", "logs", "lock", "progress"},
     {"recorder", "bench", "stats", "separation", "occupancy", "accounting"},
     {"loop", "plots"},
-    {"modes"},
+    {"modes", "share"},
     {"train"},
     {"commands"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"loop", "modes", "train", "commands", "__main__"}
+OUTSIDE |= {"loop", "modes", "share", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
