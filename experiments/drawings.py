@@ -21,7 +21,8 @@ CENTRES = {
     "mean": "mean over seeds, with Student's 95 percent interval",
     "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
 }
-PLACE = re.compile(r"(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+PLACE = re.compile(r"((?P<over>mean|sum) )?(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+OVER = {"mean": np.mean, "sum": np.sum}
 
 
 class Picture(NamedTuple):
@@ -97,18 +98,22 @@ def _trace(result: Result, place: str) -> dict[int, Curve]:
 
 
 def logged(row: Row, place: str) -> Any:
-    """What a row holds under a name, or under `name[i,j]` of an array. Raises SettingError for what is not there."""
+    """What a row holds under a name, under `name[i,j]` of an array, or the `mean` or `sum` of that.
+
+    Raises SettingError for what is not there.
+    """
     match = PLACE.fullmatch(place)
     if match is None or match["name"] not in row:
         raise SettingError(f"rows hold no {place!r}{suggest(place, row)}")
     value = row[match["name"]]
-    if value is None or match["index"] is None:
-        return value
-    index = tuple(map(int, match["index"].split(",")))
-    try:
-        return np.array(value)[index]
-    except IndexError:
-        raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+    if value is None:
+        return None
+    if match["index"] is not None:
+        try:
+            value = np.array(value)[tuple(map(int, match["index"].split(",")))]
+        except IndexError:
+            raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+    return OVER[match["over"]](value) if match["over"] else value
 
 
 def _grids(drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
