@@ -139,7 +139,7 @@ def test_arms_run_in_every_world_that_is_named(tmp_path):
     assert loaded.panels == both
     with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
         definition.load(written(tmp_path, {**content, "env": "two_step"}))
-    with pytest.raises(SettingError, match="VDN in .* runs in several worlds, expected no panel of its own"):
+    with pytest.raises(SettingError, match=r"VDN in .* runs in several worlds, expected no panel of its own"):
         definition.load(written(tmp_path, content | {"arms": [{**TWO["arms"][0], "panel": "mine"}]}))
 
 
