@@ -147,7 +147,7 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
     [
         ("pp_smal", "qmix", {}, "unknown world 'pp_smal'; did you mean 'pp_small'?"),
         ("pp_small", "qmxi", {}, "unknown algorithm 'qmxi'; did you mean 'qmix'?"),
-        ("pp_small", "qmix", {"preset": "pymarl3"}, "unknown preset 'pymarl3'; did you mean 'pymarl"),
+        ("pp_small", "qmix", {"preset": "pymarl4"}, "unknown preset 'pymarl4'; did you mean 'pymarl"),
         ("pp_small", "qmix", {"sharing": "fup"}, "unknown sharing 'fup'; did you mean 'fups'?"),
         ("pp_small", "qmix", {"learner.lrr": 1}, "unknown setting 'learner.lrr'; did you mean 'learner.lr'?"),
         ("pp_small", "vdn", {"decomposition.embed": 8}, "unknown setting 'decomposition.embed'"),
