@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,27 @@ def test_the_catalog_can_be_run():
         for scale in loaded.scales:
             for setup in definition.setups(loaded, scale):
                 execute.train_arguments(setup, setup.seeds)
+
+
+PAPERS = (
+    {"Figure": range(1, 8), "Table": range(1, 3)},
+    {"Figure": range(1, 14), "Appendix Figure": range(1, 12), "Table": range(11, 14)},
+)
+
+
+def places(text: str) -> list[str]:
+    """The first column of tables: `Figures 4, 5` are Figure 4 and Figure 5."""
+    rows = re.findall(r"^\| ((?:Appendix )?(?:Figure|Table))s? ([\d, ]+) \|", text, flags=re.MULTILINE)
+    return [f"{kind} {number}" for kind, numbers in rows for number in numbers.split(", ")]
+
+
+def test_every_figure_of_both_papers_has_an_experiment():
+    """docs/figures.md has each figure and table once, only experiments that are there, and all of those."""
+    text = (ROOT / "docs" / "figures.md").read_text()
+    for part, kinds in zip(re.split(r"^## .*$", text, flags=re.MULTILINE)[1:3], PAPERS, strict=True):
+        assert places(part) == [f"{kind} {number}" for kind, numbers in kinds.items() for number in numbers]
+    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions)_\w+)`", text)
+    assert set(named) == set(definition.names())
 
 
 def test_a_scale_says_seeds_and_steps():
