@@ -92,7 +92,8 @@ def patterns() -> list[str]:
 
 def is_host(name: str) -> bool:
     """Whether a world is a Python program in processes of its own."""
-    return name not in _TABLE and _pattern(name) is not None
+    factory = _entry(name).factory
+    return isinstance(factory, str) and factory.startswith("envs.host.")
 
 
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
@@ -163,6 +164,7 @@ PATTERNS = {  # names to the classes in envs.host.names
     "smaclite_<map>": "Smaclite",
     "gym_<id>": "Gym",
     "pz_<module>": "Zoo",
+    "host_<module>:<maker>": "Own",
 }
 _TABLE: dict[str, _Entry] = {}
 _REFUSED: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from envs.errors import SettingError
 from envs.host.protocol import Recipe
@@ -83,6 +84,21 @@ class Zoo(HostWorld):
         return Recipe("envs.host.pettingzoo_worlds:ZooSimulator", {"module": rest(self.name), **common(self)})
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Own(HostWorld):
+    """`host_<module>:<maker>`: a simulator of one's own, which workers get from the maker.
+
+    arguments: keyword arguments of the maker, as JSON.
+    """
+
+    arguments: str = "{}"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The maker is what follows the prefix."""
+        return Recipe(rest(self.name), parsed(self))
+
+
 def rest(name: str) -> str:
     """What follows the family's prefix."""
     return name.partition("_")[2]
@@ -92,14 +108,20 @@ def common(world: Gym | Zoo) -> dict[str, str | int]:
     """Settings of both, checked."""
     if world.team_reward not in ("sum", "mean"):
         raise SettingError(f"team_reward of {world.name} is {world.team_reward!r}, expected sum or mean")
-    try:
-        valid = isinstance(json.loads(world.arguments), dict)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise SettingError(f"arguments of {world.name} is {world.arguments!r}, expected JSON such as '{{\"name\": 1}}'")
+    parsed(world)
     limit = at_least_0(world, "episode_limit")
     return {"episode_limit": limit, "team_reward": world.team_reward, "arguments": world.arguments}
+
+
+def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
+    """The arguments. Raises SettingError where they are no JSON of names with values."""
+    try:
+        arguments = json.loads(world.arguments)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise SettingError(f"arguments of {world.name} is {world.arguments!r}, expected JSON such as '{{\"name\": 1}}'")
+    return arguments
 
 
 def at_least_0(world: HostWorld, option: str) -> int:

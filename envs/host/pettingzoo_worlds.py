@@ -73,7 +73,8 @@ class ZooSimulator:
         rows: list[Any] = [np.zeros(space.shape, np.float32) for space in self._spaces]
         avail = available(self._counts)
         for i, agent in enumerate(self._agents):
-            if agent not in obs:
+            # When the game is over nobody is left, but the last moment is still one in which all could have acted.
+            if agent not in obs or (self._world.agents and agent not in self._world.agents):
                 avail[i] = np.arange(avail.shape[1]) == 0
                 continue
             seen, mask = obs[agent], infos.get(agent, {}).get("action_mask")

@@ -134,7 +134,7 @@ def describe(recipe: str, seconds: float) -> Sizes:
 
 def environment() -> dict[str, str]:
     """Of a worker: this one's modules, one thread, no devices, no windows, no sound."""
-    alone: dict[str, Any] = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    alone: dict[str, Any] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)

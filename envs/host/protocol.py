@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
     obs_sizes: tuple[int, ...] = ()
     action_counts: tuple[int, ...] = ()
     info: tuple[str, ...] = ()
-    versions: Mapping[str, str] = {}  # noqa: RUF012, never changed
+    versions: Mapping[str, str] = {}
 
     def dumps(self) -> str:
         """As text of one line."""
@@ -67,7 +67,7 @@ class Outcome(NamedTuple):
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
-    info: Mapping[str, float] = {}  # noqa: RUF012, never changed
+    info: Mapping[str, float] = {}
 
 
 class Simulator(Protocol):

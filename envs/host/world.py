@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -231,16 +230,3 @@ def one_call(call: Callable[..., Any]) -> Callable[..., Any]:
         return out, jax.tree.map(lambda _: True, out)
 
     return mapped
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Custom(HostWorld):
-    """A simulator of one's own. maker: `module:attribute` that workers call, with the settings in JSON."""
-
-    maker: str
-    settings: str = "{}"
-
-    @property
-    def recipe(self) -> Recipe:
-        """The maker's."""
-        return Recipe(self.maker, json.loads(self.settings))
