@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import SettingError
-from envs.registry import family, make, missing, names, options, register
+from envs.registry import family, is_host, known, make, missing, names, options, patterns, register
 
 if TYPE_CHECKING:
     from envs.api import Env, EnvSpec, OneHot, Step, View
@@ -21,10 +21,13 @@ __all__ = [
     "Step",
     "View",
     "family",
+    "is_host",
+    "known",
     "make",
     "missing",
     "names",
     "options",
+    "patterns",
     "register",
 ]
 

@@ -80,6 +80,22 @@ def family(name: str) -> str:
     return _entry(name).family
 
 
+def known(name: str) -> bool:
+    """Whether there may be a world of that name: it is registered or fits a pattern."""
+    return name in _TABLE or _pattern(name) is not None
+
+
+def patterns() -> list[str]:
+    """What names of host worlds look like, whose simulators know which there are."""
+    return list(PATTERNS)
+
+
+def is_host(name: str) -> bool:
+    """Whether a world is a Python program in processes of its own."""
+    factory = _entry(name).factory
+    return isinstance(factory, str) and factory.startswith("envs.host.")
+
+
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
     """Add a world of your own.
 
@@ -103,9 +119,17 @@ def missing(name: str) -> str:
 
 
 def _entry(name: str) -> _Entry:
-    if name not in _TABLE:
+    if name in _TABLE:
+        return _TABLE[name]
+    pattern = _pattern(name)
+    if pattern is None:
         raise SettingError(f"there is no world {name!r}{missing(name)}")
-    return _TABLE[name]
+    return _Entry(f"envs.host.names:{PATTERNS[pattern]}", pattern.partition("_")[0], {})
+
+
+def _pattern(name: str) -> str | None:
+    start, underscore, rest = name.partition("_")
+    return next((p for p in PATTERNS if underscore and rest and p.startswith(f"{start}_")), None)
 
 
 def _checked(name: str, option: str, value: Any, annotation: Any) -> Any:
@@ -134,6 +158,14 @@ _SCALARS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
     type(None): (type(None), lambda value: value),
 }
 
+PATTERNS = {  # names to the classes in envs.host.names
+    "smac_<map>": "Smac",
+    "smacv2_<race>_<n>_vs_<m>": "SmacV2",
+    "smaclite_<map>": "Smaclite",
+    "gym_<id>": "Gym",
+    "pz_<module>": "Zoo",
+    "host_<module>:<maker>": "Own",
+}
 _TABLE: dict[str, _Entry] = {}
 _REFUSED: dict[str, str] = {}
 

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from envs.api import Env, OneHot, View
-from gpgrad import replay
+from envs.errors import SettingError
+from gpgrad import hosting, replay
 from gpgrad.config import Config
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
@@ -67,6 +68,8 @@ def setup(label: str, config: Config) -> Setup:
     """Compile everything that is measured of a configuration, with a replay of random episodes."""
     program = make_program(config)
     parts = program.parts
+    if hosting.is_host(parts.env):
+        raise SettingError(f"bench measures worlds in JAX, and {config.env.name} is a program of its own")
     clock, states = start_clock(), program.init(jnp.arange(config.seeds, dtype=jnp.int32))
     began = time.monotonic()
     compiled = program.chunk.lower(clock, states, jnp.int32(1)).compile()  # type: ignore[attr-defined]

@@ -217,7 +217,7 @@ def load(
         if not isinstance(name, str):
             raise SettingError(f"{name!r} is no name, expected text")
     chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
-    if env not in envs.names():
+    if not envs.known(env):
         raise SettingError(f"unknown world {env!r}{envs.missing(env)}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
     method = algorithm(algo)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from envs.api import EnvParams
 from gpgrad.learner import Parts
-from gpgrad.rollout import Team, make_collect
+from gpgrad.rollout import Rollout, Team, make_collect
 from gpgrad.types import Metrics
 
 Evaluate = Callable[[jax.Array, EnvParams, Team], Metrics]
@@ -25,16 +25,26 @@ def make_evaluate(parts: Parts, episodes: int) -> Evaluate:
     collect = make_collect(parts.env, parts.agent, parts.decomposition)
 
     def evaluate(key: jax.Array, env_params: EnvParams, team: Team) -> Metrics:
-        k_world, k_act = jax.random.split(key)
-        done = collect(jax.random.split(k_world, episodes), k_act, env_params, team, jnp.zeros(()))
-        returns = done.episodes.reward.sum(-1)
-        info = {f"test_{name}": value.astype(jnp.float32).mean(0) for name, value in done.info.items()}
-        return {
-            "returns": returns,
-            "test_return": returns.mean(),
-            "test_return_std": returns.std(),
-            "test_length": done.episodes.valid.sum(-1).mean(),
-            **info,
-        }
+        keys, k_act = test_keys(key, episodes)
+        return summary(collect(keys, k_act, env_params, team, jnp.zeros(())))
 
     return evaluate
+
+
+def test_keys(key: jax.Array, episodes: int) -> tuple[jax.Array, jax.Array]:
+    """The worlds' keys [episodes], and the team's."""
+    k_world, k_act = jax.random.split(key)
+    return jax.random.split(k_world, episodes), k_act
+
+
+def summary(done: Rollout) -> Metrics:
+    """Metrics of greedy episodes."""
+    returns = done.episodes.reward.sum(-1)
+    info = {f"test_{name}": value.astype(jnp.float32).mean(0) for name, value in done.info.items()}
+    return {
+        "returns": returns,
+        "test_return": returns.mean(),
+        "test_return_std": returns.std(),
+        "test_length": done.episodes.valid.sum(-1).mean(),
+        **info,
+    }

@@ -90,7 +90,7 @@ def test(settings: Config, program: Program, recorder: Recorder, position: Posit
     steps = np.array(states.env_steps)
     places = [{**describe(settings, clock, steps[i]), **averages(states, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
-    recorder.write(rows, ~np.array(finished))
+    recorder.write(rows, ~np.array(finished), program.host.report() if program.host else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
     ending = (states.env_steps >= settings.t_max) & ~finished
     return Position(clock, states, choose(ending, team, kept), finished | ending, tests + 1)
@@ -110,6 +110,8 @@ def advance(
         took = time.monotonic() - began
         done += length
         recorder.sign(steps, describe(settings, clock, int(steps)), averages(states, 0))
+        for line in program.host.news() if program.host else ():
+            recorder.say(line)
         saver.visit(position)
         length = max(1, min(2 * length, round(length * SECONDS_BETWEEN_SIGNS / max(took, 1e-3))))
     return position

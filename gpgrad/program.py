@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from envs.api import EnvParams
-from gpgrad import devices, diagnostics, optimisers, replay, rollout
+from gpgrad import devices, diagnostics, hosting, optimisers, replay, rollout
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
-from gpgrad.evaluate import make_evaluate
+from gpgrad.evaluate import make_evaluate, summary, test_keys
+from gpgrad.hosting import Host, Orders
 from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
@@ -40,6 +41,7 @@ class Program(NamedTuple):
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
     look(clock, states) -> metrics [S] of what moves them, where a setting asks for them.
+    host: the simulators of a world outside of JAX, where it is collected by a loop on the host; to be closed.
     """
 
     parts: Parts
@@ -48,6 +50,7 @@ class Program(NamedTuple):
     test: Callable[[Actor, jax.Array | int], Metrics]
     final: Callable[[Actor, jax.Array | int], Metrics]
     look: Callable[[Clock, SeedState], Metrics]
+    host: Host | None = None
 
 
 def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:
@@ -63,6 +66,10 @@ def start_clock() -> Clock:
 def make_program(config: Config, parts: Parts | None = None) -> Program:
     """Compose and jit. Raises SettingError for settings that cannot work together."""
     parts = parts or compose(config)
+    if hosting.is_host(parts.env):
+        hosting.check(config, parts.env)
+        if hosting.by_loop(parts.env):
+            return make_host_program(config, parts)
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
@@ -76,6 +83,50 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
         look=make_look(config, parts),
+    )
+
+
+def make_host_program(config: Config, parts: Parts) -> Program:
+    """As `make_program`, with a loop on the host that collects episodes between jitted pieces."""
+    host, tests, store = hosting.Host(config, parts), config.evaluation, make_store(config, parts)
+    learn = make_learning(config, parts)
+
+    def orders(clock: Clock, state: SeedState) -> Orders:
+        keys, k_act, eps = rollout_keys(config, state.key, clock.iterations, state.env_steps)
+        return Orders(hosting.seeds(keys), k_act, team(parts, state.params, state.sharing), eps)
+
+    def absorb(clock: Clock, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
+        def one(over_seeds: OverSeeds, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
+            return learn(over_seeds, clock, over_seeds(store, (None, 0, 0))(clock, states, episodes))
+
+        return per_seed(one, states, episodes)
+
+    prepare, finish = jax.jit(jax.vmap(orders, (None, 0))), jax.jit(absorb, donate_argnums=1)
+
+    def chunk(clock: Clock, states: SeedState, k: int) -> tuple[Clock, SeedState]:
+        for _ in range(int(k)):
+            clock, states = finish(clock, states, host.collect(prepare(clock, states)).episodes)
+        return clock, states
+
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | int], Metrics]:
+        def orders(actor: Actor, index: jax.Array) -> Orders:
+            keys, k_act = test_keys(stream(actor.key, purpose, index), episodes)
+            return Orders(hosting.seeds(keys), k_act, team(parts, actor.params, actor.sharing), jnp.zeros(()))
+
+        def judge(actor: Actor, done: rollout.Rollout) -> Metrics:
+            return {**summary(done), **parts.sharing.report(actor.params.agent, actor.sharing)}
+
+        prepare, judge = jax.jit(jax.vmap(orders, (0, None))), jax.jit(jax.vmap(judge))
+        return lambda actors, index: judge(actors, host.collect(prepare(actors, index)))
+
+    return Program(
+        parts=parts,
+        init=jax.jit(jax.vmap(make_init(config, parts))),
+        chunk=chunk,
+        test=tester(tests.episodes, Purpose.EVALUATE),
+        final=tester(tests.final_episodes, Purpose.FINAL),
+        look=make_look(config, parts),
+        host=host,
     )
 
 
@@ -185,32 +236,66 @@ def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
 
 def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode, Metrics]]:
     """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
-    settings = config.rollout
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
 
     def collection(key, iteration, env_params, learning: Learning, env_steps) -> tuple[Episode, Metrics]:
-        eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
-        k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
-        keys = jax.random.split(k_world, settings.worlds)
+        keys, k_act, eps = rollout_keys(config, key, iteration, env_steps)
         done = collect(keys, k_act, env_params, team(parts, learning.params, learning.sharing), eps)
-        sums = {
-            "train_return": done.episodes.reward.sum(),
-            "train_length": done.episodes.valid.sum().astype(jnp.float32),
-        }
-        return done.episodes, sums
+        return done.episodes, _sums(done.episodes)
 
     return collection
 
 
+def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps: jax.Array) -> tuple[jax.Array, ...]:
+    """What decides an iteration's episodes beside the team: the worlds' keys [E], the team's, epsilon."""
+    settings = config.rollout
+    eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
+    k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
+    return jax.random.split(k_world, settings.worlds), k_act, eps
+
+
+def _sums(episodes: Episode) -> Metrics:
+    return {"train_return": episodes.reward.sum(), "train_length": episodes.valid.sum().astype(jnp.float32)}
+
+
 def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
     """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
-    worlds, period = config.rollout.worlds, config.learner.target_every_episodes
-    n_updates = round(worlds * config.learner.updates_per_episode)
-    collection, gradient_step = make_collection(config, parts), make_learn(parts)
+    collection, store, learn = make_collection(config, parts), make_store(config, parts), make_learning(config, parts)
 
     def collect(clock: Clock, state: SeedState) -> SeedState:
         learning = _learning(state)
-        episodes, sums = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        episodes, _ = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        return store(clock, state, episodes)
+
+    def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        def iteration(_, carry: tuple[Clock, SeedState]) -> tuple[Clock, SeedState]:
+            clock, states = carry
+            return learn(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
+
+        return jax.lax.fori_loop(0, k, iteration, (clock, states))
+
+    def chunk(clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        return per_seed(lambda over_seeds, states: iterations(over_seeds, clock, states, k), states)
+
+    return chunk
+
+
+def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) -> tuple[Clock, SeedState]:
+    """function(over_seeds, *args), whose leaves start with the seed axis; without that axis for a single seed.
+
+    Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
+    """
+    if jax.tree.leaves(args)[0].shape[0] != 1:
+        return function(jax.vmap, *args)
+    only = jax.tree.map(lambda leaf: leaf[0], args)
+    clock, state = function(lambda single, in_axes: single, *only)
+    return clock, jax.tree.map(lambda leaf: leaf[None], state)
+
+
+def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Episode], SeedState]:
+    """store(clock, state, episodes [E]) -> the state of a seed that has collected them."""
+
+    def store(clock: Clock, state: SeedState, episodes: Episode) -> SeedState:
         views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
         visited = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
         states = jax.tree.map(_join_axes, views(state.env_params, visited).state)
@@ -219,8 +304,17 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
             replay=replay.insert(state.replay, episodes, clock.episodes),
             weighting=weighting,
             env_steps=state.env_steps + episodes.valid.sum(),
-            stats=_add(state.stats, {**sums, "episodes": jnp.float32(worlds)}),
+            stats=_add(state.stats, {**_sums(episodes), "episodes": jnp.float32(config.rollout.worlds)}),
         )
+
+    return store
+
+
+def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+    """learning(over_seeds, clock, states) -> (clock, states): what an iteration does once its episodes are stored."""
+    worlds, period = config.rollout.worlds, config.learner.target_every_episodes
+    n_updates = round(worlds * config.learner.updates_per_episode)
+    gradient_step = make_learn(parts)
 
     def learn(clock: Clock, learning: Learning, stats: Metrics, state: SeedState) -> tuple[Learning, Metrics]:
         """A gradient step; `state` gives what it reads, the replay among it."""
@@ -241,8 +335,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes)
         return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
 
-    def iteration(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
-        states = over_seeds(collect, (None, 0))(clock, states)
+    def learning_step(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
 
@@ -269,18 +362,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
             )
         return clock, states._replace(**learning._asdict(), target=target, stats=stats)
 
-    def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
-        return jax.lax.fori_loop(0, k, lambda _, carry: iteration(over_seeds, *carry), (clock, states))
-
-    def chunk(clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
-        if states.env_steps.shape != (1,):
-            return iterations(jax.vmap, clock, states, k)
-        # Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
-        only = jax.tree.map(lambda leaf: leaf[0], states)
-        clock, only = iterations(lambda function, in_axes: function, clock, only, k)
-        return clock, jax.tree.map(lambda leaf: leaf[None], only)
-
-    return chunk
+    return learning_step
 
 
 def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import envs
 from envs.errors import SettingError
 from gpgrad import config, logs
 from gpgrad.config import Config
@@ -32,7 +33,8 @@ def run_of(folder: Path) -> Path:
 def create_folder(settings: Config) -> Path:
     """A new folder for a run."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = settings.log.name or f"{settings.env.name}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
+    world = settings.env.name.replace("/", "_").replace(":", "_")  # some host worlds' names hold them
+    name = settings.log.name or f"{world}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
     folder = Path(settings.log.dir) / name
     try:
         folder.mkdir(parents=True)
@@ -54,6 +56,7 @@ def describe_run(settings: Config, folder: Path) -> None:
 def manifest(settings: Config) -> Row:
     """Versions and devices of a run."""
     packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
+    simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_host(settings.env.name) else None
     return {
         "fingerprint": config.fingerprint(settings),
         "python": platform.python_version(),
@@ -61,6 +64,7 @@ def manifest(settings: Config) -> Row:
         "devices": [str(device) for device in jax.devices()],
         "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
         **{name: version(name) for name in packages},
+        **({"simulator": simulator.sizes.versions} if simulator else {}),  # type: ignore[attr-defined]
     }
 
 
@@ -106,8 +110,8 @@ class Recorder:
         """Print a line beside the display."""
         self._display.say(line)
 
-    def write(self, rows: list[Row], running: np.ndarray) -> None:
-        """Rows of a test, one per seed, for the seeds that still run."""
+    def write(self, rows: list[Row], running: np.ndarray, timing: Row | None = None) -> None:
+        """Rows of a test, one per seed, for the seeds that still run. timing: more of what it took to get there."""
         written = [row for row, on in zip(rows, running, strict=True) if on]
         for row in written:
             self._files["metrics"].write(row)
@@ -116,7 +120,7 @@ class Recorder:
         first = written[0]
         seconds = time.monotonic() - self._began
         place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
-        self._files["timing"].write({**place, "seconds": seconds})
+        self._files["timing"].write({**place, "seconds": seconds, **(timing or {})})
         self._display.test(written)
         self._warn()
 

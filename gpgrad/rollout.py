@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs.api import Env, EnvParams, EnvState
+from envs.api import Env, EnvParams, EnvState, View
 from gpgrad import lengths
 from gpgrad.decomposition.base import Decomposition, greedy_actions
 from gpgrad.nets.agent import AgentNet
@@ -45,6 +45,21 @@ def choose(key: jax.Array, utilities: jax.Array, avail: jax.Array, eps: jax.Arra
     return jnp.where(explore, jnp.argmax(scores, -1), greedy_actions(utilities, avail)).astype(jnp.int32)
 
 
+Act = Callable[[jax.Array, Team, View, jax.Array, PyTree, jax.Array], tuple[jax.Array, PyTree]]
+
+
+def make_act(agent: AgentNet, decomposition: Decomposition) -> Act:
+    """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E worlds."""
+
+    def act(key: jax.Array, team: Team, view: View, last: jax.Array, carry: PyTree, eps: jax.Array):
+        out = agent.step(team.params, team.gates, view.obs, last, carry, jax.random.fold_in(key, 2))
+        k_utility, k_choice = jax.random.split(key)
+        utilities = decomposition.utilities(team.decomposition, out, k_utility)
+        return choose(k_choice, utilities, view.avail, eps), out.carry
+
+    return act
+
+
 class _Carry(NamedTuple):
     state: EnvState  # [E, ...]
     agents: PyTree  # as AgentNet.start gives it
@@ -61,7 +76,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
     Worlds step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
     the state after the end is repeated. Where episodes end early, no step is made when no world runs any more.
     """
-    spec = env.spec
+    spec, act = env.spec, make_act(agent, decomposition)
 
     def collect(
         world_keys: jax.Array, act_key: jax.Array, env_params: EnvParams, team: Team, eps: jax.Array
@@ -71,11 +86,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
 
         def step(carry: _Carry, t: jax.Array):
             view = jax.vmap(env.view, (None, 0))(env_params, carry.state)
-            k_step = jax.random.fold_in(act_key, t)
-            out = agent.step(team.params, team.gates, view.obs, carry.last, carry.agents, jax.random.fold_in(k_step, 2))
-            k_utility, k_choice = jax.random.split(k_step)
-            utilities = decomposition.utilities(team.decomposition, out, k_utility)
-            actions = choose(k_choice, utilities, view.avail, eps)
+            actions, agents = act(jax.random.fold_in(act_key, t), team, view, carry.last, carry.agents, eps)
             keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys, t)
             after = jax.vmap(env.step, (0, None, 0, 0))(keys, env_params, carry.state, actions)
             valid = carry.running
@@ -88,7 +99,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
             running = valid & ~after.terminated & ~after.truncated
             stored = (actions.astype(jnp.int8), jnp.where(valid, after.reward, 0.0), ended & valid, valid)
             info = jax.tree.map(lambda x: keep(x, jnp.zeros_like(x)), after.info)
-            return _Carry(state, out.carry, actions, running), (state, stored, info)
+            return _Carry(state, agents, actions, running), (state, stored, info)
 
         start = jax.vmap(env.reset, (0, None))(reset_keys, env_params)
         carry = _Carry(

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, lock, logs, loop, modes, plan
+from gpgrad import checks, config, hosting, lock, logs, loop, modes, plan
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
@@ -51,7 +51,8 @@ def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Progr
     program = make_program(alone)
     loop.test_period(settings, program.parts.env.spec.episode_limit)
     needs = plan.make_plan(alone, program)
-    layout = modes.decide(settings, needs, jax.default_backend(), jax.device_count(), len(modes.cores()))
+    cores = 1 if hosting.is_host(program.parts.env) else len(modes.cores())  # such worlds share one process
+    layout = modes.decide(settings, needs, jax.default_backend(), jax.device_count(), cores)
     settings = dataclasses.replace(settings, seeds_mode=layout.mode)
     if layout.mode == "vmap" and settings.seeds > 1:
         program = make_program(settings, program.parts)
@@ -64,6 +65,10 @@ def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Progr
 
 def finish(settings: Config, program: Program, layout: Layout, folder: Path, say: Callable[[str], None]) -> Result:
     """Train to the end, in the layout that was decided."""
-    if layout.mode == "vmap":
-        return loop.finish(settings, program, folder, say)
-    return modes.apart(settings, program, layout, folder, say)
+    try:
+        if layout.mode == "vmap":
+            return loop.finish(settings, program, folder, say)
+        return modes.apart(settings, program, layout, folder, say)
+    finally:
+        if program.host:
+            program.host.close()

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
             raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
     if topic == "presets":
         return show_presets(given.get("env", "pp_small"))
-    lists = {"worlds": envs.names(), "algorithms": config.algorithms()}
+    lists = {"worlds": [*envs.names(), *envs.patterns()], "algorithms": config.algorithms()}
     lists |= {f"{kind}s": registry.names(kind) for kind in registry.KINDS} | {"presets": config.available("preset")}
     for name, values in lists.items():
         if topic in ("", name):

@@ -15,7 +15,7 @@ LAYERS = [
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
-    {"replay", "rollout", "learner", "devices"},
+    {"replay", "rollout", "learner", "devices", "hosting"},
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
@@ -28,7 +28,7 @@ LAYERS = [
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"loop", "modes", "share", "train", "commands", "__main__"}
+OUTSIDE |= {"hosting", "loop", "modes", "share", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 

@@ -1,0 +1,148 @@
+"""Cooperative Gymnasium worlds with an observation and an action per agent: level-based foraging, robot warehouses."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.host.protocol import Missing, Outcome, Seen, Sizes
+
+
+class Family(NamedTuple):
+    """What is known of the worlds of a package, whose ids begin alike.
+
+    module: registers them when it is imported. limit: the step at which the world itself cuts an episode and calls
+    that its end. over: whether a game is truly over. return_scale: the largest return, rewards summed over agents.
+    """
+
+    module: str
+    limit: Callable[[Any], int]
+    over: Callable[[Any], bool]
+    return_scale: float = 1.0
+    ends_early: bool = False
+
+
+FAMILIES = {
+    "Foraging": Family(
+        "lbforaging", lambda w: w._max_episode_steps, lambda w: not w.field.any(), return_scale=1.0, ends_early=True
+    ),
+    # Shelves are delivered one after another, for ever.
+    "rware": Family("rware", lambda w: w.max_steps, lambda w: False, return_scale=10.0),
+}
+
+
+class GymSimulator:
+    """A world of `gymnasium.make`, whose observations, actions and rewards are tuples with an entry per agent.
+
+    id: as gymnasium knows it; `module:id` imports the module that registers it. episode_limit: steps, 0 for the world's
+    own; a cut is never reported as an end, even where the world calls it one. team_reward: sum or mean over agents.
+    """
+
+    def __init__(self, id: str, episode_limit: int = 0, team_reward: str = "sum", arguments: str = "{}") -> None:
+        gymnasium = package("gymnasium", "gymnasium", id)
+        self._family = next((f for start, f in FAMILIES.items() if id.startswith(start)), None)
+        if self._family:
+            package(self._family.module, self._family.module, id)
+        elif ":" in id:
+            package(id.split(":")[0], id.split(":")[0], id)
+        try:
+            self._world = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
+        except gymnasium.error.Error as error:
+            raise Missing(f"gymnasium has no world {id!r}: {' '.join(str(error).split())}") from None
+        self._team = np.sum if team_reward == "sum" else np.mean
+        actions, seen = self._world.action_space, self._world.observation_space
+        if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
+            raise Missing(f"{id} has spaces {seen} and {actions}, expected tuples with an entry per agent")
+        self._counts = [int(space.n) for space in actions.spaces]
+        self._widths = [int(np.prod(space.shape)) for space in seen.spaces]
+        self._limit = episode_limit or self._own_limit()
+        if not self._limit:
+            raise Missing(f"{id} has no time limit of its own, give one with --env.episode_limit")
+        self._time = 0
+        modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
+        self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
+            return_scale=self._family.return_scale if self._family else 1.0,
+            ends_early=bool(self._family and self._family.ends_early),
+        )
+
+    def reset(self, seed: int) -> Seen:
+        """A new episode; the world's own randomness starts from the seed."""
+        self._time = 0
+        return self._seen(self._world.reset(seed=seed % 2**31)[0])
+
+    def step(self, actions: list[int]) -> Outcome:
+        """Ends that are only the world's own limit become cuts."""
+        obs, rewards, terminated, truncated, _ = self._world.step(tuple(actions))
+        self._time += 1
+        if terminated and self._family and self._time >= self._own_limit():
+            terminated = self._family.over(self._world.unwrapped)
+            truncated = not terminated
+        return Outcome(
+            self._seen(obs),
+            float(self._team(rewards)),
+            bool(terminated),
+            bool(truncated) or self._time >= self._limit,
+        )
+
+    def close(self) -> None:
+        """End the world."""
+        self._world.close()
+
+    def _own_limit(self) -> int:
+        if self._family:
+            return int(self._family.limit(self._world.unwrapped) or 0)
+        return int(self._world.spec.max_episode_steps or 0)
+
+    def _seen(self, obs: Any) -> Seen:
+        return Seen(padded(obs, self._widths), available(self._counts))
+
+
+def package(module: str, distribution: str, world: str) -> Any:
+    """A module, imported. Raises Missing where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise Missing(
+            f"{world} needs the package {error.name}, which is not installed: pip install {distribution}"
+        ) from None
+
+
+def versions(modules: set[str]) -> dict[str, str]:
+    """Versions of the distributions that the modules came from."""
+    owners = importlib.metadata.packages_distributions()
+    names = {name for module in modules for name in owners.get(module.split(".")[0], [])}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]) -> Sizes:
+    """Sizes of a world whose agents may differ, without a state of its own."""
+    same = len(set(widths)) == 1
+    return Sizes(
+        n_agents=len(widths),
+        n_actions=max(counts),
+        obs_dim=max(widths),
+        state_dim=0,
+        episode_limit=limit,
+        own_state_dim=widths[0] if same else 0,
+        obs_sizes=() if same else tuple(widths),
+        action_counts=() if len(set(counts)) == 1 else tuple(counts),
+        versions=versions(modules),
+    )
+
+
+def padded(obs: Any, widths: list[int]) -> np.ndarray:
+    """Observations of single agents, in any shape, as rows float32 [A, O] with zeros behind the shorter ones."""
+    rows = np.zeros((len(widths), max(widths)), np.float32)
+    for row, one, width in zip(rows, obs, widths, strict=True):
+        row[:width] = np.asarray(one, np.float32).ravel()
+    return rows
+
+
+def available(counts: list[int]) -> np.ndarray:
+    """Each agent's own actions, bool [A, U]."""
+    return np.arange(max(counts)) < np.array(counts)[:, None]

@@ -1,0 +1,98 @@
+"""Arrays that the trainer and all workers see: one block without a name, so that no death can leave it behind."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from envs.host.protocol import Outcome, Sizes
+
+_ALIGNMENT = 64
+
+
+def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of every array. seconds: what the simulator took for the last call."""
+    n, a = lanes, sizes.n_agents
+    return {
+        "obs": ((n, a, sizes.obs_dim), np.float32),
+        "avail": ((n, a, sizes.n_actions), np.bool_),
+        "state": ((n, sizes.state_dim), np.float32),
+        "actions": ((n, a), np.int32),
+        "seed": ((n,), np.uint64),
+        "reward": ((n,), np.float32),
+        "terminated": ((n,), np.bool_),
+        "truncated": ((n,), np.bool_),
+        "info": ((n, len(sizes.info)), np.float32),
+        "seconds": ((n,), np.float64),
+    }
+
+
+class Block:
+    """The arrays of `layout`, as attributes, over memory behind a file descriptor."""
+
+    obs: np.ndarray
+    avail: np.ndarray
+    state: np.ndarray
+    actions: np.ndarray
+    seed: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: np.ndarray
+    seconds: np.ndarray
+
+    def __init__(self, sizes: Sizes, lanes: int, descriptor: int | None = None) -> None:
+        """A new block, or the one behind a descriptor."""
+        self.sizes = sizes
+        places, end = {}, 0
+        for name, (shape, dtype) in layout(sizes, lanes).items():
+            places[name] = (end, shape, dtype)
+            end += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+        self.descriptor = unnamed(end) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, max(end, 1))
+        for name, (start, shape, dtype) in places.items():
+            count = int(np.prod(shape))
+            setattr(self, name, np.frombuffer(self._memory, dtype, count, start).reshape(shape))
+
+    def write(self, lane: int, outcome: Outcome) -> None:
+        """Put a simulator's answer where the trainer looks. Raises ValueError for what no learner should see."""
+        sizes, seen = self.sizes, outcome.seen
+        obs = _checked("observation", seen.obs, self.obs[lane].shape)
+        avail = np.asarray(seen.avail).astype(bool)
+        if avail.shape != self.avail[lane].shape:
+            raise ValueError(f"the availability has the shape {avail.shape}, expected {self.avail[lane].shape}")
+        if not avail.any(-1).all():
+            raise ValueError(f"no action is available to agents {np.flatnonzero(~avail.any(-1)).tolist()}")
+        state = _checked("state", seen.state, self.state[lane].shape) if sizes.state_dim else None
+        numbers = [float(outcome.info.get(name, 0.0)) for name in sizes.info]
+        if not np.isfinite([outcome.reward, *numbers]).all():
+            raise ValueError(f"the reward is {outcome.reward} and the info {numbers}, expected finite numbers")
+        self.obs[lane], self.avail[lane] = obs, avail
+        if state is not None:
+            self.state[lane] = state
+        self.reward[lane], self.info[lane] = outcome.reward, numbers
+        self.terminated[lane], self.truncated[lane] = outcome.terminated, outcome.truncated and not outcome.terminated
+
+
+def unnamed(size: int) -> int:
+    """A descriptor of memory that ends with the last process that has it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gpgrad")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, max(size, 1))
+    return descriptor
+
+
+def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value, np.float32)
+    if array.shape != shape:
+        raise ValueError(f"the {what} has the shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"the {what} holds values that are not finite")
+    return array

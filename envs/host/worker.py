@@ -1,0 +1,55 @@
+"""A worker: `python -m envs.host.worker LINK MEMORY LANE LANES RECIPE` owns one simulator and never imports jax.
+
+LINK is the descriptor of a socket, MEMORY that of the shared block. The worker says its sizes in one line, then
+answers each command, a byte, by a byte once the answer is in the block. What goes wrong it prints, and ends: to the
+trainer a closed socket is a fault, and so is silence. A closed socket on the other side ends the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+
+from envs.host.memory import Block
+from envs.host.protocol import Missing, Outcome, Simulator, build
+
+RESET, STEP, CLOSE, DONE = b"r", b"s", b"c", b"k"
+ONLY_SIZES = -1  # for MEMORY: say the sizes and end
+
+
+def main(arguments: list[str]) -> int:
+    """Build, say the sizes, serve; 1 where the simulator cannot be built for want of something."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = socket.socket(fileno=int(arguments[0]))
+    memory, lane, lanes = (int(number) for number in arguments[1:4])
+    try:
+        simulator = build(arguments[4])
+    except Missing as missing:
+        link.sendall(json.dumps({"missing": str(missing)}).encode() + b"\n")
+        return 1
+    sizes = simulator.sizes
+    link.sendall(sizes.dumps().encode() + b"\n")
+    if memory != ONLY_SIZES:
+        serve(link, simulator, Block(sizes, lanes, memory), lane)
+    simulator.close()
+    return 0
+
+
+def serve(link: socket.socket, simulator: Simulator, block: Block, lane: int) -> None:
+    """Answer until told to close, or until nobody listens."""
+    while (command := link.recv(1)) not in (b"", CLOSE):
+        began = time.perf_counter()
+        if command == RESET:
+            outcome = Outcome(simulator.reset(int(block.seed[lane])))
+        else:
+            outcome = simulator.step(block.actions[lane].tolist())
+        block.seconds[lane] = time.perf_counter() - began
+        block.write(lane, outcome)
+        link.send(DONE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
