@@ -19,7 +19,7 @@ import yaml
 
 import envs
 from envs.errors import SettingError, suggest
-from gpgrad import checks, registry
+from gpgrad import checks, plugins, registry
 
 Level = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
 
@@ -127,6 +127,7 @@ class Config:
     )
     devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
     t_max: int = setting(2_050_000, "environment steps per seed")
+    plugin: tuple[str, ...] = setting((), "modules from outside that register parts or worlds")
     agent: Agent = field(default_factory=Agent)
     learner: Learner = field(default_factory=Learner)
     replay: Replay = field(default_factory=Replay)
@@ -138,7 +139,13 @@ class Config:
 
 PARTS = ("env", *registry.KINDS)
 SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
-ASIDE = ("seed", "devices", "log.", "checkpoint.")  # beginnings of settings that say nothing about what one seed does
+ASIDE = (
+    "seed",
+    "devices",
+    "plugin",
+    "log.",
+    "checkpoint.",
+)  # beginnings of settings that say nothing about what one seed does
 
 
 def part_options(kind: str, name: str) -> dict[str, registry.Option]:
@@ -209,6 +216,8 @@ def load(
     Raises SettingError, one sentence, for unknown names, wrong types and impossible values.
     """
     changes = dict(overrides or {})
+    named = checks.coerce(changes.pop("plugin", ()), tuple[str, ...], "plugin")
+    plugins.load(named)
     for name in (env, algo, *changes):
         if not isinstance(name, str):
             raise SettingError(f"{name!r} is no name, expected text")
@@ -235,9 +244,15 @@ def load(
     for source, content in levels:
         place = f"configs/{source}.yaml"
         config = override(config, _settings(content, config, place), place)
-    config = override(config, changes)
+    config = override(config, {**changes, "plugin": _with_owners(named, config)})
     checks.check(config)
     return config
+
+
+def _with_owners(named: tuple[str, ...], config: Config) -> tuple[str, ...]:
+    """The plugins that were named, and those of installed packages that the run takes something from."""
+    parts = {kind: getattr(config, kind).name for kind in PARTS}
+    return tuple(dict.fromkeys([*named, *plugins.owners(parts)]))
 
 
 def algorithm(name: str) -> dict[str, Any]:
@@ -357,7 +372,7 @@ def _yaml(text: str, where: str) -> Any:
 
 def fingerprint(config: Config) -> str:
     """Eight hex digits that name all settings except where results go, what is kept and how seeds are laid out."""
-    aside = ("log.", "checkpoint.", "seeds_mode", "devices")
+    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "plugin")
     content = {key: value for key, value in flat(config).items() if not key.startswith(aside)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -393,6 +408,7 @@ def parse(path: Path) -> Config:
     try:
         content = dict(_mapping(_yaml(path.read_text(), str(path)), str(path)))
         names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
+        plugins.load(checks.coerce(content.get("plugin", ()), tuple[str, ...], f"plugin in {path}"))
     except (OSError, KeyError) as error:
         raise SettingError(f"{path} holds no resolved settings: {error}") from None
     for name in names.values():

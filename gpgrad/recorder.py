@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import config, logs
+from gpgrad import config, logs, plugins
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.progress import Display
@@ -56,6 +56,7 @@ def manifest(settings: Config) -> Row:
     packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
     return {
         "fingerprint": config.fingerprint(settings),
+        **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],

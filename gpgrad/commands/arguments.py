@@ -8,6 +8,7 @@ from pathlib import Path
 from envs.errors import SettingError
 
 CHOICES = ("env", "algo")
+REPEATED = ("plugin",)  # options that may be given several times, or once with commas
 
 
 def options(arguments: Sequence[str]) -> dict[str, str]:
@@ -23,6 +24,8 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
             value = next(rest, "--")
             if value == "--" or (value.startswith("--") and len(value) > 2):
                 raise SettingError(f"--{name} has no value, expected --{name} VALUE")
+        if name in result and name in REPEATED:
+            value = f"{result.pop(name)},{value}"
         if name in result:
             raise SettingError(f"--{name} is given twice")
         result[name] = value

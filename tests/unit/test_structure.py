@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "checks", "config"},
+    {"registry", "plugins", "checks", "config"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
+OUTSIDE = {"bench", "config", "plugins", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
 OUTSIDE |= {"loop", "modes", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
