@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "config"},
+    {"registry", "plugins", "checks", "presets", "config"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
@@ -19,7 +19,9 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats", "separation", "occupancy", "accounting"},
+    {"recorder", "bench", "stats", "separation", "occupancy", "accounting", "teams"},
+    {"policy"},
+    {"export"},
     {"loop", "plots"},
     {"modes"},
     {"train"},
@@ -27,8 +29,21 @@ LAYERS = [
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "plugins", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"loop", "modes", "train", "commands", "__main__"}
+OUTSIDE = {
+    "bench",
+    "config",
+    "plugins",
+    "recorder",
+    "logs",
+    "lock",
+    "checkpoint",
+    "teams",
+    "policy",
+    "export",
+    "plots",
+    "progress",
+}
+OUTSIDE |= {"presets", "teams", "policy", "export", "loop", "modes", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
