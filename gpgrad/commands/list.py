@@ -9,22 +9,24 @@ from envs.errors import SettingError, suggest
 from gpgrad.commands.arguments import options
 
 USAGE = """\
-  list [worlds | algorithms | presets] [--env NAME]   names; with presets, every setting of each"""
+  list [worlds | algorithms | presets] [--env NAME] [--plugin MODULE]
+                                                      names; with presets, every setting of each"""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Names of worlds, algorithms and presets; with `presets`, every setting of each."""
     import envs
-    from gpgrad import config, registry
+    from gpgrad import checks, config, plugins, registry
 
     topics = ("worlds", "algorithms", "presets")
     topic = arguments[0] if arguments and not arguments[0].startswith("--") else ""
     given = options(arguments[1:] if topic else arguments)
     if topic and topic not in topics:
         raise SettingError(f"unknown topic {topic!r}{suggest(topic, topics)}")
+    plugins.load(checks.coerce(given.pop("plugin", ()), tuple[str, ...], "--plugin"))
     for name in given:
         if name != "env":
-            raise SettingError(f"unknown option --{name}{suggest(name, ['env'])}")
+            raise SettingError(f"unknown option --{name}{suggest(name, ['env', 'plugin'])}")
         if topic != "presets":
             raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
     if topic == "presets":

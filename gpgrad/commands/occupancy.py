@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad.commands.arguments import finished, load_team, options
+from gpgrad.commands.arguments import options
 
 USAGE = """\
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE]
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
     folder = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
     given = options(arguments[1:] if folder else arguments)
-    from gpgrad import checks, config
+    from gpgrad import checks, config, teams
 
     numbers = {"episodes": "256", "epsilon": "1.0" if folder is None else "0.05"}
     numbers |= {name: given.pop(name) for name in numbers if name in given}
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
     if folder and given:
         raise SettingError(f"--{next(iter(given))} cannot be changed for a run, expected --episodes, --epsilon, --json")
-    chosen = finished(folder) if folder else config.load(given.pop("env", "pp_p2"), overrides=given)
+    chosen = teams.finished(folder) if folder else config.load(given.pop("env", "pp_p2"), overrides=given)
     batch = chosen.learner.batch_episodes
     if episodes < batch or episodes % batch:
         raise SettingError(f"--episodes is {episodes}, expected a multiple of learner.batch_episodes = {batch}")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     program, key = make_program(chosen), jax.random.key(chosen.seed)
     actor = buckets.untrained(chosen, program.parts)
     if folder:
-        actor = jax.tree.map(lambda leaf: leaf[0], load_team(folder, program, chosen.seeds))
+        actor = jax.tree.map(lambda leaf: leaf[0], teams.load(folder, program, chosen.seeds))
     rows = buckets.table(buckets.play(program.parts, actor, key, episodes, batch, eps), key)
     who = f"the team of {folder}" if folder else "random play"
     names = [f"{g}: shared, buckets, largest" for g in buckets.PREPROCESSING]

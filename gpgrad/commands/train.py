@@ -12,7 +12,7 @@ from gpgrad.commands.arguments import CHOICES, options
 USAGE = """\
   train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
         [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
-                                                      train, with tests, logs and a saved team
+        [--plugin MODULE]                             train, with tests, logs and a saved team
   train --resume RUN                                  go on with an interrupted run"""
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checks, config, registry
+from gpgrad import checks, config, presets, registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,9 +191,9 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
     ],
 )
 def test_mistakes_in_files_are_named(tmp_path, monkeypatch, kind, content, sentence):
-    shutil.copytree(config.folder(), tmp_path / "configs")
+    shutil.copytree(presets.folder(), tmp_path / "configs")
     (tmp_path / "configs" / kind / "two_step.yaml").write_text(content)
-    monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(presets, "folder", lambda: tmp_path / "configs")
     with pytest.raises(SettingError, match=re.escape(sentence)):
         config.load("two_step", "qmix")
 
