@@ -9,7 +9,7 @@ from pathlib import Path
 from envs.errors import SettingError, suggest
 from experiments import definition
 from experiments.definition import Definition
-from gpgrad.__main__ import options
+from gpgrad.commands.arguments import options
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 

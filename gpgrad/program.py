@@ -211,9 +211,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
     def collect(clock: Clock, state: SeedState) -> SeedState:
         learning = _learning(state)
         episodes, sums = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
-        views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
-        visited = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
-        states = jax.tree.map(_join_axes, views(state.env_params, visited).state)
+        states = visited(parts, state.env_params, episodes)
         weighting = parts.weighting.record(state.weighting, clock, states, episodes.valid.reshape(-1))
         return state._replace(
             replay=replay.insert(state.replay, episodes, clock.episodes),
@@ -281,6 +279,13 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
         return clock, jax.tree.map(lambda leaf: leaf[None], only)
 
     return chunk
+
+
+def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
+    """The global states [E * T, ...] in which actions were chosen, padding among them."""
+    views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
+    before = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
+    return jax.tree.map(_join_axes, views(env_params, before).state)
 
 
 def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:

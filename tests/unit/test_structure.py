@@ -23,11 +23,14 @@ LAYERS = [
     {"loop", "plots"},
     {"modes"},
     {"train"},
+    {"trained", "render", "report"},
+    {"buckets"},
     {"commands"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
+OUTSIDE |= {"trained", "render", "report", "buckets"}
 OUTSIDE |= {"loop", "modes", "train", "commands", "__main__"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
