@@ -36,7 +36,7 @@ class ProfilePanel(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """At each threshold [K]: the share of runs with a higher score, a mean over tasks, and both ends of its interval."""
+    """At thresholds [K]: the share of runs with a higher score, a mean over tasks, and both ends of its interval."""
 
     thresholds: np.ndarray
     share: np.ndarray

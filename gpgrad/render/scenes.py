@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from envs.predator_prey import Draws, PredatorPrey, PredatorPreyParams, PredatorPreyState
+from envs.predator_prey import Draws, Outcome, PredatorPrey, PredatorPreyParams, PredatorPreyState
 from gpgrad.plots.board import Outcomes, Scene
 from gpgrad.plots.buckets import Bucket, Member
 from gpgrad.types import PyTree
@@ -37,11 +39,10 @@ def scene(
 
 
 def outcomes(
-    env: PredatorPrey, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array, key: jax.Array
+    env: PredatorPrey, params: PredatorPreyParams, state: PredatorPreyState, actions: np.ndarray, key: jax.Array
 ) -> Outcomes:
     """What a step with this chance brings, where the prey stood before it."""
-    draws: Draws = env.draws(key)
-    found = env.outcome(state, actions, draws)
+    draws, found = _settle(env, key, state, jnp.asarray(actions))
     order, prey, special = (np.asarray(x) for x in (draws.prey_order, state.prey, params.special))
     caught, lone = {}, {}
     for turn, tried in enumerate(np.asarray(found.catchers)):
@@ -51,6 +52,12 @@ def outcomes(
         elif tried.any():
             lone[cell] = f"{env.penalty:+g}" if env.penalty else ""
     return Outcomes(caught, lone)
+
+
+@partial(jax.jit, static_argnums=0)
+def _settle(env: PredatorPrey, key: jax.Array, state: PredatorPreyState, actions: jax.Array) -> tuple[Draws, Outcome]:
+    draws = env.draws(key)
+    return draws, env.outcome(state, actions, draws)
 
 
 def buckets(env: PredatorPrey, params: PredatorPreyParams, dump: PyTree) -> list[Bucket]:
