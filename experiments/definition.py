@@ -17,7 +17,10 @@
       - {kind: curves, centre: mean}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
       - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
+      - {kind: chance, name: futile_all, metric: futile, null: futile_chance, ylabel: futile neurons (%)}
       - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
+      - {kind: bars, name: parameters, metric: effective_params}
+      - {kind: profiles, name: profile}
     scales:
       quick: {seeds: 3, first_seed: 0, overrides: {t_max: 100000}}
       paper: {seeds: 5}
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from gpgrad.config import Config
 
 CATALOG = Path(__file__).parent / "catalog"
+Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
 NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
 
 
@@ -66,14 +70,17 @@ class Drawing(NamedTuple):
     """A picture of what runs logged.
 
     kind: `curves`, the experiment's metric by steps, a panel for each of its panels; `traces`, several logged numbers
-    by steps, a panel for each arm; `grids`, a logged matrix after training as heat maps, one for each arm.
+    by steps, a panel for each arm; `chance`, one logged number of all arms by steps, a panel for each of the
+    experiment's, with what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm;
+    `bars`, a number after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
     name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
-    array. metric: of grids. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
+    array. metric: of chance and grids; of bars and profiles, by default the experiment's. null: of chance, the logged
+    number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
     """
 
-    kind: Literal["curves", "traces", "grids"]
+    kind: Kind
     name: str
     centre: Literal["mean", "iqm"]
     lines: Mapping[str, str]
@@ -82,6 +89,7 @@ class Drawing(NamedTuple):
     seeds: int
     marked: str
     beside: str
+    null: str = ""
 
 
 @dataclass(frozen=True)
@@ -287,20 +295,27 @@ def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
 
 
 def _drawing(reader: _Reader) -> Drawing:
-    kind = reader.value("kind", Literal["curves", "traces", "grids"], "curves")
+    kind = reader.value("kind", Kind, "curves")
     drawing = Drawing(
         kind=kind,
         name=reader.value("name", str, *(["curve"] if kind == "curves" else [])),
         centre=reader.value("centre", Literal["mean", "iqm"], "mean"),
         lines=dict(reader.value("lines", Any)) if kind == "traces" else {},
-        metric=reader.value("metric", str) if kind == "grids" else "",
+        metric=_metric(reader, kind),
         ylabel=reader.value("ylabel", str, ""),
         seeds=reader.value("seeds", int, 0),
         marked=reader.value("marked", str, ""),
         beside=reader.value("beside", str, ""),
+        null=reader.value("null", str) if kind == "chance" else "",
     )
     reader.end()
     return drawing
+
+
+def _metric(reader: _Reader, kind: Kind) -> str:
+    if kind in ("curves", "traces"):
+        return ""
+    return reader.value("metric", str, *([""] if kind in ("bars", "profiles") else []))
 
 
 def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:

@@ -15,7 +15,7 @@ from experiments.runs import Run
 from gpgrad import plots, stats
 
 NO_NUMBER = "-"
-PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf")  # by suffix, what a report writes beside its page
+PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page
 # Every verdict in words; the rest of the sentence says of what.
 SENTENCES = {
     "shown": "shown",

@@ -25,12 +25,15 @@ LAYERS = [
     {"loop", "plots"},
     {"modes", "share"},
     {"train"},
+    {"trained", "render", "report"},
+    {"buckets"},
     {"commands"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {"bench", "config", "presets", "plugins", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
 OUTSIDE |= {"teams", "policy", "export", "hosting", "loop", "modes", "share", "train", "commands", "__main__"}
+OUTSIDE |= {"trained", "render", "report", "buckets"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
