@@ -65,6 +65,7 @@ def status(arguments: Sequence[str]) -> int:
     named = bool(arguments) and not arguments[0].startswith("--")
     name, given = _given(arguments, named, "scale", "log.dir")
     from experiments import execute, runs
+    from experiments.obstacles import NOT_TESTABLE, obstacle
 
     found, problems = runs.scan(Path(given.get("log.dir", "runs")))
     for problem in problems:
@@ -76,6 +77,9 @@ def status(arguments: Sequence[str]) -> int:
         for scale in [given["scale"]] if "scale" in given else loaded.scales:
             print(f"{loaded.name}, {scale}:")
             for setup in definition.setups(loaded, scale):
+                if reason := obstacle(setup):
+                    print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
+                    continue
                 for line in runs.overview(found, setup.identity, setup.seeds):
                     print(f"  {setup.arm.label} on {setup.arm.panel}, {execute.seeds_text(line.seeds)}: {line.text}")
     return 0
@@ -101,7 +105,12 @@ def run(arguments: Sequence[str]) -> int:
     extra = [f"--{key}={value}" for key, value in passed.items()]
     if "seeds_mode" in given:
         extra.append(f"--seeds-mode={given['seeds_mode']}")
-    failures = execute(setups, root, extra, _say)
+    from experiments.obstacles import NOT_TESTABLE, obstacle
+
+    why = dict.fromkeys(filter(None, map(obstacle, setups)))
+    for sentence in why:
+        _say(f"{NOT_TESTABLE}: {sentence}")
+    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
 

@@ -10,6 +10,8 @@ from typing import Any
 from experiments import drawings, report
 from experiments.definition import Definition
 from experiments.drawings import Picture, metric_text
+from experiments.execute import seeds_text
+from experiments.obstacles import NOT_TESTABLE
 from experiments.report import Result
 from experiments.runs import Run
 from gpgrad import plots, stats
@@ -23,6 +25,7 @@ SENTENCES = {
     "contradicted": "contradicted",
     "smoke run": f"smoke run: fewer than {stats.ENOUGH_SEEDS} seeds show nothing",
     "no seed in common": "no seed in common yet",
+    NOT_TESTABLE: NOT_TESTABLE,
 }
 
 
@@ -74,11 +77,11 @@ def page(
 
 
 def _unfinished(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {arm['label']} on {arm['panel']}, seed {seed}: {state}"
-        for arm in found["arms"]
-        for seed, state in arm["missing"].items()
-    ]
+    lines = []
+    for arm in found["arms"]:
+        for state in dict.fromkeys(arm["missing"].values()):
+            seeds = [int(seed) for seed, its in arm["missing"].items() if its == state]
+            lines.append(f"- {arm['label']} on {arm['panel']}, {seeds_text(seeds)}: {state}")
     return ["**Unfinished.** What follows leaves out:\n\n" + "\n".join(lines)] if lines else []
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
 from experiments.execute import shown, train_arguments
+from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.runs import Run, Share, finished, overview, versions
 from gpgrad import config, registry, stats
 from gpgrad.config import Config
@@ -105,6 +106,8 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
 
 def _missing(result: Result, runs: Sequence[Run]) -> dict[str, str]:
     """What there is of each seed that is not finished."""
+    if reason := obstacle(result.setup):
+        return {str(seed): f"{NOT_TESTABLE}: {reason}" for seed in result.missing}
     lines = overview(runs, result.setup.identity, result.missing)
     return {str(seed): line.text for line in lines for seed in line.seeds}
 
@@ -139,7 +142,7 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
     }
     common = sorted(one.final.keys() & other.final.keys())
     if not common:
-        return {**result, "seeds": [], "verdict": "no seed in common"}
+        return {**result, "seeds": [], "verdict": _nothing((one, other))}
     rng = np.random.default_rng(0)
     pair = stats.common_seeds(one.final, other.final)
     paired = stats.paired_comparison(*pair, rng)
@@ -153,13 +156,18 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
     }
 
 
+def _nothing(results: Sequence[Result]) -> str:
+    """The verdict where there is no seed to compare."""
+    return NOT_TESTABLE if any(obstacle(result.setup) for result in results) else "no seed in common"
+
+
 def _interaction(four: Sequence[Result]) -> dict[str, Any]:
     """What both methods bring beyond the sum of what each brings, paired over the seeds that all four arms have."""
     both, one, other, neither = (result.final for result in four)
     common = sorted(both.keys() & one.keys() & other.keys() & neither.keys())
     panel, labels = four[0].setup.arm.panel, [result.setup.arm.label for result in four]
     if not common:
-        return {"arms": labels, "panel": panel, "seeds": [], "verdict": "no seed in common"}
+        return {"arms": labels, "panel": panel, "seeds": [], "verdict": _nothing(four)}
     together, apart = ([x[seed] + y[seed] for seed in common] for x, y in ((both, neither), (one, other)))
     paired = stats.paired_comparison(together, apart, np.random.default_rng(0))
     verdict = stats.verdict(paired.interval, paired.n)

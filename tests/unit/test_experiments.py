@@ -586,14 +586,14 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     assert cli.main(["report", file, *places]) == 0
     assert "4 seeds are missing" in capsys.readouterr().out
     page = (out / "mine-quick" / "README.md").read_text()
-    assert "- IQL on matrix_additive, seed 1: not begun" in page
+    assert "- IQL on matrix_additive, seeds 0 to 1: not begun" in page
     assert "no seed in common yet" in page
     assert {path.name for path in (out / "mine-quick").iterdir()} == {"README.md", "summary.json"}
     put(root, "vdn", settings_of(seeds=2))
     put(root, "half", settings_of("iql", seeds=2), final=1)
     assert cli.main(["report", file, *places]) == 0
     page = (out / "mine-quick" / "README.md").read_text()
-    assert f"- IQL on matrix_additive, seed 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
+    assert f"- IQL on matrix_additive, seeds 0 to 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
     assert "| VDN | 2 of 2 |" in page
     assert "| IQL | 0 of 2 | - |" in page
     assert "nothing for rliable and marl-eval: no seed is finished in all arms" in page
@@ -601,6 +601,21 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     put(root, "iql", settings_of("iql", seed=1, seeds=1))
     assert cli.main(["report", file, *places]) == 0
     assert json.loads((out / "mine-quick" / "rliable.json").read_text()) == {"VDN": [[12]], "IQL": [[12]]}
+
+
+def test_worlds_without_their_simulator_are_not_testable(tmp_path, root, capsys):
+    content = {**TWO, "env": "host_no_such_module:battle", "overrides": {}}
+    file, out = written(tmp_path, content), tmp_path / "out"
+    places = ["--log.dir", str(root), "--results", str(out)]
+    assert cli.main(["run", file, *places]) == 0
+    assert "not testable here: host_no_such_module:battle" in capsys.readouterr().out
+    assert not list(root.glob("*"))
+    (claim,) = json.loads((out / "mine-quick" / "summary.json").read_text())["comparisons"]
+    assert claim["verdict"] == "not testable here"
+    page = (out / "mine-quick" / "README.md").read_text()
+    assert "- VDN on host_no_such_module:battle, seeds 0 to 1: not testable here: host_no_such_module" in page
+    assert cli.main(["status", file, "--log.dir", str(root)]) == 0
+    assert "VDN on host_no_such_module:battle: not testable here: " in capsys.readouterr().out
 
 
 def test_thresholds_that_are_not_reached(two, root):
