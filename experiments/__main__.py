@@ -17,6 +17,7 @@ USAGE = """usage: python -m experiments COMMAND [OPTIONS]
   status [NAME] [--scale SCALE]      what is finished, running, interrupted and missing
   run NAME [--scale SCALE]           train what is missing, go on with what was interrupted, then report
   report NAME [--scale SCALE]        curves, tables and verdicts of what is finished
+  results                            the page of all reports, RESULTS.md, which run and report write too
 
   NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
   --log.dir DIR     where runs are looked for and put, by default runs
@@ -30,7 +31,7 @@ QUICK = "quick"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if a run failed, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"list": show_names, "status": status, "run": run, "report": report}
+    commands = {"list": show_names, "status": status, "run": run, "report": report, "results": collect_results}
     try:
         if not arguments or any(token in ("-h", "--help") for token in arguments):
             print(USAGE)
@@ -125,6 +126,20 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def collect_results(arguments: Sequence[str]) -> int:
+    """Write the page of all reports."""
+    _, given = _given(arguments, False, "results")
+    _collect(Path(given.get("results", RESULTS)))
+    return 0
+
+
+def _collect(results: Path) -> None:
+    from experiments import overview
+
+    for path in overview.write(results):
+        _say(f"{path} was made by another version and is left out of {overview.PAGE}, expected it to be made again")
+
+
 def _measure(loaded: Definition, scale: str, results: Path) -> None:
     from experiments import tables
 
@@ -143,6 +158,7 @@ def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
     folder = results / f"{loaded.name}-{scale}"
     collected = collect(loaded, definition.setups(loaded, scale), found)
     summary = page.write(folder, loaded, scale, collected, found)
+    _collect(results)
     missing = sum(len(arm["missing"]) for arm in summary["arms"])
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
 

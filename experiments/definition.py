@@ -1,6 +1,8 @@
 """What an experiment is: a YAML file that says what to find out, what to run for it and at what scale.
 
     question: Does GradPS learn pp_small better than QMIX?
+    paper: GradPS gains most      # what the paper says of it, if it is of a paper
+    remark: Three seeds are few.  # what to know about what came out
     env: pp_small                 # env, preset and overrides hold for all arms that do not say otherwise
     envs: [pp_small, pp_large]    # instead of env: arms that name no world run in each of these, a panel for each
     preset: gradps_paper
@@ -103,6 +105,8 @@ class Definition:
     name: str
     source: str
     question: str
+    paper: str
+    remark: str
     measure: Literal["training", "parameters", "times"]
     arms: tuple[Arm, ...]
     claims: tuple[tuple[int, int], ...]
@@ -239,6 +243,8 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
         name=name,
         source=source,
         question=reader.value("question", str),
+        paper=reader.value("paper", str, ""),
+        remark=reader.value("remark", str, ""),
         measure=reader.value("measure", Literal["training", "parameters", "times"], "training"),
         arms=arms,
         claims=_claims(reader, arms),

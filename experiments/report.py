@@ -13,7 +13,7 @@ from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
 from experiments.execute import shown, train_arguments
 from experiments.obstacles import NOT_TESTABLE, obstacle
-from experiments.runs import Run, Share, finished, overview, versions
+from experiments.runs import Run, Share, finished, minutes, overview, versions
 from gpgrad import config, registry, stats
 from gpgrad.config import Config
 from gpgrad.stats import Curve, Experiment
@@ -68,6 +68,8 @@ def summary(definition: Definition, scale: str, results: Sequence[Result], runs:
     return {
         "experiment": definition.name,
         "question": definition.question,
+        "paper": definition.paper,
+        "remark": definition.remark,
         "scale": scale,
         "metric": definition.metric,
         "threshold": definition.threshold,
@@ -101,6 +103,8 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
         "steps_to_threshold": _threshold(definition, result),
         "command": shown(["python", "-m", "gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
         "runs": [str(share.run.folder) for share in result.shares],
+        "steps": result.setup.config.t_max,
+        "minutes": round(sum(minutes(share.run) for share in result.shares), 1),
     }
 
 

@@ -483,6 +483,27 @@ def test_the_command_of_an_arm_is_its_configuration(two):
         assert range(chosen.seed, chosen.seed + chosen.seeds) == setup.seeds
 
 
+def test_all_reports_come_to_one_page(two, root, tmp_path, capsys):
+    put(root, "vdn", settings_of(seeds=5), top=20.0)
+    put(root, "iql", settings_of("iql", seeds=5))
+    for seconds in ((30, 60), (10,)):  # the second part is that of a resumed run
+        with (root / "vdn" / "timing.jsonl").open("a") as file:
+            file.writelines(json.dumps({"seconds": second}) + "\n" for second in seconds)
+    said = {"paper": "VDN is far ahead", "remark": "Ours are drawn, not trained."}
+    file, out = written(tmp_path, {**TWO, **said}), tmp_path / "out"
+    (out / "older").mkdir(parents=True)
+    (out / "older" / "summary.json").write_text("{}")
+    assert cli.main(["report", file, "--scale", "paper", "--log.dir", str(root), "--results", str(out)]) == 0
+    assert f"{out / 'older' / 'summary.json'} was made by another version" in capsys.readouterr().out
+    row = (out / "RESULTS.md").read_text().splitlines()[-1]
+    assert row == (
+        "| [mine-paper](mine-paper/README.md) | VDN is far ahead | matrix_additive: VDN 24 ± 3.9, IQL 14 ± 3.9 "
+        "| 5 | 2,000 | 1.2 | shown: VDN > IQL | Ours are drawn, not trained. |"
+    )
+    page = (out / "mine-paper" / "README.md").read_text()
+    assert "The paper: VDN is far ahead\n\nHere: Ours are drawn, not trained." in page
+
+
 def test_interactions_are_beyond_the_sum(tmp_path, root):
     """Returns of 40, 20, 15 and 10: both bring 30, one 10, the other 5."""
     tops = {"both": 40, "A": 20, "B": 15, "neither": 10}
