@@ -139,16 +139,16 @@ def test_what_is_said_once_holds_for_all_arms(tmp_path):
         "scales": {"quick": {"seeds": 2, "first_seed": 7, "overrides": {"t_max": 9000}}},
     }
     loaded = definition.load(written(tmp_path, content))
-    a, b, *_ = loaded.arms
+    a, _, b, _ = loaded.arms  # panel by panel
     assert (a.env, a.preset, a.panel) == ("matrix_additive", "pymarl2", "matrix_additive")
     assert a.overrides == {"t_max": 2000, "learner.lr": 2, "env.w": 0.5}
     assert (b.env, b.preset, b.panel) == ("two_step", "pymarl", "other")
     assert loaded.panels == ["matrix_additive", "other"]
-    assert loaded.claims == ((1, 2), (0, 3))  # within panels, against the first
+    assert loaded.claims == ((0, 1), (2, 3))  # within panels, against the first
     setup = definition.setups(loaded, "quick")[0]
     assert (setup.seeds, setup.config.t_max, setup.config.learner.lr) == (range(7, 9), 9000, 2.0)
     claimed = definition.load(written(tmp_path, {**content, "claims": [["c", "a"], ["a", "b"]]}))
-    assert claimed.claims == ((3, 0), (2, 1))
+    assert claimed.claims == ((1, 0), (3, 2))
 
 
 def test_arms_run_in_every_world_that_is_named(tmp_path):
@@ -157,7 +157,8 @@ def test_arms_run_in_every_world_that_is_named(tmp_path):
     loaded = definition.load(written(tmp_path, content))
     worlds = [(arm.label, arm.env) for arm in loaded.arms]
     both = ["matrix_additive", "two_step"]
-    assert worlds == [*(("VDN", env) for env in both), *(("IQL", env) for env in both), ("QMIX", "two_step")]
+    first, second = ([(label, env) for label in ("VDN", "IQL")] for env in both)
+    assert worlds == [*first, *second, ("QMIX", "two_step")]  # panel by panel
     assert loaded.panels == both
     with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
         definition.load(written(tmp_path, {**content, "env": "two_step"}))
