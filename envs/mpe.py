@@ -110,7 +110,7 @@ class Mpe:
         counts = np.array([game.action_spaces[agent].n for agent in game.agents], np.int32)
         own = jnp.clip(actions.astype(jnp.int32), 0, counts - 1)
         chosen = {agent: own[i] for i, agent in enumerate(game.agents)}
-        _, after, rewards, _, _ = game.step_env(key, self._restore(state), chosen)
+        _, after, rewards, _, _ = game.step_env(key, self.restore(state), chosen)
         time = state.time + jnp.int16(1)
         earned = jnp.stack([rewards[agent] for agent in game.agents]).astype(jnp.float32)
         reward = earned.sum() if self.team_reward == "sum" else earned.mean()
@@ -124,7 +124,7 @@ class Mpe:
         """
         del params
         game, size = self.game, self.spec.obs_dim
-        seen = game.get_obs(self._restore(state))
+        seen = game.get_obs(self.restore(state))
         own = [seen[agent].astype(jnp.float32) for agent in game.agents]
         counts = np.array([game.action_spaces[agent].n for agent in game.agents])
         return View(
@@ -143,7 +143,7 @@ class Mpe:
             time=time,
         )
 
-    def _restore(self, state: MpeState) -> Any:
+    def restore(self, state: MpeState) -> Any:
         """JaxMARL's state."""
         game = self.game
         return states().State(

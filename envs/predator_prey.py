@@ -220,6 +220,12 @@ class PredatorPrey:
         truncated = (after.time >= self.episode_limit) & ~terminated
         return Step(after, reward, terminated, truncated, info)
 
+    def price(self, is_stag: bool, special: bool) -> float:
+        """What a capture pays. special: whether a special predator is among its catchers."""
+        if is_stag:
+            return self.stag_reward
+        return self._special_hare_reward if special else self.hare_reward
+
     def outcome(self, state: PredatorPreyState, actions: jax.Array, draws: Draws) -> Outcome:
         """Moves and captures of one step, before anything is paid.
 

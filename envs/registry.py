@@ -108,6 +108,11 @@ def register(name: str, factory: str | Callable[..., Env], family: str, **defaul
     _TABLE[name] = _Entry(factory, family, types.MappingProxyType(dict(defaults)))
 
 
+def forget(name: str) -> None:
+    """Take back a registration."""
+    del _TABLE[name]
+
+
 def refuse(name: str, reason: str) -> None:
     """Remember why there is no world of a name that people will ask for."""
     _REFUSED[name] = reason

@@ -9,7 +9,7 @@ from pathlib import Path
 from envs.errors import SettingError, suggest
 from experiments import definition
 from experiments.definition import Definition
-from gpgrad.__main__ import options
+from gpgrad.commands.arguments import options
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 
@@ -70,6 +70,9 @@ def status(arguments: Sequence[str]) -> int:
     for problem in problems:
         print(problem)
     for loaded in map(definition.load, [name] if named else definition.names()):
+        if loaded.measure != "training":
+            print(f"{loaded.name}: measures {loaded.measure}, trains nothing")
+            continue
         for scale in [given["scale"]] if "scale" in given else loaded.scales:
             print(f"{loaded.name}, {scale}:")
             for setup in definition.setups(loaded, scale):
@@ -87,6 +90,9 @@ def run(arguments: Sequence[str]) -> int:
     from experiments.execute import execute
     from gpgrad import plots
 
+    if loaded.measure != "training":
+        _measure(loaded, scale, results)
+        return 0
     plots.require()  # rather now than after hours
     setups = definition.setups(loaded, scale)
     passed = {
@@ -103,8 +109,19 @@ def run(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Write the report of what is finished."""
     name, given = _given(arguments, True, "scale", "log.dir", "results")
-    _report(*_chosen(name, given))
+    loaded, scale, root, results = _chosen(name, given)
+    if loaded.measure != "training":
+        raise SettingError(f"{loaded.name} keeps no runs to report on, expected run {loaded.name}")
+    _report(loaded, scale, root, results)
     return 0
+
+
+def _measure(loaded: Definition, scale: str, results: Path) -> None:
+    from experiments import tables
+
+    folder = results / f"{loaded.name}-{scale}"
+    tables.write(loaded, scale, definition.setups(loaded, scale), folder)
+    _say(f"{loaded.name}, {scale}: {folder / 'README.md'}")
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:

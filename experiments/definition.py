@@ -2,18 +2,25 @@
 
     question: Does GradPS learn pp_small better than QMIX?
     env: pp_small                 # env, preset and overrides hold for all arms that do not say otherwise
+    envs: [pp_small, pp_large]    # instead of env: arms that name no world run in each of these, a panel for each
     preset: gradps_paper
     overrides: {}
     arms:
       - {label: GradPS, algo: gradps}
       - {label: QMIX, algo: qmix, overrides: {learner.lr: 1.0e-3}, panel: pp_small}
     claims: [[GradPS, QMIX]]      # the first is better than the second; by default the first arm than all others
+    interaction: []               # or [both, A, B, neither]: is what both bring more than the sum of A's and B's
+    measure: training             # or parameters, or times: tables without training
     metric: test_return           # a name in rows of metrics.jsonl and final.jsonl
     threshold: 60                 # of steps to threshold; none by default
     drawings:                     # by default the metric's curves alone
       - {kind: curves, centre: mean}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
+      - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
+      - {kind: chance, name: futile_all, metric: futile, null: futile_chance, ylabel: futile neurons (%)}
       - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
+      - {kind: bars, name: parameters, metric: effective_params}
+      - {kind: profiles, name: profile}
     scales:
       quick: {seeds: 3, first_seed: 0, overrides: {t_max: 100000}}
       paper: {seeds: 5}
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from gpgrad.config import Config
 
 CATALOG = Path(__file__).parent / "catalog"
+Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
 NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
 
 
@@ -62,14 +70,17 @@ class Drawing(NamedTuple):
     """A picture of what runs logged.
 
     kind: `curves`, the experiment's metric by steps, a panel for each of its panels; `traces`, several logged numbers
-    by steps, a panel for each arm; `grids`, a logged matrix after training as heat maps, one for each arm.
+    by steps, a panel for each arm; `chance`, one logged number of all arms by steps, a panel for each of the
+    experiment's, with what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm;
+    `bars`, a number after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
     name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
-    array. metric: of grids. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
+    array. metric: of chance and grids; of bars and profiles, by default the experiment's. null: of chance, the logged
+    number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
     """
 
-    kind: Literal["curves", "traces", "grids"]
+    kind: Kind
     name: str
     centre: Literal["mean", "iqm"]
     lines: Mapping[str, str]
@@ -78,17 +89,24 @@ class Drawing(NamedTuple):
     seeds: int
     marked: str
     beside: str
+    null: str = ""
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One experiment. source: its name or file. claims: pairs of indices of arms, the first claimed to be better."""
+    """One experiment. source: its name or file. claims: pairs of indices of arms, the first claimed to be better.
+
+    interactions: fours of such indices, `both` methods, one, the other, `neither`, of one panel.
+    measure: what is found out: by `training`, or of methods as they are, their `parameters` and `times`.
+    """
 
     name: str
     source: str
     question: str
+    measure: Literal["training", "parameters", "times"]
     arms: tuple[Arm, ...]
     claims: tuple[tuple[int, int], ...]
+    interactions: tuple[tuple[int, ...], ...]
     metric: str
     threshold: float | None
     drawings: tuple[Drawing, ...]
@@ -209,7 +227,10 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
         "preset": reader.value("preset", str, None),
         "overrides": reader.overrides(),
     }
-    arms = tuple(_arm(entry, common) for entry in reader.readers("arms"))
+    worlds = reader.value("envs", Any, None)
+    if worlds is not None and (common["env"] or not isinstance(worlds, list) or not worlds):
+        raise SettingError(f"envs in {reader.source} is {worlds!r}, expected a list of worlds, and no env beside it")
+    arms = tuple(arm for entry in reader.readers("arms") for arm in _arms(entry, common, worlds or (common["env"],)))
     keys = [(arm.panel, arm.label) for arm in arms]
     for key in keys:
         if keys.count(key) > 1:
@@ -218,8 +239,10 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
         name=name,
         source=source,
         question=reader.value("question", str),
+        measure=reader.value("measure", Literal["training", "parameters", "times"], "training"),
         arms=arms,
         claims=_claims(reader, arms),
+        interactions=_interactions(reader, arms),
         metric=reader.value("metric", str, "test_return"),
         threshold=reader.value("threshold", float | None, None),
         drawings=_drawings(reader),
@@ -229,20 +252,19 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
     return definition
 
 
-def _arm(reader: _Reader, common: Mapping[str, Any]) -> Arm:
-    env = reader.value("env", str, common["env"])
-    if env is None:
+def _arms(reader: _Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
+    """An entry of `arms`, once for each world it runs in."""
+    own = reader.value("env", str, None)
+    if own is None and None in worlds:
         raise SettingError(f"{reader.what} in {reader.source} has no env, expected one there or for all arms")
-    arm = Arm(
-        label=reader.value("label", str),
-        env=env,
-        algo=reader.value("algo", str),
-        preset=reader.value("preset", str, common["preset"]),
-        overrides={**common["overrides"], **reader.overrides()},
-        panel=reader.value("panel", str, env),
-    )
+    label, algo = reader.value("label", str), reader.value("algo", str)
+    preset, panel = reader.value("preset", str, common["preset"]), reader.value("panel", str, None)
+    overrides = {**common["overrides"], **reader.overrides()}
     reader.end()
-    return arm
+    named = [own] if own else [world for world in worlds if world]
+    if panel and len(named) > 1:
+        raise SettingError(f"{label} in {reader.source} runs in several worlds, expected no panel of its own")
+    return [Arm(label, env, algo, preset, overrides, panel or env) for env in named]
 
 
 def _scale(reader: _Reader) -> Scale:
@@ -273,20 +295,27 @@ def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
 
 
 def _drawing(reader: _Reader) -> Drawing:
-    kind = reader.value("kind", Literal["curves", "traces", "grids"], "curves")
+    kind = reader.value("kind", Kind, "curves")
     drawing = Drawing(
         kind=kind,
         name=reader.value("name", str, *(["curve"] if kind == "curves" else [])),
         centre=reader.value("centre", Literal["mean", "iqm"], "mean"),
         lines=dict(reader.value("lines", Any)) if kind == "traces" else {},
-        metric=reader.value("metric", str) if kind == "grids" else "",
+        metric=_metric(reader, kind),
         ylabel=reader.value("ylabel", str, ""),
         seeds=reader.value("seeds", int, 0),
         marked=reader.value("marked", str, ""),
         beside=reader.value("beside", str, ""),
+        null=reader.value("null", str) if kind == "chance" else "",
     )
     reader.end()
     return drawing
+
+
+def _metric(reader: _Reader, kind: Kind) -> str:
+    if kind in ("curves", "traces"):
+        return ""
+    return reader.value("metric", str, *([""] if kind in ("bars", "profiles") else []))
 
 
 def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
@@ -309,3 +338,20 @@ def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ..
         if (one.label, other.label) == (better, worse) and one.panel == other.panel and i != j
     ]
     return tuple(claims)
+
+
+def _interactions(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
+    """The four arms of a two by two design, in every panel that has them."""
+    four = reader.value("interaction", Any, [])
+    labels = [arm.label for arm in arms]
+    if not isinstance(four, list) or len(four) not in (0, 4):
+        raise SettingError(f"interaction in {reader.source} is {four!r}, expected four labels: both, A, B, neither")
+    for label in four:
+        if label not in labels:
+            raise SettingError(f"unknown arm {label!r} in interaction in {reader.source}{suggest(str(label), labels)}")
+    found = []
+    for panel in dict.fromkeys(arm.panel for arm in arms):
+        places = {arm.label: i for i, arm in enumerate(arms) if arm.panel == panel}
+        if four and all(label in places for label in four):
+            found.append(tuple(places[label] for label in four))
+    return tuple(found)

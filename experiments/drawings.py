@@ -14,14 +14,15 @@ from experiments.definition import Definition, Drawing
 from experiments.report import Result
 from gpgrad import plots
 from gpgrad.logs import Row
-from gpgrad.plots import Grid, Line, Panel
+from gpgrad.plots import Bar, BarPanel, Grid, Line, Panel, ProfilePanel, Scores
 from gpgrad.stats import Curve
 
 CENTRES = {
     "mean": "mean over seeds, with Student's 95 percent interval",
     "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
 }
-PLACE = re.compile(r"(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+PLACE = re.compile(r"((?P<over>mean|sum) )?(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+OVER = {"mean": np.mean, "sum": np.sum}
 
 
 class Picture(NamedTuple):
@@ -43,8 +44,12 @@ def draw(definition: Definition, results: Sequence[Result], folder: Path) -> lis
 def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
     if drawing.kind == "grids":
         return _grids(drawing, results, folder)
+    if drawing.kind in ("bars", "profiles"):
+        return _finals(definition, drawing, results, folder)
     made = curves(definition, results) if drawing.kind == "curves" else traces(drawing, results)
-    metric = definition.metric if drawing.kind == "curves" else drawing.name
+    if drawing.kind == "chance":
+        made = against_chance(definition, drawing, results)
+    metric = definition.metric if drawing.kind == "curves" else drawing.metric or drawing.name
     stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
     plots.save(plots.learning_curves(made, label, drawing.centre), stem)
     plots.write_data(made, stem, metric, drawing.centre)
@@ -53,7 +58,50 @@ def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], f
         f"`{drawing.name}_{drawing.centre}.csv`: a row per point of a line",
     ]
     words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training."
+    if drawing.kind == "chance":
+        words += " Dotted: the same number with random signs, where only chance is left."
     return Picture(drawing.name, f"{label} by environment steps", words, data)
+
+
+def _finals(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    metric = drawing.metric or definition.metric
+    stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
+    values = finals(definition, drawing, results)
+    if drawing.kind == "profiles":
+        panels = [
+            ProfilePanel(panel, [Scores(arm, [list(seeds.values())]) for arm, seeds in arms.items()])
+            for panel, arms in values.items()
+        ]
+        plots.save(plots.performance_profiles(panels, label), stem)
+        plots.write_profiles(panels, stem, metric)
+        words = "The share of finished runs above each score, with its bootstrap 95 percent interval over seeds."
+        return Picture(drawing.name, f"runs by {label}", words, [f"`{drawing.name}.csv`: a row per score of a line"])
+    panels = [BarPanel(panel, [Bar(arm, seeds) for arm, seeds in arms.items()]) for panel, arms in values.items()]
+    plots.save(plots.bar_table(panels, label), stem)
+    plots.write_bars(panels, stem, metric)
+    data = [f"`{drawing.name}.csv`: a row per seed", f"`{drawing.name}.tex`: the table for LaTeX"]
+    words = "Means over seeds after training with Student's 95 percent interval, and a dot for each seed."
+    return Picture(drawing.name, f"{label} after training", words, data)
+
+
+def finals(
+    definition: Definition, drawing: Drawing, results: Sequence[Result]
+) -> dict[str, dict[str, dict[int, float]]]:
+    """A number of each finished seed after training, by panel and arm. Raises SettingError where it is no number."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for result in (result for result in results if result.curves):
+        arm = result.setup.arm
+        values = result.final if drawing.metric in ("", definition.metric) else _logged_final(result, drawing.metric)
+        found.setdefault(arm.panel, {})[arm.label] = values
+    return found
+
+
+def _logged_final(result: Result, place: str) -> dict[int, float]:
+    values = {row["seed"]: logged(row, place) for share in result.shares for row in share.final}
+    for seed, value in values.items():
+        if value is None or np.ndim(value) != 0:
+            raise SettingError(f"{place} of {result.setup.arm.label}, seed {seed}, is {value!r}, expected a number")
+    return {seed: float(value) for seed, value in sorted(values.items())}
 
 
 def metric_text(metric: str) -> str:
@@ -78,6 +126,24 @@ def traces(drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
     ]
 
 
+def against_chance(definition: Definition, drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
+    """One logged number of all arms and what chance gives, of arms that log both; a panel for each of the experiment's.
+
+    Raises SettingError if none does.
+    """
+    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.null)]
+    if not told:
+        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.null}")
+    lines = [
+        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.null))) for r in told
+    ]
+    return [Panel(name, made) for name in definition.panels if (made := [line for p, line in lines if p == name])]
+
+
+def _logs(result: Result, place: str) -> bool:
+    return any(place.partition("[")[0] in row for share in result.shares for row in share.metrics)
+
+
 def title(result: Result, results: Sequence[Result]) -> str:
     """An arm's name, with its panel where there are several."""
     arm = result.setup.arm
@@ -97,18 +163,22 @@ def _trace(result: Result, place: str) -> dict[int, Curve]:
 
 
 def logged(row: Row, place: str) -> Any:
-    """What a row holds under a name, or under `name[i,j]` of an array. Raises SettingError for what is not there."""
+    """What a row holds under a name, under `name[i,j]` of an array, or the `mean` or `sum` of that.
+
+    Raises SettingError for what is not there.
+    """
     match = PLACE.fullmatch(place)
     if match is None or match["name"] not in row:
         raise SettingError(f"rows hold no {place!r}{suggest(place, row)}")
     value = row[match["name"]]
-    if value is None or match["index"] is None:
-        return value
-    index = tuple(map(int, match["index"].split(",")))
-    try:
-        return np.array(value)[index]
-    except IndexError:
-        raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+    if value is None:
+        return None
+    if match["index"] is not None:
+        try:
+            value = np.array(value)[tuple(map(int, match["index"].split(",")))]
+        except IndexError:
+            raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+    return OVER[match["over"]](value) if match["over"] else value
 
 
 def _grids(drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:

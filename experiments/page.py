@@ -15,7 +15,7 @@ from experiments.runs import Run
 from gpgrad import plots, stats
 
 NO_NUMBER = "-"
-PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf")  # by suffix, what a report writes beside its page
+PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page
 # Every verdict in words; the rest of the sentence says of what.
 SENTENCES = {
     "shown": "shown",
@@ -61,6 +61,7 @@ def page(
         "## Results",
         _results(definition, found),
         *_comparisons(found),
+        *_interactions(found),
         *_settings(found),
         "## Commands",
         _commands(definition, found),
@@ -134,6 +135,22 @@ def _comparisons(found: Mapping[str, Any]) -> list[str]:
         f"above zero; contradicted: below it. p: sign flips, exact up to {stats.EXACT_FLIPS} pairs."
     )
     return ["## Comparisons", table(header, rows) + "\n\n" + words]
+
+
+def _interactions(found: Mapping[str, Any]) -> list[str]:
+    if not found["interactions"]:
+        return []
+    rows = []
+    for entry in found["interactions"]:
+        both, one, other, neither = entry["arms"]
+        cells = (
+            f"({both} - {one}) - ({other} - {neither})",
+            SENTENCES[entry["verdict"]],
+            _mean(entry.get("difference")),
+        )
+        rows.append([entry["panel"], *cells, str(len(entry["seeds"]))])
+    header = ["panel", "interaction", "more than the sum", "difference ± 95%", "pairs"]
+    return ["## Interactions", table(header, rows) + "\n\nOf final values, paired by seed."]
 
 
 def _settings(found: Mapping[str, Any]) -> list[str]:

@@ -73,6 +73,7 @@ def summary(definition: Definition, scale: str, results: Sequence[Result], runs:
         "complete": not any(result.missing for result in results),
         "arms": [_arm(definition, result, runs) for result in results],
         "comparisons": [_comparison(one, other) for one, other in claims],
+        "interactions": [_interaction([results[i] for i in four]) for four in definition.interactions],
         "differing_settings": {panel: _table(_of_panel(results, panel)) for panel in definition.panels},
         "versions": _versions([share.run for result in results for share in result.shares]),
     }
@@ -150,6 +151,19 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
         "difference": _plain(paired._asdict()),
         "probability_of_improvement": _plain(better._asdict()),
     }
+
+
+def _interaction(four: Sequence[Result]) -> dict[str, Any]:
+    """What both methods bring beyond the sum of what each brings, paired over the seeds that all four arms have."""
+    both, one, other, neither = (result.final for result in four)
+    common = sorted(both.keys() & one.keys() & other.keys() & neither.keys())
+    panel, labels = four[0].setup.arm.panel, [result.setup.arm.label for result in four]
+    if not common:
+        return {"arms": labels, "panel": panel, "seeds": [], "verdict": "no seed in common"}
+    together, apart = ([x[seed] + y[seed] for seed in common] for x, y in ((both, neither), (one, other)))
+    paired = stats.paired_comparison(together, apart, np.random.default_rng(0))
+    verdict = stats.verdict(paired.interval, paired.n)
+    return {"arms": labels, "panel": panel, "seeds": common, "verdict": verdict, "difference": _plain(paired._asdict())}
 
 
 def differences(one: Config, other: Config) -> tuple[dict[str, Any], dict[str, Any]]:

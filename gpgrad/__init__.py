@@ -8,17 +8,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envs.errors import SettingError
     from gpgrad.config import Config, load
+    from gpgrad.policy import Policy, load_policy
     from gpgrad.registry import register
     from gpgrad.train import Result, run
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Result", "SettingError", "__version__", "load", "register", "run"]
+__all__ = [
+    "Config",
+    "Policy",
+    "Result",
+    "SettingError",
+    "__version__",
+    "load",
+    "load_policy",
+    "register",
+    "run",
+]
 
 _HOMES = {
     "Config": "gpgrad.config",
     "Result": "gpgrad.train",
     "SettingError": "envs.errors",
+    "Policy": "gpgrad.policy",
     "load": "gpgrad.config",
+    "load_policy": "gpgrad.policy",
     "register": "gpgrad.registry",
     "run": "gpgrad.train",
 }

@@ -21,7 +21,7 @@ from gpgrad import hosting, replay
 from gpgrad.config import Config
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
-from gpgrad.program import example_episode, make_collection, make_init, make_program, start_clock
+from gpgrad.program import example_episode, make_collection, make_init, make_program, rearrange, start_clock
 from gpgrad.types import Batch, Clock, Params, SeedState
 
 MATRIX = 1024
@@ -141,6 +141,9 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
         steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
         return optax.apply_updates(learning.params, steps), opt_state
 
+    def adapt(learning: Learning) -> Any:
+        return rearrange(learning, lambda *told: parts.sharing.adapt(state.key, clock, *told))
+
     calls = {
         "update": (jax.jit(several), (learning,), _LOOPS),
         "sampling": (jax.jit(sample), (state.key,), 1),
@@ -149,6 +152,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
         "unroll, target": (jax.jit(lambda p, b: unroll(p, b).q), (state.params, batch), 1),
         "mixer and loss": (jax.jit(jax.grad(mixing, (0, 1), allow_int=True)), (state.params, out), 1),
         "optimiser": (jax.jit(optimise), (state.params, learning), 1),
+        "adaptation": (jax.jit(adapt), (learning,), 1),  # once per copy of the target network
     }
     return {name: Timed(lambda f=f, a=a: f(*a), units) for name, (f, a, units) in calls.items()}
 

@@ -81,8 +81,13 @@ def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tupl
             say(f"passing over {place}: its files are not those that were sealed")
             shutil.rmtree(place, ignore_errors=True)
             continue
-        return _read(place / ARRAYS, template), json.loads((place / NOTES).read_text())
+        return read(place, template), json.loads((place / NOTES).read_text())
     return None
+
+
+def read(place: Path, template: Position) -> Position:
+    """One of `found`, which must be whole."""
+    return _read(place / ARRAYS, template)
 
 
 def found(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ algorithm, and last the command line or the caller. A file holds only what diffe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ import yaml
 
 import envs
 from envs.errors import SettingError, suggest
-from gpgrad import checks, registry
+from gpgrad import checks, plugins, registry
+from gpgrad.presets import available, exists, mapping, parse_yaml, read
 
 Level = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
 
@@ -127,6 +129,8 @@ class Config:
     )
     devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
     t_max: int = setting(2_050_000, "environment steps per seed")
+    init_from: str | None = setting(None, "folder of a finished run whose teams training starts from")
+    plugin: tuple[str, ...] = setting((), "modules from outside that register parts or worlds")
     agent: Agent = field(default_factory=Agent)
     learner: Learner = field(default_factory=Learner)
     replay: Replay = field(default_factory=Replay)
@@ -138,7 +142,8 @@ class Config:
 
 PARTS = ("env", *registry.KINDS)
 SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
-ASIDE = ("seed", "devices", "log.", "checkpoint.")  # beginnings of settings that say nothing about what one seed does
+# Beginnings of settings that say nothing about what one seed does.
+ASIDE = ("seed", "devices", "plugin", "log.", "checkpoint.")
 
 
 def part_options(kind: str, name: str) -> dict[str, registry.Option]:
@@ -163,15 +168,18 @@ def flat(config: Config) -> dict[str, Any]:
     return result
 
 
+_hints = functools.cache(get_type_hints)
+
+
 def types(config: Config) -> dict[str, Any]:
     """The type of every setting that `override` may change, by its dotted name."""
     result: dict[str, Any] = {}
-    for name, hint in get_type_hints(Config).items():
+    for name, hint in _hints(Config).items():
         value = getattr(config, name)
         if isinstance(value, Part):
             result |= {f"{name}.{key}": option.type for key, option in part_options(name, value.name).items()}
         elif dataclasses.is_dataclass(hint):
-            result |= {f"{name}.{key}": kind for key, kind in get_type_hints(hint).items()}
+            result |= {f"{name}.{key}": kind for key, kind in _hints(hint).items()}
         elif name not in ("algo", "preset"):
             result[name] = hint
     return result
@@ -209,6 +217,8 @@ def load(
     Raises SettingError, one sentence, for unknown names, wrong types and impossible values.
     """
     changes = dict(overrides or {})
+    named = checks.coerce(changes.pop("plugin", ()), tuple[str, ...], "plugin")
+    plugins.load(named)
     for name in (env, algo, *changes):
         if not isinstance(name, str):
             raise SettingError(f"{name!r} is no name, expected text")
@@ -235,9 +245,15 @@ def load(
     for source, content in levels:
         place = f"configs/{source}.yaml"
         config = override(config, _settings(content, config, place), place)
-    config = override(config, changes)
+    config = override(config, {**changes, "plugin": _with_owners(named, config)})
     checks.check(config)
     return config
+
+
+def _with_owners(named: tuple[str, ...], config: Config) -> tuple[str, ...]:
+    """The plugins that were named, and those of installed packages that the run takes something from."""
+    parts = {kind: getattr(config, kind).name for kind in PARTS}
+    return tuple(dict.fromkeys([*named, *plugins.owners(parts)]))
 
 
 def algorithm(name: str) -> dict[str, Any]:
@@ -290,11 +306,11 @@ def _settings(content: Mapping[str, Any], config: Config, source: str) -> dict[s
         if key in ("preset", "presets", "parts"):
             continue
         if key in registry.KINDS:
-            for name, settings in _mapping(value, f"{key} in {source}").items():
+            for name, settings in mapping(value, f"{key} in {source}").items():
                 if name not in registry.names(key):
                     raise SettingError(f"unknown {key} {name!r} in {source}{suggest(name, registry.names(key))}")
                 if name == getattr(config, key).name:
-                    result |= {f"{key}.{option}": v for option, v in _mapping(settings, f"{key} in {source}").items()}
+                    result |= {f"{key}.{option}": v for option, v in mapping(settings, f"{key} in {source}").items()}
         elif isinstance(value, Mapping):
             result |= {f"{key}.{name}": v for name, v in value.items()}
         else:
@@ -304,7 +320,7 @@ def _settings(content: Mapping[str, Any], config: Config, source: str) -> dict[s
 
 def _by_preset(name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
     """A world's settings under each preset."""
-    result = _mapping(content.get("presets", {}), f"presets in configs/env/{name}.yaml")
+    result = mapping(content.get("presets", {}), f"presets in configs/env/{name}.yaml")
     for preset in result:
         if not exists("preset", preset):
             raise SettingError(
@@ -313,52 +329,14 @@ def _by_preset(name: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
     return result
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SettingError(f"{where} is {value!r}, expected names with values")
-    return value
-
-
 def _last(key: str, levels: list[Level]) -> str:
     return [content[key] for _, content in levels if key in content][-1]
 
 
-def folder() -> Path:
-    """The presets: the checkout's `configs`, or the copy shipped with the package."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / "configs"
-    return checkout if (checkout / "base.yaml").is_file() else package / "configs"
-
-
-def available(kind: str) -> list[str]:
-    """Names of the YAML files of a kind."""
-    return sorted(path.stem for path in (folder() / kind).glob("*.yaml"))
-
-
-def exists(kind: str, name: str) -> bool:
-    """Whether there is a file of that kind and name."""
-    return name in available(kind)
-
-
-def read(kind: str, name: str) -> dict[str, Any]:
-    """One YAML file. Raises SettingError for an unknown name."""
-    if not exists(kind, name):
-        raise SettingError(f"unknown {kind} {name!r}{suggest(name, available(kind))}")
-    path = folder() / kind / f"{name}.yaml"
-    return dict(_mapping(_yaml(path.read_text(), str(path)) or {}, str(path)))
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
-
-
 def fingerprint(config: Config) -> str:
     """Eight hex digits that name all settings except where results go, what is kept and how seeds are laid out."""
-    aside = ("log.", "checkpoint.", "seeds_mode", "devices")
-    content = {key: value for key, value in flat(config).items() if not key.startswith(aside)}
+    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "plugin")
+    content = {key: value for key, value in _chosen(config).items() if not key.startswith(aside)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -368,10 +346,15 @@ def identity(config: Config) -> str:
     All settings except which seeds are trained together and how, where results go and what is kept, and the names of
     algorithm and preset, which stand for settings.
     """
-    content = {key: value for key, value in flat(config).items() if not key.startswith(ASIDE)}
+    content = {key: value for key, value in _chosen(config).items() if not key.startswith(ASIDE)}
     del content["algo"], content["preset"]
     text = json.dumps({key: _as_float(value) for key, value in content.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _chosen(config: Config) -> dict[str, Any]:
+    """All settings; a start from nothing, which was once the only one, is not worth a word."""
+    return {key: value for key, value in flat(config).items() if key != "init_from" or value is not None}
 
 
 def _as_float(value: Any) -> Any:
@@ -391,8 +374,9 @@ def parse(path: Path) -> Config:
     presets say today is not asked.
     """
     try:
-        content = dict(_mapping(_yaml(path.read_text(), str(path)), str(path)))
+        content = dict(mapping(parse_yaml(path.read_text(), str(path)), str(path)))
         names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
+        plugins.load(checks.coerce(content.get("plugin", ()), tuple[str, ...], f"plugin in {path}"))
     except (OSError, KeyError) as error:
         raise SettingError(f"{path} holds no resolved settings: {error}") from None
     for name in names.values():

@@ -17,7 +17,7 @@ from gpgrad.decomposition.base import greedy_actions, masked_mean
 from gpgrad.learner import Parts, make_batch
 from gpgrad.nets.agent import last_actions
 from gpgrad.rollout import Team, make_collect
-from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
+from gpgrad.types import AgentOut, Batch, Clock, Episode, Metrics, PyTree, SeedState, Terms
 from gpgrad.weighting import gpvd, inspect
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
@@ -224,9 +224,23 @@ def bucket_dump(
 
     M = 1 + n_members. At least `episodes` must have been collected. Raises SettingError for other weightings.
     """
+    need_buckets(state)
+    return buckets_of(
+        parts, clock, state, replay.sample(key, state.replay, clock.episodes, episodes), n_buckets, n_members
+    )
+
+
+def need_buckets(state: SeedState) -> None:
+    """Raises SettingError for weightings that have none."""
     if not isinstance(state.weighting, gpvd.GpvdState):
         raise SettingError("a dump of buckets needs a run with --weighting gpvd")
-    drawn = replay.sample(key, state.replay, clock.episodes, episodes)
+
+
+def buckets_of(
+    parts: Parts, clock: Clock, state: SeedState, drawn: Episode, n_buckets: int = 4, n_members: int = 4
+) -> BucketDump:
+    """As `bucket_dump`, of the given episodes [E, ...]; of `state`, replay is not used."""
+    episodes = len(drawn.valid)
     seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn))
     rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
     td_error, n = rows.q_tot - rows.targets, len(rows.valid)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, logs, rollout
+from gpgrad import checkpoint, logs, rollout, teams
 from gpgrad.checkpoint import Position
 from gpgrad.config import Config
 from gpgrad.logs import Row
@@ -52,7 +52,7 @@ class Stopped(KeyboardInterrupt):
 def finish(settings: Config, program: Program, folder: Path, say: Callable[[str], None]) -> Result:
     """Go on from a folder's newest whole checkpoint, or from the start, to the end: all seeds in one program."""
     template = jax.eval_shape(lambda: start(settings, program))
-    position, offsets = checkpoint.newest(folder, template, say) or (start(settings, program), {})
+    position, offsets = checkpoint.newest(folder, template, say) or (begin(settings, program), {})
     if offsets:
         say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
     with Recorder(settings, folder, say, offsets) as recorder:
@@ -64,8 +64,16 @@ def finish(settings: Config, program: Program, folder: Path, say: Callable[[str]
         return Result(recorder.rows, final, folder, jax.tree.map(np.array, kept.params))
 
 
+def begin(settings: Config, program: Program) -> Position:
+    """Before the first test, with the teams that `init_from` names."""
+    position = start(settings, program)
+    if settings.init_from is None:
+        return position
+    return position._replace(states=teams.continued(settings, program, position.states))
+
+
 def start(settings: Config, program: Program) -> Position:
-    """Before the first test."""
+    """Before the first test, with fresh teams."""
     states = program.init(jnp.arange(settings.seeds, dtype=jnp.int32) + settings.seed)
     kept = jax.tree.map(jnp.copy, actors(states))
     return Position(start_clock(), states, kept, jnp.zeros(settings.seeds, bool), jnp.zeros((), jnp.int32))

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,8 +31,8 @@ from gpgrad.plan import Plan, show
 from gpgrad.program import Program
 from gpgrad.recorder import FILES, SEEDS
 
-# Below this an update's work fits the caches of a core, and seeds gain more from sharing a program than from cores.
-SMALL_WORK = 2**24
+# A run with less of both than this is over before processes have started: bytes of an update, steps of all seeds.
+SMALL_WORK, FEW_STEPS = 2**24, 20_000
 Say = Callable[[str], None]
 
 
@@ -62,7 +61,8 @@ def decide(settings: Config, needs: Plan, backend: str, n_devices: int, cores: i
     work = f"an update of one seed works on {show(needs.work)}"
     if n == 1:
         return Layout("vmap", 1, "a single seed")
-    if backend == "cpu" and n_devices == 1 and needs.work > SMALL_WORK and cores > 1:
+    long = needs.work > SMALL_WORK or n * settings.t_max >= FEW_STEPS
+    if backend == "cpu" and n_devices == 1 and long and cores > 1:
         if room >= 2:
             return Layout("process", min(parallel, room), f"{work}, on a CPU a core each is fastest")
         return Layout("sequential", 1, f"a seed needs {show(one)} of {show(needs.free)}")
@@ -138,51 +138,50 @@ def merge(folder: Path, parts: dict[int, Path]) -> None:
 
 
 class Worker(NamedTuple):
-    """A seed's process on its core, and the thread that repeats what it says."""
+    """The process of a core, and the thread that repeats what it says."""
 
-    seed: int
-    core: int
     process: subprocess.Popen[str]
     reader: threading.Thread
-    said: list[str]
 
 
 def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None:
-    """Train seeds as processes, `alive` at once, each bound to a core of its own.
+    """Train seeds in `alive` processes, each bound to a core of its own, with an equal share of the seeds.
 
-    A seed that fails does not stop the others; at the end ChildProcessError tells which did and what it said last.
+    A seed that fails does not stop the others; at the end ChildProcessError tells which did and what they said last.
     On SIGINT or SIGTERM all save and end, then Stopped is raised; a second SIGINT ends them at once.
     """
-    waiting, free = deque(todo.items()), deque(cores()[:alive])
-    running: list[Worker] = []
-    failed: list[Worker] = []
+    parts, said, running = list(todo.values()), dict.fromkeys(todo, ""), []
+
+    def repeat(line: str) -> None:
+        seed = line.removeprefix("seed ").partition(":")[0]
+        if seed.isdigit():
+            said[int(seed)] = line
+        say(line)
+
     try:
         with _signals(running) as caught:
-            while running or (waiting and not caught):
-                while waiting and free and not caught:
-                    seed, part = waiting.popleft()
-                    running.append(_launch(seed, part, free.popleft(), say))
-                time.sleep(0.1)
-                for worker in [worker for worker in running if worker.process.poll() is not None]:
-                    running.remove(worker)
-                    worker.reader.join()
-                    free.append(worker.core)
-                    failed += [worker] if worker.process.returncode else []
+            for i, core in enumerate(cores()[:alive]):
+                if not caught:
+                    running.append(_launch(parts[i::alive], core, repeat))
+            for worker in running:
+                worker.process.wait()
+                worker.reader.join()
     finally:
         for worker in running:
             worker.process.kill()
     if caught:
         name = signal.Signals(caught[0]).name
         raise Stopped(f"{name} ended the run; continue with: {sys.executable} -m gpgrad train --resume {folder}")
+    failed = [seed for seed, part in todo.items() if not logs.read_rows(part / "final.jsonl")]
     if failed:
-        words = "; ".join(f"seed {w.seed} ended with {w.process.returncode}: {w.said[-1:]}" for w in failed)
-        raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed, {words}")
+        words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
+        raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")
 
 
-def _launch(seed: int, part: Path, core: int, say: Say) -> Worker:
+def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
     # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpgrad", "train", "--resume", str(part)],
+        [sys.executable, "-m", "gpgrad.share", *map(str, share)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -192,17 +191,15 @@ def _launch(seed: int, part: Path, core: int, say: Say) -> Worker:
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(ProcessLookupError):  # it may have ended already
             os.sched_setaffinity(process.pid, {core})
-    said: list[str] = []
 
-    def repeat() -> None:
+    def listen() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line.rstrip())
-            say(f"seed {seed}: {said[-1]}")
+            repeat(line.rstrip())
 
-    reader = threading.Thread(target=repeat, daemon=True)
+    reader = threading.Thread(target=listen, daemon=True)
     reader.start()
-    return Worker(seed, core, process, reader, said)
+    return Worker(process, reader)
 
 
 @contextlib.contextmanager

@@ -296,9 +296,7 @@ def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Epis
     """store(clock, state, episodes [E]) -> the state of a seed that has collected them."""
 
     def store(clock: Clock, state: SeedState, episodes: Episode) -> SeedState:
-        views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
-        visited = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
-        states = jax.tree.map(_join_axes, views(state.env_params, visited).state)
+        states = visited(parts, state.env_params, episodes)
         weighting = parts.weighting.record(state.weighting, clock, states, episodes.valid.reshape(-1))
         return state._replace(
             replay=replay.insert(state.replay, episodes, clock.episodes),
@@ -363,6 +361,13 @@ def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, Se
         return clock, states._replace(**learning._asdict(), target=target, stats=stats)
 
     return learning_step
+
+
+def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
+    """The global states [E * T, ...] in which actions were chosen, padding among them."""
+    views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
+    before = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
+    return jax.tree.map(_join_axes, views(env_params, before).state)
 
 
 def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:

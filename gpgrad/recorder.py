@@ -15,7 +15,7 @@ import numpy as np
 
 import envs
 from envs.errors import SettingError
-from gpgrad import config, logs
+from gpgrad import config, logs, plugins
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.progress import Display
@@ -59,6 +59,7 @@ def manifest(settings: Config) -> Row:
     simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_host(settings.env.name) else None
     return {
         "fingerprint": config.fingerprint(settings),
+        **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],

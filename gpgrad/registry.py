@@ -77,6 +77,11 @@ def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
     _PARTS[kind][name] = maker
 
 
+def forget(kind: Kind, name: str) -> None:
+    """Take back a registration."""
+    del _PARTS[kind][name]
+
+
 def maker(kind: Kind, name: str) -> Callable[..., Any]:
     """The maker of a part. Raises SettingError for an unknown name."""
     if name not in _PARTS[kind]:

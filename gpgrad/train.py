@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, hosting, lock, logs, loop, modes, plan
+from gpgrad import checks, config, hosting, lock, logs, loop, modes, plan, teams
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
@@ -50,6 +50,7 @@ def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Progr
     alone = dataclasses.replace(settings, seeds=1, devices=1)
     program = make_program(alone)
     loop.test_period(settings, program.parts.env.spec.episode_limit)
+    teams.check_start(settings, program)
     needs = plan.make_plan(alone, program)
     cores = 1 if hosting.is_host(program.parts.env) else len(modes.cores())  # such worlds share one process
     layout = modes.decide(settings, needs, jax.default_backend(), jax.device_count(), cores)

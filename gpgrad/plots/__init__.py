@@ -1,8 +1,13 @@
 """Pictures, with their data beside them. Imports no jax; matplotlib only when something is drawn."""
 
+from gpgrad.plots.bars import Bar, BarPanel, bar_table, latex, write_bars
+from gpgrad.plots.board import Outcomes, Scene, draw_board
+from gpgrad.plots.buckets import Bucket, Member, draw_buckets, write_buckets
 from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves, steps_text, write_data
 from gpgrad.plots.grids import Grid, heat_maps, write_grids
-from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, require, save
+from gpgrad.plots.occupancy import draw_occupancy, write_occupancy
+from gpgrad.plots.profiles import Profile, ProfilePanel, Scores, performance_profiles, profile, write_profiles
+from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, look, require, save, write_csv
 
 __all__ = [
     "COLOURS",
@@ -10,16 +15,38 @@ __all__ = [
     "PAGE",
     "PANEL_HEIGHT",
     "Band",
+    "Bar",
+    "BarPanel",
+    "Bucket",
     "Centre",
     "Grid",
     "Line",
+    "Member",
+    "Outcomes",
     "Panel",
+    "Profile",
+    "ProfilePanel",
+    "Scene",
+    "Scores",
     "band",
+    "bar_table",
+    "draw_board",
+    "draw_buckets",
+    "draw_occupancy",
     "heat_maps",
+    "latex",
     "learning_curves",
+    "look",
+    "performance_profiles",
+    "profile",
     "require",
     "save",
     "steps_text",
+    "write_bars",
+    "write_buckets",
+    "write_csv",
     "write_data",
     "write_grids",
+    "write_occupancy",
+    "write_profiles",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.errors import SettingError, suggest
 from gpgrad import stats
-from gpgrad.plots.style import COLOURS, COLUMN, DASHES, PAGE, PANEL_HEIGHT, STYLE, require, write_csv
+from gpgrad.plots.style import PANEL_HEIGHT, STYLE, look, panel_axes, require, write_csv
 from gpgrad.stats import Curve
 
 if TYPE_CHECKING:
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Centre = Literal["mean", "iqm"]
+NULL, NULL_DASH = "by chance", (0, (1, 1.5))
 
 
 class Line(NamedTuple):
-    """Tests of all seeds of one algorithm."""
+    """Tests of all seeds of one algorithm. null: what chance alone would give in the same tests, if that is known."""
 
     label: str
     curves: Mapping[int, Curve]
+    null: Mapping[int, Curve] | None = None
 
 
 class Panel(NamedTuple):
@@ -79,32 +81,29 @@ def learning_curves(panels: Sequence[Panel], ylabel: str, centre: Centre = "mean
     A label has the same colour in all panels. Raises SettingError without matplotlib.
     """
     matplotlib = require()
-    from matplotlib.figure import Figure
-
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure((COLUMN if len(panels) == 1 else PAGE, PANEL_HEIGHT * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel, place in zip(panels, axes, strict=False):
+        figure, axes = panel_axes(len(panels), PANEL_HEIGHT)
+        for place, panel in zip(axes, panels, strict=True):
             _draw(place, panel, labels, centre)
             place.set_xlabel("environment steps")
-        for place in axes[::columns]:
+        for place in axes[::3]:
             place.set_ylabel(ylabel)
-        for place in axes[len(panels) :]:
-            place.remove()
     return figure
 
 
 def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> None:
     for line in panel.lines:
-        index, n = labels.index(line.label), len(line.curves)
-        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        style, n = look(labels.index(line.label)), len(line.curves)
         points = band(line.curves, centre)
         seeds = f"{n} seeds" if n > 1 else "1 seed"
-        place.plot(points.steps, points.centre, color=colour, linestyle=dash, label=f"{line.label} ({seeds})")
-        place.fill_between(points.steps, points.low, points.high, color=colour, alpha=0.2, linewidth=0)
+        place.plot(points.steps, points.centre, label=f"{line.label} ({seeds})", **style)
+        place.fill_between(points.steps, points.low, points.high, color=style["color"], alpha=0.2, linewidth=0)
+        if line.null:
+            chance = band(line.null, centre)
+            place.plot(chance.steps, chance.centre, color=style["color"], linestyle=NULL_DASH, linewidth=0.9)
+    if any(line.null for line in panel.lines):
+        place.plot([], [], color="#333333", linestyle=NULL_DASH, linewidth=0.9, label=NULL)
     place.set_title(panel.title)
     place.margins(x=0)
     place.xaxis.set_major_formatter(lambda value, _: steps_text(value))
@@ -123,7 +122,7 @@ def steps_text(steps: float) -> str:
 def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean") -> list[Path]:
     """The numbers of a picture: STEM.csv, a row per test of a seed, and STEM_CENTRE.csv, a row per point of a line."""
     points, bands = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}_{centre}.csv")
-    lines = [(panel.title, line) for panel in panels for line in panel.lines]
+    lines = [(panel.title, line) for panel in panels for drawn in panel.lines for line in _with_null(drawn)]
     write_csv(
         points,
         ("panel", "algorithm", "seed", "env_steps", metric),
@@ -144,3 +143,7 @@ def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre 
         ],
     )
     return [points, bands]
+
+
+def _with_null(line: Line) -> list[Line]:
+    return [line, Line(f"{line.label}, {NULL}", line.null)] if line.null else [line]

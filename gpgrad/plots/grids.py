@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpgrad.plots.style import PAGE, STYLE, require, write_csv
+from gpgrad.plots.style import PAGE, STYLE, is_dark, require, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,8 +66,7 @@ def _draw(place: Axes, grid: Grid, look: dict, top: float):
     place.tick_params(length=0)
     place.set_title(grid.title)
     if max(grid.values.shape) <= LARGEST_IN_NUMBERS:
-        red, green, blue, _ = np.moveaxis(image.to_rgba(grid.values), -1, 0)
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        dark = is_dark(image.to_rgba(grid.values))
         for (row, column), value in np.ndenumerate(grid.values):
             colour = "white" if dark[row, column] else "black"
             place.text(column, row, number(value, top), ha="center", va="center", color=colour, fontsize=6)

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from envs.errors import SettingError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, told apart by all kinds of colour vision; those that stand out on white come first.
@@ -45,6 +48,33 @@ STYLE = {
     "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them
     "svg.hashsalt": "gpgrad",
 }
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour and dash of the index-th line of a picture: after all colours, all colours again."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+
+
+def is_dark(colour: Any) -> np.ndarray:
+    """Whether white reads better than black on colours, as matplotlib takes them or RGBA [..., 4]: bool [...]."""
+    if isinstance(colour, str):
+        from matplotlib.colors import to_rgba
+
+        colour = to_rgba(colour)
+    return np.asarray(colour)[..., :3] @ (0.299, 0.587, 0.114) < 0.5
+
+
+def panel_axes(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with that many axes of a height in inches: a column wide for one, else a page wide, three in a row."""
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(count, 3))
+    rows = -(-count // columns)
+    figure = Figure((COLUMN if count == 1 else PAGE, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for place in axes[count:]:
+        place.remove()
+    return figure, axes[:count]
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -130,11 +130,15 @@ def test_every_fault_is_noticed_and_survived(pools, tmp_path):
 def test_too_many_failures_in_a_row_end_with_the_last_words(pools, tmp_path):
     pool = pools(1, QUICK._replace(failures=2), faults=str(tmp_path))
     order(tmp_path, ["crash"] * 4)
-    with pytest.raises(SimulatorError, match=r"lane 0 failed 3 times in a row[\s\S]*RuntimeError: a crash on demand"):
+
+    def play() -> None:
         for _ in range(9):
             pool.reset([0], [1])
             while not pool.step([0], policy(pool.avail, 0)):
                 pass
+
+    with pytest.raises(SimulatorError, match=r"lane 0 failed 3 times in a row[\s\S]*RuntimeError: a crash on demand"):
+        play()
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checks, config, registry
+from gpgrad import checks, config, presets, registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,7 +147,7 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
     [
         ("pp_smal", "qmix", {}, "unknown world 'pp_smal'; did you mean 'pp_small'?"),
         ("pp_small", "qmxi", {}, "unknown algorithm 'qmxi'; did you mean 'qmix'?"),
-        ("pp_small", "qmix", {"preset": "pymarl3"}, "unknown preset 'pymarl3'; did you mean 'pymarl"),
+        ("pp_small", "qmix", {"preset": "pymarl4"}, "unknown preset 'pymarl4'; did you mean 'pymarl"),
         ("pp_small", "qmix", {"sharing": "fup"}, "unknown sharing 'fup'; did you mean 'fups'?"),
         ("pp_small", "qmix", {"learner.lrr": 1}, "unknown setting 'learner.lrr'; did you mean 'learner.lr'?"),
         ("pp_small", "vdn", {"decomposition.embed": 8}, "unknown setting 'decomposition.embed'"),
@@ -191,9 +191,9 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
     ],
 )
 def test_mistakes_in_files_are_named(tmp_path, monkeypatch, kind, content, sentence):
-    shutil.copytree(config.folder(), tmp_path / "configs")
+    shutil.copytree(presets.folder(), tmp_path / "configs")
     (tmp_path / "configs" / kind / "two_step.yaml").write_text(content)
-    monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(presets, "folder", lambda: tmp_path / "configs")
     with pytest.raises(SettingError, match=re.escape(sentence)):
         config.load("two_step", "qmix")
 

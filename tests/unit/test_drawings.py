@@ -104,3 +104,16 @@ def test_files_of_heat_maps(tmp_path):
         {"panel": "a", "row": "x", "column": "y", "payoff": "-1.0"},
         {"panel": "a", "row": "x", "column": "z", "payoff": "2.0"},
     ]
+
+
+def test_places_in_rows():
+    row = {"efficiency": [0.25, 0.5], "gradients": [[1.0, -3.0], [2.0, 2.0]], "nothing": None}
+    assert drawings.logged(row, "efficiency[1]") == 0.5
+    assert drawings.logged(row, "mean efficiency") == 0.375
+    assert drawings.logged(row, "sum gradients[0]") == -2
+    assert drawings.logged(row, "mean nothing") is None
+    for place in ("efficency", "median efficiency", "efficiency[x]"):
+        with pytest.raises(SettingError, match="rows hold no"):
+            drawings.logged(row, place)
+    with pytest.raises(SettingError, match=r"outside an array of shape \(2,\)"):
+        drawings.logged(row, "efficiency[2]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,27 @@ def test_the_catalog_can_be_run():
                 execute.train_arguments(setup, setup.seeds)
 
 
+PAPERS = (
+    {"Figure": range(1, 8), "Table": range(1, 3)},
+    {"Figure": range(1, 14), "Appendix Figure": range(1, 12), "Table": range(11, 14)},
+)
+
+
+def places(text: str) -> list[str]:
+    """The first column of tables: `Figures 4, 5` are Figure 4 and Figure 5."""
+    rows = re.findall(r"^\| ((?:Appendix )?(?:Figure|Table))s? ([\d, ]+) \|", text, flags=re.MULTILINE)
+    return [f"{kind} {number}" for kind, numbers in rows for number in numbers.split(", ")]
+
+
+def test_every_figure_of_both_papers_has_an_experiment():
+    """docs/figures.md has each figure and table once, only experiments that are there, and all of those."""
+    text = (ROOT / "docs" / "figures.md").read_text()
+    for part, kinds in zip(re.split(r"^## .*$", text, flags=re.MULTILINE)[1:3], PAPERS, strict=True):
+        assert places(part) == [f"{kind} {number}" for kind, numbers in kinds.items() for number in numbers]
+    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions)_\w+)`", text)
+    assert set(named) == set(definition.names())
+
+
 def test_a_scale_says_seeds_and_steps():
     quick, paper = (definition.setups(definition.load("pp_small_qmix"), scale)[0] for scale in ("quick", "paper"))
     assert (quick.seeds, paper.seeds) == (range(3), range(5))
@@ -129,6 +151,20 @@ def test_what_is_said_once_holds_for_all_arms(tmp_path):
     assert claimed.claims == ((3, 0), (2, 1))
 
 
+def test_arms_run_in_every_world_that_is_named(tmp_path):
+    content = {key: value for key, value in TWO.items() if key != "env"} | {"envs": ["matrix_additive", "two_step"]}
+    content["arms"] = [*TWO["arms"], {"label": "QMIX", "algo": "qmix", "env": "two_step"}]
+    loaded = definition.load(written(tmp_path, content))
+    worlds = [(arm.label, arm.env) for arm in loaded.arms]
+    both = ["matrix_additive", "two_step"]
+    assert worlds == [*(("VDN", env) for env in both), *(("IQL", env) for env in both), ("QMIX", "two_step")]
+    assert loaded.panels == both
+    with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
+        definition.load(written(tmp_path, {**content, "env": "two_step"}))
+    with pytest.raises(SettingError, match=r"VDN in .* runs in several worlds, expected no panel of its own"):
+        definition.load(written(tmp_path, content | {"arms": [{**TWO["arms"][0], "panel": "mine"}]}))
+
+
 def arm(**changes):
     return {"arms": [{"label": "VDN", "algo": "vdn", **changes}]}
 
@@ -148,6 +184,9 @@ def arm(**changes):
         ({"arms": TWO["arms"] * 2}, "two arms in .* are called 'VDN' in panel 'matrix_additive'"),
         ({"claims": [["VDN", "IQM"]]}, "unknown arm 'IQM' in claims in .*; did you mean 'IQL'"),
         ({"claims": ["VDN"]}, "expected pairs of labels"),
+        ({"interaction": ["VDN"]}, "interaction in .* is .*, expected four labels: both, A, B, neither"),
+        ({"interaction": ["VDN", "IQL", "VDN", "IQ"]}, "unknown arm 'IQ' in interaction in .*; did you mean 'IQL'"),
+        ({"measure": "time"}, "measure of the experiment in .* is 'time'; did you mean 'times'"),
         ({"scales": {}}, "scales in .* is empty"),
         ({"scales": {"quick": {}}}, "quick in .* has no seeds"),
         ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
@@ -442,6 +481,36 @@ def test_the_command_of_an_arm_is_its_configuration(two):
         chosen = config.load(given.pop("env"), given.pop("algo"), given)
         assert config.identity(chosen) == setup.identity
         assert range(chosen.seed, chosen.seed + chosen.seeds) == setup.seeds
+
+
+def test_interactions_are_beyond_the_sum(tmp_path, root):
+    """Returns of 40, 20, 15 and 10: both bring 30, one 10, the other 5."""
+    tops = {"both": 40, "A": 20, "B": 15, "neither": 10}
+    arms = []
+    for i, (label, top) in enumerate(tops.items()):
+        put(root, label, settings_of(seeds=5, **{"learner.lr": 0.01 * (i + 1)}), top=top)
+        arms.append({"label": label, "algo": "vdn", "overrides": {"learner.lr": 0.01 * (i + 1)}})
+    file = written(tmp_path, {**TWO, "arms": arms, "claims": [], "interaction": list(tops)})
+    assert cli.main(["report", file, "--scale", "paper", "--log.dir", str(root), "--results", str(tmp_path)]) == 0
+    (found,) = json.loads((tmp_path / "mine-paper" / "summary.json").read_text())["interactions"]
+    assert (found["difference"]["mean"], found["verdict"], found["seeds"]) == (15, "shown", [0, 1, 2, 3, 4])
+    assert "| (both - A) - (B - neither) | shown | 15 ± 0 | 5 |" in (tmp_path / "mine-paper" / "README.md").read_text()
+
+
+def test_parameters_are_counted_without_training(tmp_path, capsys):
+    arms = [{"label": "FuPS", "algo": "fups"}, {"label": "GradPS", "algo": "gradps"}]
+    content = {**TWO, "env": "pp_small", "preset": "gradps_paper", "overrides": {}, "arms": arms}
+    file = written(tmp_path, {**content, "measure": "parameters"})
+    assert cli.main(["run", file, "--results", str(tmp_path)]) == 0
+    with (tmp_path / "mine-quick" / "paper.csv").open() as lines:
+        rows = {row["method"]: row for row in csv.DictReader(lines)}
+    assert rows["FuPS"]["agents"] == "45446"  # Table 13's denominator
+    assert float(rows["GradPS"]["together, % of FuPS"]) > float(rows["FuPS"]["together, % of FuPS"]) == 100
+    capsys.readouterr()
+    assert cli.main(["status", file]) == 0
+    assert capsys.readouterr().out == "mine: measures parameters, trains nothing\n"
+    assert cli.main(["report", file]) == 2
+    assert "mine keeps no runs to report on, expected run mine" in capsys.readouterr().err
 
 
 def test_fewer_than_five_seeds_are_a_smoke_run(two, root, tmp_path):

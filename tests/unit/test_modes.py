@@ -51,6 +51,7 @@ def needs(work: int = 200 * 2**20, free: int = 100 * GIB) -> Plan:
         (8, "auto", needs(free=3 * GIB), ("cpu", 1, 16), ("sequential", 1)),
         (8, "auto", needs(), ("cpu", 1, 1), ("vmap", 8)),
         (8, "auto", needs(work=2**20), ("cpu", 1, 2), ("vmap", 8)),
+        (300, "auto", needs(work=2**20), ("cpu", 1, 2), ("process", 2)),
         (8, "auto", needs(), ("cpu", 4, 2), ("vmap", 8)),
         (8, "auto", needs(), ("gpu", 1, 16), ("vmap", 8)),
         (8, "auto", needs(free=3 * GIB), ("gpu", 1, 16), ("sequential", 1)),
@@ -60,7 +61,7 @@ def needs(work: int = 200 * 2**20, free: int = 100 * GIB) -> Plan:
     ],
 )
 def test_layouts(seeds, asked, plan, machine, expected):
-    layout = modes.decide(tiny(seeds=seeds, seeds_mode=asked), plan, *machine)
+    layout = modes.decide(tiny(seeds=seeds, seeds_mode=asked, t_max=100), plan, *machine)
     assert (layout.mode, layout.alive) == expected
 
 
@@ -188,7 +189,7 @@ def test_a_failing_seed_leaves_the_others_alone(tmp_path):
     parts = modes.prepare(settings, folder)
     (parts[3] / "config.yaml").write_text("nonsense")
     heard: list[str] = []
-    with pytest.raises(ChildProcessError, match=r"1 of 2 seeds .* failed, seed 3 ended with 2: .*config.yaml"):
+    with pytest.raises(ChildProcessError, match=r"1 of 2 seeds .* failed: seed 3: .*config.yaml"):
         train.resume(folder, say=heard.append)
     assert not (folder / "final.jsonl").read_text().count('"seed": 3')
     assert (folder / "final.jsonl").read_text().count('"seed": 4') == 1

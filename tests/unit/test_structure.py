@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "checks", "config"},
+    {"registry", "plugins", "checks", "presets", "config"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
@@ -19,15 +19,21 @@ LAYERS = [
     {"compose", "evaluate", "diagnostics"},
     {"program"},
     {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats", "separation", "occupancy", "accounting"},
+    {"recorder", "bench", "stats", "separation", "occupancy", "accounting", "teams"},
+    {"policy"},
+    {"export"},
     {"loop", "plots"},
-    {"modes"},
+    {"modes", "share"},
     {"train"},
+    {"trained", "render", "report"},
+    {"buckets"},
+    {"commands"},
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"hosting", "loop", "modes", "train", "__main__"}
+OUTSIDE = {"bench", "config", "presets", "plugins", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
+OUTSIDE |= {"teams", "policy", "export", "hosting", "loop", "modes", "share", "train", "commands", "__main__"}
+OUTSIDE |= {"trained", "render", "report", "buckets"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 

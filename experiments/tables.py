@@ -1,0 +1,96 @@
+"""Experiments that train nothing: what methods weigh, and how long they take."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.definition import Definition, Setup
+from experiments.page import number, table
+from gpgrad import accounting, bench
+from gpgrad.compose import compose
+
+ROUNDS = 20
+
+
+class Table(NamedTuple):
+    """A table for people and programs. stem: of its file."""
+
+    stem: str
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    words: str
+
+
+def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: Path) -> None:
+    """Measure, then write the page and a CSV file for each table."""
+    made = {"parameters": parameters, "times": times}[definition.measure](setups)
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in made:
+        with (folder / f"{one.stem}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([one.header, *one.rows])
+    parts = [f"# {definition.name}, {scale}", definition.question]
+    for one in made:
+        parts += [f"## {one.title}", table(one.header, one.rows), f"{one.words} Numbers: `{one.stem}.csv`."]
+    parts += ["## Command", f"```sh\nmake experiment NAME={definition.source} SCALE={scale}\n```"]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n")
+
+
+def parameters(setups: Sequence[Setup]) -> list[Table]:
+    """What every arm trains and uses, and what the GradPS paper would count for it."""
+    header = ["world", "method", "agents", "in use", "decomposition", "together"]
+    rows = []
+    for setup in setups:
+        trainable, _, effective = accounting.account(setup.config)
+        sizes = (trainable.agents, effective.agents, trainable.decomposition, sum(trainable[1:]))
+        rows.append([setup.arm.panel, setup.arm.label, *map(str, sizes)])
+    words = "Agents: trained parameters of the team. In use: those that act before anything is cloned."
+    ours = Table("parameters", "What is trained", header, rows, words)
+    return [ours, _paper(setups)]
+
+
+def _paper(setups: Sequence[Setup]) -> Table:
+    header = ["world", "method", "agents", "agents, % of FuPS", "together", "together, % of FuPS"]
+    rows = []
+    for setup in setups:
+        if setup.arm.label in accounting.METHODS:
+            sizes = accounting.sizes(setup.config)._replace(groups=_groups(setups, setup.arm.panel))
+            agents = accounting.paper_agents(setup.arm.label, sizes)
+            alone, whole = accounting.paper_percent(setup.arm.label, sizes)
+            counts = (str(agents), f"{alone:.2f}", str(agents + accounting.paper_mixer(sizes)), f"{whole:.2f}")
+            rows.append([setup.arm.panel, setup.arm.label, *counts])
+    words = "The paper's own counts, dead layers of its code included: agents as in Table 13, together as in Table 12."
+    return Table("paper", "As the paper counts", header, rows, words)
+
+
+def _groups(setups: Sequence[Setup], panel: str) -> int:
+    """K of the panel's world, which methods without groups do not carry."""
+    found = [setup.config.sharing.options.get("k") for setup in setups if setup.arm.panel == panel]
+    return next((k for k in found if k), 1)
+
+
+def times(setups: Sequence[Setup]) -> list[Table]:
+    """Updates and whole iterations of the arms of each panel, in alternation, relative to the panel's first."""
+    header = ["world", "method", "update, ms", "update ratio [95%]", "iteration ratio [95%]", "hours a run"]
+    rows = []
+    for panel in dict.fromkeys(setup.arm.panel for setup in setups):
+        mine = [setup for setup in setups if setup.arm.panel == panel]
+        ready = [bench.setup(setup.arm.label, setup.config) for setup in mine]
+        measured = bench.report(ready, bench.measure(ready, ROUNDS))
+        for setup, row in zip(mine, measured, strict=True):
+            episodes = setup.config.t_max / compose(setup.config).env.spec.episode_limit
+            hours = episodes / row["trained episodes/s"] / 3600
+            ratios = (_ratio(row, "update"), _ratio(row, "iteration"))
+            rows.append([panel, setup.arm.label, number(row["update ms"]), *ratios, number(hours)])
+    words = (
+        f"Medians of {ROUNDS} rounds in which all arms of a world take turns. Hours: of one seed with episodes of full "
+        "length, tests and checkpoints apart."
+    )
+    return [Table("times", "Time", header, rows, words)]
+
+
+def _ratio(row: dict[str, float], what: str) -> str:
+    return f"{row[f'{what} ratio']:.3f} [{row[f'{what} ratio low']:.3f}, {row[f'{what} ratio high']:.3f}]"

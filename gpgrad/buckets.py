@@ -1,0 +1,88 @@
+"""Buckets of a batch that a run's team plays: protected joint actions and those that interfere with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.api import Env, EnvParams
+from envs.errors import SettingError
+from envs.predator_prey import PredatorPrey
+from gpgrad import diagnostics, logs, plots, program, rollout
+from gpgrad.diagnostics import BucketDump
+from gpgrad.learner import Parts
+from gpgrad.render import scenes
+from gpgrad.types import Clock, SeedState
+
+
+def find(
+    parts: Parts,
+    clock: Clock,
+    state: SeedState,
+    key: jax.Array,
+    episodes: int,
+    eps: float,
+    n_buckets: int,
+    n_members: int,
+) -> BucketDump:
+    """The buckets with the most interference in epsilon-greedy episodes of one seed's team.
+
+    Where the run's visits are not known (`state` of a team alone), those of these episodes are counted. Raises
+    SettingError for other weightings.
+    """
+    diagnostics.need_buckets(state)
+
+    @jax.jit
+    def look(key: jax.Array, state: SeedState) -> BucketDump:
+        collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
+        members = program.team(parts, state.params, state.sharing)
+        k_world, k_act = jax.random.split(key)
+        played = collect(
+            jax.random.split(k_world, episodes), k_act, state.env_params, members, jnp.float32(eps)
+        ).episodes
+        seen = program.visited(parts, state.env_params, played)
+        counted = parts.weighting.record(state.weighting, clock, seen, played.valid.reshape(-1))
+        known = clock.episodes > 0
+        weighting = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.weighting, counted)
+        return diagnostics.buckets_of(parts, clock, state._replace(weighting=weighting), played, n_buckets, n_members)
+
+    return look(key, state)
+
+
+def as_rows(dump: BucketDump) -> list[dict[str, Any]]:
+    """Buckets as JSON knows them, each with its protected transition first and then those that interfere with it."""
+    dump = jax.tree.map(np.asarray, dump)
+
+    def transition(k: int, m: int) -> dict[str, Any]:
+        state = jax.tree.map(lambda leaf: leaf[k, m], dump.states)
+        named = state._asdict() if hasattr(state, "_asdict") else {"state": state}
+        return {
+            "kind": "interfering" if m else "protected",
+            "actions": dump.actions[k, m].tolist(),
+            "td_error": float(dump.td_error[k, m]),
+            "target": float(dump.target[k, m]),
+            "step": int(dump.step[k, m]),
+            "state": {name: logs.plain(leaf) for name, leaf in named.items() if leaf is not None},
+        }
+
+    return [
+        {
+            "visits": int(dump.visits[k]),
+            "env_steps": int(dump.env_steps),
+            "transitions": [transition(k, int(m)) for m in np.flatnonzero(dump.present[k])],
+        }
+        for k in map(int, np.flatnonzero(dump.present[:, 1:].any(-1)))
+    ]
+
+
+def picture(env: Env, params: EnvParams, dump: BucketDump, stem: Path) -> list[Path]:
+    """STEM.png, .svg, .pdf and .csv of a dump in which something interferes. Raises SettingError for other worlds."""
+    if not isinstance(env, PredatorPrey):
+        raise SettingError(f"{env.spec.name} has no board, expected a predator-prey world for --picture")
+    found = scenes.buckets(env, params, dump)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return [*plots.save(plots.draw_buckets(found), stem), plots.write_buckets(found, stem)]

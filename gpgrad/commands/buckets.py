@@ -1,0 +1,63 @@
+"""`buckets`: which joint actions GPVD protects in a run, and which interfere with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError, suggest
+from gpgrad.commands.arguments import options
+
+USAGE = """\
+  buckets RUN [--buckets N] [--members N] [--episodes N] [--epsilon E] [--seed N] [--json FILE] [--picture FILE]
+                                                      joint actions that GPVD protects, and those that interfere"""
+NUMBERS = {"buckets": "2", "members": "3", "episodes": "", "epsilon": "0.05", "seed": ""}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play a batch with a run's team, and write the buckets in which most transitions interfere."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("the run is missing, expected buckets RUN")
+    folder, given = Path(arguments[0]), options(arguments[1:])
+    files = {name: given.pop(name, "") for name in ("json", "picture")}
+    for name in given:
+        if name not in NUMBERS:
+            raise SettingError(f"unknown option --{name}{suggest(name, [*NUMBERS, *files])}")
+    import jax
+
+    from gpgrad import buckets, checks, plots, trained
+
+    if files["picture"]:
+        plots.require()
+    text = NUMBERS | given
+    n_buckets, n_members = (checks.coerce(text[name], int, f"--{name}") for name in ("buckets", "members"))
+    eps = checks.coerce(text["epsilon"], float, "--epsilon")
+    episodes = checks.coerce(text["episodes"], int, "--episodes") if text["episodes"] else None
+    for name, value in (("buckets", n_buckets), ("members", n_members), ("episodes", episodes)):
+        if value is not None and value < 1:
+            raise SettingError(f"--{name} is {value}, expected 1 or more")
+    if not 0 <= eps <= 1:
+        raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
+    learned = trained.learned_of(folder, checks.coerce(text["seed"], int, "--seed") if text["seed"] else None)
+    episodes = episodes or learned.config.learner.batch_episodes
+    key = jax.random.key(learned.seed)
+    dump = buckets.find(learned.parts, learned.clock, learned.state, key, episodes, eps, n_buckets, n_members)
+    rows = buckets.as_rows(dump)
+    if not rows:
+        raise SettingError(
+            f"nothing interferes in {episodes} episodes of {folder}, expected more --episodes or --epsilon"
+        )
+    steps = f"after {int(learned.state.env_steps):,} steps" if learned.whole else "of the trained team"
+    print(f"{folder}, seed {learned.seed}, {steps}: {episodes} episodes, epsilon {eps:g}")
+    for number, bucket in enumerate(rows, 1):
+        print(f"bucket {number}, met {bucket['visits']} times")
+        for row in bucket["transitions"]:
+            print(f"  {row['kind']:11} TD error {row['td_error']:+.3f}, step {row['step']}: {row['actions']}")
+    if files["json"]:
+        Path(files["json"]).write_text(json.dumps(rows, indent=1))
+    if files["picture"]:
+        stem = Path(files["picture"]).with_suffix("")
+        for path in buckets.picture(learned.parts.env, learned.state.env_params, dump, stem):
+            print(path)
+    return 0

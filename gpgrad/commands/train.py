@@ -1,0 +1,67 @@
+"""`train`: train a team, or go on with an interrupted run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError
+from gpgrad.commands.arguments import CHOICES, options
+
+USAGE = """\
+  train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
+        [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
+        [--plugin MODULE]                             train, with tests, logs and a saved team
+  train --resume RUN                                  go on with an interrupted run"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train and report where the results are."""
+    from gpgrad import config
+
+    wants_help = any(token in ("-h", "--help") for token in arguments)
+    given = options([token for token in arguments if token not in ("-h", "--help")])
+    if "resume" in given:
+        return go_on(given)
+    chosen = {name: given.pop(name) for name in CHOICES if name in given}
+    settings = config.load(**chosen, overrides=given)
+    if wants_help:
+        return show_settings(settings)
+    from gpgrad.train import run
+
+    run(settings)
+    return 0
+
+
+def go_on(given: dict[str, str]) -> int:
+    """Resume a run with the settings it was started with."""
+    folder = Path(given.pop("resume"))
+    if given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
+    from gpgrad.train import resume
+
+    resume(folder)
+    return 0
+
+
+def show_settings(settings) -> int:
+    """Every setting of a configuration: name, value, what it does."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import config
+
+    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
+    for group in dataclasses.fields(settings):
+        value = getattr(settings, group.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, config.Part):
+            helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
+    table = Table("--setting", "value", "what it does")
+    for name, value in config.flat(settings).items():
+        table.add_row(name, str(value), helps.get(name, ""))
+    print(f"usage: python -m gpgrad\n\n{USAGE}\n")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0

@@ -1,0 +1,54 @@
+"""Agents at work: an episode of a trained team as GIF or MP4. matplotlib is imported only when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from envs.errors import SettingError
+from envs.mpe import Mpe
+from envs.predator_prey import PredatorPrey
+from envs.smax import Smax
+from gpgrad import config, trained
+from gpgrad.render import hunt, simulators
+from gpgrad.render.episode import Episode, play
+from gpgrad.render.groups import Grouping, grouping
+from gpgrad.render.write import check, write
+from gpgrad.trained import Trained
+
+__all__ = ["Episode", "Grouping", "check", "frames", "grouping", "play", "render", "write"]
+
+FPS = {PredatorPrey: 5.0, Smax: 6.0, Mpe: 6.0}
+
+
+def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
+    """Write an episode of a run's team to a file. Raises SettingError for runs, worlds and files that it cannot do."""
+    check(out)
+    team = trained.team_of(folder, seed)
+    pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
+    if pace is None:
+        raise SettingError(f"{team.config.env.name} cannot be drawn, expected predator-prey, SMAX or MPE")
+    played = play(team.parts, team.actor, episode)
+    write(out, list(frames(team, played, heading(team, episode))), pace)
+    return played
+
+
+def heading(team: Trained, episode: int) -> str:
+    """What is seen, for people."""
+    when = "" if team.steps is None else f" after {team.steps:,} steps"
+    return f"{config.label(team.config)} on {team.config.env.name}{when}, seed {team.seed}, episode {episode}"
+
+
+def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
+    """Frames uint8 [H, W, 3] of an episode, one size for all."""
+    env = team.parts.env
+    if isinstance(env, Smax):
+        return simulators.smax_frames(env, episode, words)
+    if isinstance(env, Mpe):
+        return simulators.mpe_frames(env, episode, words)
+    assert isinstance(env, PredatorPrey)
+    told = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
+    shared = grouping(None if told is None else np.asarray(told), env.n_agents)
+    return hunt.frames(env, team.actor.env_params, episode, shared, words)

@@ -1,0 +1,64 @@
+"""Frames as an animated GIF or an MP4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from envs.errors import SettingError
+
+COLOURS = 64  # of a GIF's palette: enough for flat drawings, and a quarter fewer bytes than 256
+LAST = 2.0  # seconds that the last frame of a GIF stays
+KINDS = (".gif", ".mp4")
+
+
+def check(path: Path) -> None:
+    """Raise SettingError for files that cannot be written, before anything is drawn."""
+    if path.suffix not in KINDS:
+        raise SettingError(f"--out is {str(path)!r}, expected a name that ends in {' or '.join(KINDS)}")
+    if path.suffix == ".mp4":
+        _ffmpeg()
+
+
+def write(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    """Write frames uint8 [H, W, 3] of one size. Raises SettingError as `check`."""
+    check(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gif":
+        _gif(path, frames, fps)
+    else:
+        _mp4(path, frames, fps)
+
+
+def _gif(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    """One palette for all frames, so that what does not change costs nothing."""
+    from PIL import Image
+
+    some = np.concatenate([frames[i] for i in np.linspace(0, len(frames) - 1, min(len(frames), 8)).astype(int)])
+    palette = Image.fromarray(some).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    every = 1000 / fps
+    times = [round(every)] * (len(images) - 1) + [round(1000 * LAST)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0, optimize=False, disposal=1)
+
+
+def _mp4(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 halves the colours' resolution
+    options = {"fps": fps, "codec": "libx264", "macro_block_size": 2, "quality": 7}
+    writer = _ffmpeg().write_frames(str(path), (width, height), **options)
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame[:height, :width]))
+    writer.close()
+
+
+def _ffmpeg():
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise SettingError(
+            "MP4 needs imageio-ffmpeg, expected it to be installed: pip install 'gpgrad[video]'; GIF does not"
+        ) from None
+    return imageio_ffmpeg

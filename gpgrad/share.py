@@ -1,0 +1,49 @@
+"""The process of one core, started by gpgrad/modes.py: it trains its share of a run's seeds with one program."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError
+from gpgrad import config, lock, loop
+from gpgrad.program import Program, make_program
+
+
+def main(folders: Sequence[str]) -> int:
+    """Train the runs of these single seeds, each from where it is; 1 if one failed, which stops no other."""
+    failed, program = False, None
+    for folder in map(Path, folders):
+        try:
+            program = train(folder, program)
+        except SettingError as error:
+            failed = True
+            print(f"seed {folder.name}: {error}", flush=True)
+        except Exception as error:
+            failed = True
+            traceback.print_exc()
+            print(f"seed {folder.name}: {type(error).__name__}: {error}", flush=True)
+        except KeyboardInterrupt as stop:
+            print(f"seed {folder.name}: {stop or 'interrupted'}", flush=True)
+            return 130
+    return int(failed)
+
+
+def train(folder: Path, program: Program | None) -> Program:
+    """Train one seed to its end; returns the program, which is the same for every seed."""
+    settings = config.parse(folder / "config.yaml")
+    program = program or make_program(settings)
+
+    def say(line: str) -> None:
+        print(f"seed {folder.name}: {line}", flush=True)
+
+    with lock.hold(folder / lock.NAME, f"the run in {folder}"):
+        loop.finish(settings, program, folder, say)
+    say("finished")
+    return program
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

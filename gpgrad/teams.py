@@ -1,0 +1,120 @@
+"""Trained teams of finished runs: read, taken to another world, continued."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.errors import SettingError
+from gpgrad import checkpoint, config
+from gpgrad.compose import has_roles
+from gpgrad.config import Config
+from gpgrad.learner import Parts
+from gpgrad.program import Actor, Program, actors, make_program, stream
+from gpgrad.types import Params, Purpose, PyTree, SeedState
+
+
+class Trained(NamedTuple):
+    """What training leaves of a team; every leaf has the leading axis S of seeds."""
+
+    params: Params
+    sharing: PyTree
+
+
+def finished(folder: Path) -> Config:
+    """The settings of a finished run. Raises SettingError for any other folder."""
+    if not (folder / "team").is_dir():
+        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+    return config.parse(folder / "config.yaml")
+
+
+def load(folder: Path, program: Program, seeds: int) -> Actor:
+    """The teams of a finished run. Raises SettingError where they do not fit."""
+    try:
+        return checkpoint.load_team(folder, program, seeds)
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        raise SettingError(f"the team in {folder} does not fit its config.yaml or is damaged: {problem}") from None
+
+
+def load_into(folder: Path, program: Program, seeds: int) -> Actor:
+    """The teams of a finished run in the world of another program, with what that world draws once per seed.
+
+    Raises SettingError, which names the first array whose shape differs.
+    """
+    settings = finished(folder)
+    source = make_program(dataclasses.replace(settings, devices=1))
+    _check(folder, source, program)
+    team = load(folder, source, seeds)
+    return team._replace(env_params=jax.vmap(lambda key: world_of(program.parts, key))(team.key))
+
+
+def world_of(parts: Parts, key: jax.Array) -> PyTree:
+    """What a seed's world draws once."""
+    return parts.env.params(stream(key, Purpose.WORLD))
+
+
+def check_start(settings: Config, program: Program) -> None:
+    """Raise SettingError unless the run that `init_from` names has a team for every seed, of the shapes needed."""
+    if settings.init_from is None:
+        return
+    folder = Path(settings.init_from)
+    source = finished(folder)
+    rows = _rows(settings, source)
+    if rows is None:
+        there = f"{source.seed} to {source.seed + source.seeds - 1}"
+        raise SettingError(
+            f"init_from: {folder} has teams of the seeds {there}, expected one team, or one for each of the seeds "
+            f"{settings.seed} to {settings.seed + settings.seeds - 1}"
+        )
+    _check(folder, make_program(dataclasses.replace(source, devices=1)), program)
+
+
+def continued(settings: Config, program: Program, states: SeedState) -> SeedState:
+    """A run's first states with the teams of the run that `init_from` names, each that of its seed.
+
+    What schedules count, the optimiser's memory and the replay begin anew.
+    """
+    folder = Path(settings.init_from or "")
+    source = finished(folder)
+    team = load(folder, make_program(dataclasses.replace(source, devices=1)), source.seeds)
+    rows = jnp.asarray(_rows(settings, source))
+    params, sharing = jax.tree.map(lambda leaf: leaf[rows], (team.params, team.sharing))
+    parts = program.parts
+    if has_roles(parts.env):
+        sharing = jax.vmap(lambda own, world: parts.sharing.tell(own, parts.env.roles(world)))(  # type: ignore[attr-defined]
+            sharing, states.env_params
+        )
+    return states._replace(params=params, target=jax.tree.map(jnp.copy, params), sharing=sharing)
+
+
+def _rows(settings: Config, source: Config) -> list[int] | None:
+    """Where the team of each seed stands among the source's; None if one has none. A single team is everybody's."""
+    if source.seeds == 1:
+        return [0] * settings.seeds
+    rows = [seed - source.seed for seed in range(settings.seed, settings.seed + settings.seeds)]
+    return rows if rows[0] >= 0 and rows[-1] < source.seeds else None
+
+
+def _check(folder: Path, source: Program, program: Program) -> None:
+    """Raise SettingError for the first array that the two programs' teams do not have in common."""
+    have, wanted = _shapes(source), _shapes(program)
+    for name in [*wanted, *have]:
+        one, other = have.get(name), wanted.get(name)
+        if one != other:
+            raise SettingError(f"the team in {folder} does not fit here: {name} is {one or 'not there'}, expected "
+                               f"{other or 'none'}")  # fmt: skip
+
+
+def _shapes(program: Program) -> dict[str, str]:
+    """Every trained array of one seed: its path, and its dtype and shape for people."""
+    team = jax.eval_shape(lambda seeds: actors(program.init(seeds)), jax.ShapeDtypeStruct((1,), jnp.int32))
+    leaves = jax.tree.leaves_with_path(Trained(team.params, team.sharing))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype} {list(leaf.shape[1:])}"
+        for path, leaf in leaves
+    }
