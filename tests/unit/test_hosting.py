@@ -191,32 +191,26 @@ def test_what_is_stored_is_what_happened(by_loop):
     assert len({seen.obs[0, i].tobytes() for i in range(5)}) == 5
 
 
-def test_collections_are_those_of_worlds_in_jax_where_episodes_end_early():
-    """With a loop that stops when no world runs, callbacks inside it."""
-    pictures = []
-    for form in ("loop", "graph", "twin"):
-        arguments = '{"ends_early": true}'
-        chosen = tiny("vdn", WORLD, env__form=form if form != "twin" else "loop", env__arguments=arguments, **RUN)
-        parts = compose(chosen, Twin(ends_early=True) if form == "twin" else None)
-        assert parts.env.spec.ends_early
-        learning = program.make_init(chosen, parts)(jnp.int32(0))
-        if form == "loop":
-            built = hosting.Host(chosen, parts)
-            keys, k_act, eps = program.rollout_keys(chosen, learning.key, jnp.int32(0), jnp.int32(0))
-            members = program.team(parts, learning.params, learning.sharing)
-            orders = jax.tree.map(lambda x: x[None], Orders(hosting.seeds(keys), k_act, members, eps))
-            episodes = one_seed(built.collect(orders).episodes, 0)
-            built.close()
-        else:
-            collect = jax.jit(program.make_collection(chosen, parts))
-            zero = jnp.zeros((), jnp.int32)
-            state = program.Learning(learning.params, learning.opt_state, learning.sharing, learning.weighting)
-            episodes = collect(learning.key, zero, (), state, zero)[0]
-        view = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))((), episodes.states)
-        actions = np.where(np.asarray(episodes.valid)[..., None], episodes.actions, -1)
-        pictures.append((view, actions, episodes.reward, episodes.terminated, episodes.valid))
-    for other in pictures[1:]:
-        jax.tree.map(np.testing.assert_array_equal, pictures[0], other)
+def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_loop):
+    """Calls of simulators from a loop of unknown length inside the jitted program."""
+    state = one_seed(by_loop.init(jnp.array([0], jnp.int32)), 0)
+    changes = {"env__arguments": '{"ends_early": true}', **RUN}
+    chosen = tiny("vdn", WORLD, env__form="graph", **changes)
+    parts = compose(chosen)
+    assert parts.env.spec.ends_early
+    zero = jnp.zeros((), jnp.int32)
+    learning = program.Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    inside = jax.jit(program.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
+    keys, k_act, eps = program.rollout_keys(chosen, state.key, zero, zero)
+    members = program.team(parts, state.params, state.sharing)
+    orders = jax.tree.map(lambda x: x[None], Orders(hosting.seeds(keys), k_act, members, eps))
+    outside = one_seed(by_loop.host.collect(orders).episodes, 0)
+    by_loop.host.close()
+    assert not outside.valid.all(), "some episode must end before the limit"
+    for name in ("states", "reward", "terminated", "valid"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(inside, name), getattr(outside, name))
+    played = lambda e: np.where(np.asarray(e.valid)[..., None], e.actions, -1)
+    np.testing.assert_array_equal(played(inside), played(outside))
 
 
 @pytest.mark.slow
