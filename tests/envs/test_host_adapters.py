@@ -78,7 +78,8 @@ def test_the_team_earns_the_sum_or_the_mean():
         simulator = GymSimulator("Foraging-8x8-2p-2f-coop-v3", team_reward=team)
         simulator.reset(0)
         step = simulator._world.step
-        simulator._world = types.SimpleNamespace(step=lambda a: (step(a)[0], [0.25, 0.5], False, False, {}))
+        answer = (step((0, 0))[0], [0.25, 0.5], False, False, {})
+        simulator._world = types.SimpleNamespace(step=lambda actions, answer=answer: answer)
         assert simulator.step([0, 0]).reward == 0.75 * factor
 
 
@@ -132,9 +133,9 @@ class Fading:
         assert list(actions) == self.agents
         acted, self.t = self.agents, self.t + 1
         self.agents = {1: ["b"], 2: []}[self.t]
-        over = {agent: self.t == 2 and not self.cut or agent == "a" for agent in acted}
-        cuts = {agent: self.t == 2 and self.cut for agent in acted}
-        return {a: np.full(2, self.t) for a in acted}, {a: 2.0 for a in acted}, over, cuts, {a: {} for a in acted}
+        over = {agent: (self.t == 2 and not self.cut) or agent == "a" for agent in acted}
+        cuts = dict.fromkeys(acted, self.t == 2 and self.cut)
+        return {a: np.full(2, self.t) for a in acted}, dict.fromkeys(acted, 2.0), over, cuts, {a: {} for a in acted}
 
     def _obs(self):
         return {a: np.zeros(2) for a in self.agents}
@@ -172,8 +173,8 @@ def test_what_starcraft_says_of_ends():
     assert (won[-1].terminated, won[-1].truncated) == (True, False)
     assert won[-1].info["dead_enemies"] == 1
     assert [row.info for row in won[:-1]] == [{"won": False, "timed_out": False}] * (len(won) - 1)
+    simulator.reset(1)
     with pytest.raises(AssertionError, match="not available"):
-        simulator.reset(1)
         simulator.step([0, 1])
 
 

@@ -13,8 +13,8 @@ import pytest
 from envs.errors import SettingError
 from envs.host.process import SimulatorError
 from envs.host.world import seeds_of
-from gpgrad import bench, config, evaluate, hosting, logs, loop, plan, program, train
 from gpgrad import __main__ as cli
+from gpgrad import bench, config, evaluate, hosting, logs, loop, plan, program, train
 from gpgrad.compose import compose
 from gpgrad.hosting import Orders
 from gpgrad.program import actors, make_program, start_clock
@@ -80,7 +80,7 @@ def test_a_run_leaves_what_runs_leave(whole):
     assert (again.env.name, again.env.options["failures"]) == (WORLD, 1000)
 
 
-@pytest.mark.parametrize("form", ["twin", "graph"])
+@pytest.mark.parametrize("form", ["twin", pytest.param("graph", marks=pytest.mark.slow)])
 def test_a_twin_in_jax_gives_the_same_rows_and_team(whole, monkeypatch, tmp_path, form):
     """Through workers and a loop, through callbacks inside the jitted program, and without any worker at all."""
     chosen = settings(form="loop" if form == "twin" else form)
