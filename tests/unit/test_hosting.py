@@ -217,7 +217,7 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
 @pytest.mark.parametrize("algo", ["gpvd_gradps", "dmix"])
 def test_methods_and_seeds_run_unchanged(algo):
     """Two seeds side by side with lanes of their own, each as if it were alone."""
-    chosen = tiny(algo, WORLD, **{**CARE, **RUN}, evaluation__episodes=3)
+    chosen = tiny(algo, WORLD, **{**CARE, **RUN, "evaluation__episodes": 3})
     both, alone = (make_program(config.override(chosen, {"seeds": n})) for n in (2, 1))
     worlds = []
     for built, seeds in ((both, [4, 5]), (alone, [5])):
