@@ -19,7 +19,7 @@ from gpgrad import config, hosting, program
 from gpgrad.compose import compose
 from gpgrad.hosting import Orders, Store
 
-LANES, ROUNDS, WORKERS = 8, 7, (1, 2, 4)
+LANES, ROUNDS, WORKERS = 8, 9, (1, 2, 4)
 NOTHING, FORAGING = "host_tests.skirmish:Nothing", "gym_Foraging-8x8-2p-2f-coop-v3"
 
 
@@ -35,15 +35,20 @@ def overhead() -> None:
     rows = np.array([(lane, 0, lane) for lane in lanes])
     zeros = np.zeros((LANES, env.spec.n_agents), np.int32)
 
+    single: dict[str, list[float]] = {"pool alone": [], "loop": []}
+
     def alone() -> None:
         for _ in range(limit):
-            pool.step(lanes, zeros)
+            single["pool alone"].append(timed(lambda: pool.step(lanes, zeros)))
 
     def loop(stored: Store) -> None:
-        for t in range(limit):
+        def step(t: int) -> None:
             actions = np.asarray(act(HostState(pool.obs, pool.avail, pool.state)))
             pool.step(lanes, actions)
             stored.add(pool, rows, t, actions[None])
+
+        for t in range(limit):
+            single["loop"].append(timed(lambda t=t: step(t)))
 
     def scan(key: jax.Array):
         start = jax.vmap(env.reset, (0, None))(jax.random.split(key, LANES), ())
@@ -71,6 +76,9 @@ def overhead() -> None:
     for name, times in seconds.items():
         each = 1e3 * np.array(times) / limit
         print(f"{LANES} workers, {name}: {np.median(each):.3f} ms a batched step, best {each.min():.3f}", flush=True)
+    for name, times in single.items():
+        low, middle, high = 1e3 * np.quantile(times, (0.1, 0.5, 0.9))
+        print(f"single steps, {name}: median {middle:.3f} ms, tenths {low:.3f} and {high:.3f}", flush=True)
     pool.close()
     bridge(env).close()
 
