@@ -18,6 +18,7 @@ class Family(NamedTuple):
 
     module: registers them when it is imported. limit: the step at which the world itself cuts an episode and calls
     that its end. over: whether a game is truly over. return_scale: the largest return, rewards summed over agents.
+    forget: removes what a reset would find of the episode before.
     """
 
     module: str
@@ -25,11 +26,22 @@ class Family(NamedTuple):
     over: Callable[[Any], bool]
     return_scale: float = 1.0
     ends_early: bool = False
+    forget: Callable[[Any], None] = lambda world: None
+
+
+def forget_players(world: Any) -> None:
+    """Foragers are placed where nobody stands, and would still stand where they ended."""
+    for player in world.players:
+        player.position = None
 
 
 FAMILIES = {
     "Foraging": Family(
-        "lbforaging", lambda w: w._max_episode_steps, lambda w: not w.field.any(), return_scale=1.0, ends_early=True
+        "lbforaging",
+        lambda w: w._max_episode_steps,
+        lambda w: not w.field.any(),
+        ends_early=True,
+        forget=forget_players,
     ),
     # Shelves are delivered one after another, for ever.
     "rware": Family("rware", lambda w: w.max_steps, lambda w: False, return_scale=10.0),
@@ -73,6 +85,8 @@ class GymSimulator:
     def reset(self, seed: int) -> Seen:
         """A new episode; the world's own randomness starts from the seed."""
         self._time = 0
+        if self._family:
+            self._family.forget(self._world.unwrapped)
         return self._seen(self._world.reset(seed=seed % 2**31)[0])
 
     def step(self, actions: list[int]) -> Outcome:

@@ -116,7 +116,16 @@ def test_the_learner_names_no_method():
 
 @pytest.mark.parametrize(
     "module",
-    ["gpgrad", "gpgrad.config", "gpgrad.logs", "gpgrad.stats", "gpgrad.plots", "envs", "experiments.definition"],
+    [
+        "gpgrad",
+        "gpgrad.config",
+        "gpgrad.logs",
+        "gpgrad.stats",
+        "gpgrad.plots",
+        "envs",
+        "envs.host.worker",
+        "experiments.definition",
+    ],
 )
 def test_light_imports_leave_jax_alone(module):
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
