@@ -11,8 +11,8 @@ from experiments import drawings, report
 from experiments.definition import Definition
 from experiments.drawings import Picture, metric_text
 from experiments.report import Result
-from experiments.runs import Run
 from gpgrad import plots, stats
+from gpgrad.runs import Run
 
 NO_NUMBER = "-"
 PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf")  # by suffix, what a report writes beside its page

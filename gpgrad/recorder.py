@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import config, logs, plugins
+from gpgrad import config, logs, media, plugins
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.progress import Display
@@ -87,6 +87,7 @@ class Recorder:
         self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder).name, seeds, flat, folder)
         self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
         self._warned = False
+        self._gallery = media.Gallery(self._mirror, settings.t_max)
 
     def __enter__(self) -> Recorder:
         self._display.start()
@@ -113,6 +114,7 @@ class Recorder:
         for row in written:
             self._files["metrics"].write(row)
             self._mirror.write(row["seed"], row)
+            self._gallery.visit(row)
         self.rows += written
         first = written[0]
         seconds = time.monotonic() - self._began

@@ -2,7 +2,7 @@
 
 from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves, steps_text, write_data
 from gpgrad.plots.grids import Grid, heat_maps, write_grids
-from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, require, save
+from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, require, save
 
 __all__ = [
     "COLOURS",
@@ -16,6 +16,7 @@ __all__ = [
     "Panel",
     "band",
     "heat_maps",
+    "installed",
     "learning_curves",
     "require",
     "save",

@@ -18,11 +18,14 @@ LAYERS = [
     {"replay", "rollout", "learner", "devices"},
     {"compose", "evaluate", "diagnostics"},
     {"program"},
-    {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats", "separation", "occupancy", "accounting", "teams"},
+    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "stats", "plots"},
+    {"media", "dashboard"},
+    {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
+    {"execute"},
+    {"sweep", "cluster"},
     {"policy"},
     {"export"},
-    {"loop", "plots"},
+    {"loop"},
     {"modes"},
     {"train"},
     {"commands"},
@@ -31,19 +34,19 @@ LAYERS = [
 SIBLINGS = {"sharing", "decomposition", "weighting"}
 OUTSIDE = {
     "bench",
-    "config",
-    "plugins",
-    "recorder",
-    "logs",
-    "lock",
     "checkpoint",
-    "teams",
-    "policy",
+    "cluster",
+    "commands",
+    "config",
+    "execute",
     "export",
-    "plots",
-    "progress",
+    "lock",
+    "logs",
+    "loop",
+    "__main__",
 }
-OUTSIDE |= {"presets", "teams", "policy", "export", "loop", "modes", "train", "commands", "__main__"}
+OUTSIDE |= {"media", "modes", "plots", "plugins", "policy", "presets", "progress", "reading", "recorder", "runs"}
+OUTSIDE |= {"shelf", "sweep", "teams", "train"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
@@ -126,7 +129,16 @@ def test_the_learner_names_no_method():
 
 @pytest.mark.parametrize(
     "module",
-    ["gpgrad", "gpgrad.config", "gpgrad.logs", "gpgrad.stats", "gpgrad.plots", "envs", "experiments.definition"],
+    [
+        "gpgrad",
+        "gpgrad.config",
+        "gpgrad.logs",
+        "gpgrad.stats",
+        "gpgrad.plots",
+        "gpgrad.shelf",
+        "envs",
+        "experiments.definition",
+    ],
 )
 def test_light_imports_leave_jax_alone(module):
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
