@@ -74,7 +74,7 @@ def _executor(root: Path, cluster: Cluster, parameters: Mapping[str, str]) -> An
         import submitit
     except ImportError:
         raise SettingError("jobs need submitit, expected it to be installed: pip install 'gpgrad[slurm]'") from None
-    if cluster == "slurm" and not submitit.SlurmExecutor.affinity():
+    if cluster == "slurm" and submitit.SlurmExecutor.affinity() <= 0:
         raise SettingError("there is no Slurm here (no srun), expected a login node, or --jobs local to try it")
     executor = submitit.AutoExecutor(folder=root / FOLDER, cluster=cluster)
     given = {name if name in PLAIN else f"slurm_{name}": _typed(value) for name, value in parameters.items()}
