@@ -73,6 +73,35 @@ def version(package: str) -> str | None:
         return None
 
 
+class Listener:
+    """In the place of a `Recorder` where another process writes: it does nothing."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def offsets(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def say(self, line: str) -> None:
+        """Nothing is said."""
+
+    def write(self, rows: list[Row], running: np.ndarray) -> None:
+        """Nothing is written."""
+
+    def sign(self, steps: float, place: Row, means: Row) -> None:
+        """Nothing is shown."""
+
+    def finish(self, rows: list[Row]) -> None:
+        """Nothing is written."""
+
+
 class Recorder:
     """Writes rows to the run's files, to wandb and to the terminal."""
 

@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "presets", "config"},
+    {"registry", "plugins", "checks", "presets", "config", "reading"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
     {"replay", "rollout", "learner", "devices"},
     {"compose", "evaluate", "diagnostics"},
-    {"program"},
+    {"program", "hosts"},
     {"plan", "checkpoint", "logs", "lock", "progress", "chart", "stats", "plots"},
     {"media", "dashboard"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
