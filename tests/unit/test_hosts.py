@@ -35,7 +35,7 @@ def free_port() -> int:
         return held.getsockname()[1]
 
 
-def together(folder: Path, *arguments: str) -> list[str]:
+def together(*arguments: str) -> list[str]:
     """Run two processes to their end; what each said. One core each, as on two computers."""
     place = f"localhost:{free_port()}"
     command = [sys.executable, "-m", "gpgrad", "train", *arguments, f"--coordinator={place}", "--processes=2"]
@@ -68,28 +68,38 @@ def alone(folder: Path, seed: int) -> Path:
     return train.run(settings, say=lambda text: None).run_dir
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path):
-    options = [f"--{name}={value}" for name, value in {**SETTINGS, "seeds": 2, "log.dir": tmp_path}.items()]
-    said = together(tmp_path, "--env=matrix_additive", "--algo=vdn", "--log.name=both", *options)
-    run = tmp_path / "both"
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run of two seeds, one of each process, and what the two said."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = [f"--{name}={value}" for name, value in {**SETTINGS, "seeds": 2, "log.dir": folder}.items()]
+    return folder / "both", together("--env=matrix_additive", "--algo=vdn", "--log.name=both", *options)
+
+
+def test_two_processes_give_the_numbers_of_one(both, tmp_path):
+    run, said = both
     assert "on each of 2 processes" in said[0]
     assert "final test" in said[0]
     assert "final test" not in said[1]  # the second neither shows nor writes
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["both"]
-    one_by_one = [alone(tmp_path / "alone", seed) for seed in (0, 1)]
-    for name in ("metrics", "final"):
-        lines = (run / f"{name}.jsonl").read_text().splitlines()
-        expected = [(own / f"{name}.jsonl").read_text().splitlines() for own in one_by_one]
-        assert lines == [line for test in zip(*expected, strict=True) for line in test]
-    before = (run / "metrics.jsonl").read_bytes()
+    assert [path.name for path in run.parent.iterdir()] == ["both"]
     assert len(checkpoint.found(run)) == 2
-    # As if the two had been killed between the last two checkpoints.
+    one_by_one = [alone(tmp_path, seed) for seed in (0, 1)]
+    for name in ("metrics", "final"):
+        expected = [(own / f"{name}.jsonl").read_text().splitlines() for own in one_by_one]
+        lines = (run / f"{name}.jsonl").read_text().splitlines()
+        assert lines == [line for test in zip(*expected, strict=True) for line in test]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_two_were_killed(both):
+    run, _ = both
+    before = {name: (run / f"{name}.jsonl").read_bytes() for name in ("metrics", "final")}
     (run / "final.jsonl").unlink()
     shutil.rmtree(run / "team")
     shutil.rmtree(checkpoint.found(run)[0])
-    said = together(tmp_path, f"--resume={run}")
+    said = together(f"--resume={run}")
     assert "resuming" in said[0]
-    assert (run / "metrics.jsonl").read_bytes() == before
+    assert {name: (run / f"{name}.jsonl").read_bytes() for name in before} == before
     assert (run / "team").is_dir()
 
 

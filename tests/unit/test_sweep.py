@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from envs.errors import SettingError
 from gpgrad import __main__ as cli
 from gpgrad import cluster, config, execute, runs, sweep
+from gpgrad.commands import COMMANDS
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
 FOUR = {
@@ -105,6 +107,16 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, monkeypatch, arguments, 
     file = str(written(tmp_path, FOUR))
     assert cli.main([file if word == "FILE" else word for word in arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_the_sweep_of_the_document(tmp_path, capsys):
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    (tmp_path / "my_sweep.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    words = ["sweep", str(tmp_path / "my_sweep.yaml"), "--dry-run", "--log.dir", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert "12 points with 2 seeds each" in capsys.readouterr().out
+    known = {words.split()[0] for words in re.findall(r"^python -m gpgrad (.*)$", text, re.MULTILINE)}
+    assert known == {"sweep", "train", "ls", "compare", "watch", "mirror", "dashboard"} <= set(COMMANDS)
 
 
 def test_a_dry_run_trains_nothing_and_shows_what_there_is(tmp_path, capsys, monkeypatch):
