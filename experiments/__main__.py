@@ -65,8 +65,8 @@ def status(arguments: Sequence[str]) -> int:
     """What there is of each arm's seeds."""
     named = bool(arguments) and not arguments[0].startswith("--")
     name, given = _given(arguments, named, "scale", "log.dir")
-    from experiments import execute, runs
     from experiments.obstacles import NOT_TESTABLE, obstacle
+    from gpgrad import execute, runs
 
     found, problems = runs.scan(Path(given.get("log.dir", "runs")))
     for problem in problems:
@@ -92,8 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     if "log.name" in given:
         raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
     loaded, scale, root, results = _chosen(name, given)
-    from experiments.execute import execute
     from gpgrad import plots
+    from gpgrad.execute import execute
 
     if loaded.measure != "training":
         _measure(loaded, scale, results)
@@ -149,8 +149,9 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
-    from experiments import page, runs
+    from experiments import page
     from experiments.report import collect
+    from gpgrad import runs
 
     found, problems = runs.scan(root)
     for problem in problems:

@@ -32,22 +32,20 @@ Reading one imports no jax; `setups` resolves its settings, which does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import yaml
-
 from envs.errors import SettingError, suggest
-from gpgrad import checks
+from gpgrad import reading
+from gpgrad.reading import Reader
 
 if TYPE_CHECKING:
     from gpgrad.config import Config
 
 CATALOG = Path(__file__).parent / "catalog"
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
-NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
 
 
 class Arm(NamedTuple):
@@ -137,6 +135,21 @@ class Setup(NamedTuple):
     seeds: range
     options: Mapping[str, Any]
 
+    @property
+    def label(self) -> str:
+        """The arm's name for people."""
+        return self.arm.label
+
+    @property
+    def env(self) -> str:
+        """The arm's world."""
+        return self.arm.env
+
+    @property
+    def algo(self) -> str:
+        """The arm's algorithm."""
+        return self.arm.algo
+
 
 def names() -> list[str]:
     """All experiments of the catalog."""
@@ -150,13 +163,7 @@ def load(name: str) -> Definition:
         if name not in names():
             raise SettingError(f"unknown experiment {name!r}{suggest(name, names())}")
         path = CATALOG / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise SettingError(f"the experiment {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SettingError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    return _definition(path.stem, name, _Reader(content, str(path), "the experiment"))
+    return _definition(path.stem, name, reading.open_file(path, "the experiment"))
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:
@@ -175,57 +182,7 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
     return result
 
 
-class _Reader:
-    """Takes named values of expected types out of a mapping; what is left over is a mistake."""
-
-    def __init__(self, content: Any, source: str, what: str) -> None:
-        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-            raise SettingError(f"{what} in {source} is {content!r}, expected names with values")
-        self._left, self._known, self.source, self.what = dict(content), [], source, what
-
-    def value(self, name: str, kind: Any, *default: Any) -> Any:
-        """A checked value; without a default it must be there."""
-        self._known.append(name)
-        if name not in self._left:
-            if not default:
-                raise SettingError(f"{self.what} in {self.source} has no {name}, expected one")
-            return default[0]
-        value = self._left.pop(name)
-        return value if kind is Any else checks.coerce(value, kind, f"{name} of {self.what} in {self.source}")
-
-    def reader(self, name: str, *default: Any) -> _Reader:
-        """A mapping in it."""
-        return _Reader(self.value(name, Any, *default), self.source, name)
-
-    def readers(self, name: str, *default: Any) -> list[_Reader]:
-        """A list of mappings in it, with at least one."""
-        items = self.value(name, Any, *default)
-        if not isinstance(items, list) or not items:
-            raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
-        return [_Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
-
-    def overrides(self) -> dict[str, Any]:
-        """Settings by dotted names, as on the command line; not those that are said elsewhere."""
-        content = self.value("overrides", Any, {})
-        if not isinstance(content, Mapping):
-            raise SettingError(f"overrides of {self.what} in {self.source} is {content!r}, expected names with values")
-        for name in content:
-            if str(name).partition(".")[0] in NOT_OVERRIDDEN and not str(name).startswith("env."):
-                raise SettingError(f"overrides of {self.what} in {self.source} cannot set {name!r}")
-        return dict(content)
-
-    def items(self) -> Iterable[tuple[str, _Reader]]:
-        """All that is left, each a mapping."""
-        names, self._known = list(self._left), list(self._left)
-        return [(name, self.reader(name)) for name in names]
-
-    def end(self) -> None:
-        """Refuse what nobody asked for."""
-        for name in self._left:
-            raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")
-
-
-def _definition(name: str, source: str, reader: _Reader) -> Definition:
+def _definition(name: str, source: str, reader: Reader) -> Definition:
     common = {
         "env": reader.value("env", str, None),
         "preset": reader.value("preset", str, None),
@@ -260,7 +217,7 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
     return definition
 
 
-def _arms(reader: _Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
+def _arms(reader: Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
     """An entry of `arms`, once for each world it runs in."""
     own = reader.value("env", str, None)
     if own is None and None in worlds:
@@ -275,7 +232,7 @@ def _arms(reader: _Reader, common: Mapping[str, Any], worlds: tuple[str | None, 
     return [Arm(label, env, algo, preset, overrides, panel or env) for env in named]
 
 
-def _scale(reader: _Reader) -> Scale:
+def _scale(reader: Reader) -> Scale:
     count, first = reader.value("seeds", int), reader.value("first_seed", int, 0)
     if count < 1 or first < 0:
         raise SettingError(
@@ -286,14 +243,14 @@ def _scale(reader: _Reader) -> Scale:
     return scale
 
 
-def _filled(reader: _Reader) -> dict[str, _Reader]:
+def _filled(reader: Reader) -> dict[str, Reader]:
     entries = dict(reader.items())
     if not entries:
         raise SettingError(f"{reader.what} in {reader.source} is empty, expected at least one")
     return entries
 
 
-def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
+def _drawings(reader: Reader) -> tuple[Drawing, ...]:
     found = tuple(_drawing(entry) for entry in reader.readers("drawings", [{}]))
     names = [drawing.name for drawing in found]
     for name in names:
@@ -302,7 +259,7 @@ def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
     return found
 
 
-def _drawing(reader: _Reader) -> Drawing:
+def _drawing(reader: Reader) -> Drawing:
     kind = reader.value("kind", Kind, "curves")
     drawing = Drawing(
         kind=kind,
@@ -320,13 +277,13 @@ def _drawing(reader: _Reader) -> Drawing:
     return drawing
 
 
-def _metric(reader: _Reader, kind: Kind) -> str:
+def _metric(reader: Reader, kind: Kind) -> str:
     if kind in ("curves", "traces"):
         return ""
     return reader.value("metric", str, *([""] if kind in ("bars", "profiles") else []))
 
 
-def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
+def _claims(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
     """Pairs of arms, in every panel that has both; by default the first arm of a panel with each of its others."""
     pairs = reader.value("claims", Any, None)
     if pairs is None:
@@ -348,7 +305,7 @@ def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ..
     return tuple(claims)
 
 
-def _interactions(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
+def _interactions(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
     """The four arms of a two by two design, in every panel that has them."""
     four = reader.value("interaction", Any, [])
     labels = [arm.label for arm in arms]

@@ -10,11 +10,11 @@ from typing import Any
 from experiments import drawings, report
 from experiments.definition import Definition
 from experiments.drawings import Picture, metric_text
-from experiments.execute import seeds_text
 from experiments.obstacles import NOT_TESTABLE
 from experiments.report import Result
-from experiments.runs import Run
 from gpgrad import plots, stats
+from gpgrad.execute import seeds_text
+from gpgrad.runs import Run
 
 NO_NUMBER = "-"
 PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page

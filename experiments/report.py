@@ -11,11 +11,11 @@ import numpy as np
 
 from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
-from experiments.execute import shown, train_arguments
 from experiments.obstacles import NOT_TESTABLE, obstacle
-from experiments.runs import Run, Share, finished, minutes, overview, versions
 from gpgrad import config, registry, stats
 from gpgrad.config import Config
+from gpgrad.execute import shown, train_arguments
+from gpgrad.runs import Run, Share, finished, minutes, overview, versions
 from gpgrad.stats import Curve, Experiment
 
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")

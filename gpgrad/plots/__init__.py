@@ -7,7 +7,7 @@ from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves
 from gpgrad.plots.grids import Grid, heat_maps, write_grids
 from gpgrad.plots.occupancy import draw_occupancy, write_occupancy
 from gpgrad.plots.profiles import Profile, ProfilePanel, Scores, performance_profiles, profile, write_profiles
-from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, look, require, save, write_csv
+from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, look, require, save, write_csv
 
 __all__ = [
     "COLOURS",
@@ -34,6 +34,7 @@ __all__ = [
     "draw_buckets",
     "draw_occupancy",
     "heat_maps",
+    "installed",
     "latex",
     "learning_curves",
     "look",

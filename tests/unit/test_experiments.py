@@ -18,9 +18,9 @@ import yaml
 
 import experiments.__main__ as cli
 from envs.errors import SettingError
-from experiments import definition, execute, report, runs
-from experiments.execute import Stopped
-from gpgrad import config, lock, logs, stats, train
+from experiments import definition, report
+from gpgrad import config, execute, lock, logs, runs, stats, train
+from gpgrad.execute import Stopped
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
@@ -376,7 +376,7 @@ def test_two_experiments_never_start_the_same_run(two, root, pretend, monkeypatc
 
     monkeypatch.setattr(execute.Child, "sleep", other_ends)
     assert execute.execute(setups, root, [], heard.append) == []
-    assert "VDN: another experiment trains it, waiting for that" in heard
+    assert "VDN: another process has claimed it, waiting for that" in heard
     assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
 
 
@@ -414,7 +414,7 @@ os.kill({os.getpid()}, {int(signal.SIGTERM)})
     before = signal.getsignal(signal.SIGTERM)
     with execute.Child() as child, lock.hold(tmp_path / "claim", "it") as claim:
         sender = subprocess.Popen([sys.executable, "-c", send])
-        with pytest.raises(Stopped, match="SIGTERM ended the experiment"):
+        with pytest.raises(Stopped, match="SIGTERM ended it"):
             child.run([sys.executable, "-c", run], claim)
         sender.wait()
         with pytest.raises(Stopped):
@@ -750,7 +750,7 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     said = stopped.communicate(timeout=60)[0]
     assert stopped.returncode == 130
     assert "SIGTERM ended the run; continue with" in said
-    assert "experiments: SIGTERM ended the experiment; the same command goes on with it" in said
+    assert "experiments: SIGTERM ended it; the same command goes on" in said
 
     crashing, victim = begin()
     os.kill(victim, signal.SIGKILL)
