@@ -10,6 +10,7 @@ ALGO   ?= qmix
 SEEDS  ?=
 RESUME ?=
 RUN    ?=
+RUNS   ?=
 ARGS   ?=
 TESTS  ?=
 NAME   :=
@@ -24,7 +25,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help train eval list experiment test test-all lint format lock clean
+.PHONY: help train eval list render report experiment test test-all lint format lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +33,8 @@ help:
 	@echo "make train RESUME=runs/NAME                                              go on with an interrupted run"
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
+	@echo "make render RUN=runs/NAME [ARGS='--episode 3 --out hunt.mp4']             an episode of a team as GIF or MP4"
+	@echo "make report RUNS='runs/A runs/B' [ARGS='--out report.html']              runs on one page, readable offline"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
 	@echo "make test [TESTS=tests/unit] | make test-all | make lint | make format | make lock | make clean"
 
@@ -43,6 +46,12 @@ eval: $(STAMP)
 
 list: $(STAMP)
 	@$(PY) -m gpgrad list $(ARGS)
+
+render: $(STAMP)
+	@$(PY) -m gpgrad render $(RUN) $(ARGS)
+
+report: $(STAMP)
+	@$(PY) -m gpgrad report $(RUNS) $(ARGS)
 
 experiment: $(STAMP)
 	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)

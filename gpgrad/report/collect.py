@@ -24,7 +24,14 @@ from gpgrad.stats import Curve
 
 FIRST = ("test_return", "train_return")  # of metrics, in this order before all others
 NOT_CURVES = ("seed", "env_steps")
-ACTED = ("share_downweighted", "share_protected", "cloned", "futile", "groups", "effective_params")
+ACTED = {  # what a method did in the end, by its name in rows
+    "share_downweighted": "share down-weighted",
+    "share_protected": "share of buckets protected",
+    "cloned": "neurons cloned",
+    "futile": "neurons futile, %",
+    "groups": "groups",
+    "effective_params": "agent parameters in use",
+}
 DIGITS = 6
 
 
@@ -102,6 +109,7 @@ def document(folders: Sequence[Path]) -> dict[str, Any]:
         "title": "gpgrad: " + ", ".join(worlds),
         "worlds": worlds,
         "metrics": metrics,
+        "acted": ACTED,
         "entries": [_entry(entry, metrics) for entry in entries],
         "differences": _plain(differences([entry.config for entry in entries])),
         "settings": [_plain(config.flat(entry.config)) for entry in entries],

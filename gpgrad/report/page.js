@@ -30,7 +30,10 @@ function steps(value) {
   return number(value, 3);
 }
 
-function look(index) {
+// A name's colour and dash, the same in all charts.
+const names = [...new Set(data.entries.map((entry) => entry.name))];
+function look(name) {
+  const index = names.indexOf(name);
   const colour = data.colours[index % data.colours.length];
   const dash = data.dashes[Math.floor(index / data.colours.length) % data.dashes.length];
   return { stroke: colour === "#000000" ? "currentColor" : colour, "stroke-dasharray": dash };
@@ -84,10 +87,9 @@ function chart(world) {
   const { width, height, left, right, top, bottom } = SIZE;
   const x = (value) => left + ((value - x0) / (x1 - x0 || 1)) * (width - left - right);
   const y = (value) => height - bottom - ((value - y0) / (y1 - y0)) * (height - top - bottom);
-  const names = lines.map((one) => one.entry.name).join(", ");
   const svg = make("svg:svg", {
     viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img",
-    "aria-label": `${chosen.metric} on ${world} by environment steps, of ${names}; arrow keys read the numbers`,
+    "aria-label": `${chosen.metric} on ${world} by environment steps, of ${lines.map((one) => one.entry.name).join(", ")}; arrow keys read the numbers`,
   });
   for (const tick of ticks(y0, y1, 5)) {
     svg.append(make("svg:line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
@@ -97,8 +99,8 @@ function chart(world) {
     svg.append(make("svg:text", { x: x(tick), y: height - bottom + 16, "text-anchor": "middle" }, steps(tick)));
   }
   svg.append(make("svg:text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "environment steps"));
-  for (const { curve, index } of lines) {
-    const style = { fill: "none", "stroke-width": 2, ...look(index) };
+  for (const { entry, curve, index } of lines) {
+    const style = { fill: "none", "stroke-width": 2, ...look(entry.name) };
     const centre = curve[chosen.centre];
     if (chosen.single || !centre) {
       for (const [xs, ys] of Object.values(curve.seeds)) {
@@ -128,12 +130,12 @@ function point(box, svg, lines, x, [x0, x1]) {
   function show(index) {
     at = Math.max(0, Math.min(all.length - 1, index));
     const step = all[at];
-    const rows = lines.flatMap(({ entry, curve, index: place }) => {
+    const rows = lines.flatMap(({ entry, curve }) => {
       const centre = curve[chosen.centre];
       if (!centre) return [];
       const i = nearest(centre[0], step);
       const interval = centre[2][i] === null ? "" : ` [${number(centre[2][i], 3)}, ${number(centre[3][i], 3)}]`;
-      return [{ colour: look(place).stroke, text: `${entry.name} ${number(centre[1][i])}${interval}`, value: centre[1][i] }];
+      return [{ colour: look(entry.name).stroke, text: `${entry.name} ${number(centre[1][i])}${interval}`, value: centre[1][i] }];
     }).sort((a, b) => b.value - a.value);
     cursor.setAttribute("x1", x(step));
     cursor.setAttribute("x2", x(step));
@@ -218,9 +220,9 @@ function results() {
     { name: "steps", text: (e) => steps(e.steps), value: (e) => e.steps },
     { name: "minutes", text: (e) => number(e.minutes, 3), value: (e) => e.minutes },
   ];
-  for (const name of Object.keys(data.entries[0].acted)) {
+  for (const [name, words] of Object.entries(data.acted)) {
     if (data.entries.some((entry) => entry.acted[name] !== null)) {
-      columns.push({ name: name.replaceAll("_", " "), text: (e) => number(e.acted[name]), value: (e) => e.acted[name] });
+      columns.push({ name: words, text: (e) => number(e.acted[name]), value: (e) => e.acted[name] });
     }
   }
   sortable($("results-table"), columns, data.entries);
@@ -248,7 +250,7 @@ function controls() {
   $("centre").addEventListener("change", (event) => { chosen.centre = event.target.value; draw(); });
   $("single").addEventListener("change", (event) => { chosen.single = event.target.checked; draw(); });
   data.entries.forEach((entry, index) => {
-    const swatch = make("svg:svg", { viewBox: "0 0 28 10", "aria-hidden": "true" }, make("svg:path", { d: "M0 5H28", "stroke-width": 3, ...look(index) }));
+    const swatch = make("svg:svg", { viewBox: "0 0 28 10", "aria-hidden": "true" }, make("svg:path", { d: "M0 5H28", "stroke-width": 3, ...look(entry.name) }));
     const box = make("input", { type: "checkbox", checked: true, onchange: (event) => {
       if (event.target.checked) chosen.hidden.delete(index);
       else chosen.hidden.add(index);
