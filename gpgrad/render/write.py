@@ -37,15 +37,30 @@ def _gif(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """One palette for all frames, so that what does not change costs nothing."""
     from PIL import Image
 
-    # Each colour counts once, or the few pixels that say what happened would lose theirs to shades of the background.
-    numbers = np.unique(np.concatenate([np.unique(frame @ (65536, 256, 1)) for frame in frames]))
-    colours = (numbers[None, :, None] >> np.array([16, 8, 0]) & 255).astype(np.uint8)  # [1, colours, 3]
     plain = Image.Dither.NONE
-    palette = Image.fromarray(colours).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=plain)
+    palette = _palette(frames)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=plain) for frame in frames]
     every = 1000 / fps
     times = [round(every)] * (len(images) - 1) + [round(1000 * LAST)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0, optimize=False, disposal=1)
+
+
+def _palette(frames: Sequence[np.ndarray]):
+    """The commonest colours as they are; the shades between them by median cut, in which each counts once."""
+    from PIL import Image
+
+    found = [np.unique(frame @ (65536, 256, 1), return_counts=True) for frame in frames]
+    numbers, place = np.unique(np.concatenate([own for own, _ in found]), return_inverse=True)
+    often = np.argsort(-np.bincount(place, np.concatenate([counts for _, counts in found])))
+    colours = (numbers[often][:, None] >> np.array([16, 8, 0]) & 255).astype(np.uint8)
+    plain, rest = colours[: COLOURS // 2], colours[COLOURS // 2 :]
+    entries = plain.ravel().tolist()
+    if len(rest):
+        cut = Image.fromarray(rest[None]).quantize(COLOURS // 2, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        entries += (cut.getpalette() or [])[: 3 * (COLOURS // 2)]
+    image = Image.new("P", (1, 1))
+    image.putpalette(entries)
+    return image
 
 
 def _mp4(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:

@@ -199,7 +199,8 @@ function sortable(place, columns, rows) {
     fill([...rows].sort((a, b) => {
       const [one, other] = [value(a), value(b)];
       if (missing(one) || missing(other)) return missing(one) - missing(other); // what is not known comes last
-      return sign * (column.value ? one - other : String(one).localeCompare(String(other), "en", { numeric: true }));
+      const numbers = Number(one) - Number(other);
+      return sign * (Number.isNaN(numbers) ? String(one).localeCompare(String(other), "en") : numbers);
     }));
   }
   fill(rows);

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 
-from envs.errors import SettingError
 from gpgrad import config, report, stats
 from gpgrad.__main__ import main
 from tests.systems import tiny
@@ -87,9 +86,8 @@ def test_commands_begin_the_same_runs(found, runs):
             words = re.findall(r"--(\S+) (\S+)", command)
             changes = {name: value.strip("'") for name, value in words}
             again = config.load(changes.pop("env"), changes.pop("algo"), changes)
-            assert config.fingerprint(again) == config.fingerprint(
-                config.parse(runs[0].parent / folder / "config.yaml")
-            )
+            begun = config.parse(runs[0].parent / folder / "config.yaml")
+            assert config.fingerprint(again) == config.fingerprint(begun)
 
 
 def test_the_same_seed_twice_is_another_entry(runs, tmp_path):
