@@ -130,11 +130,11 @@ def against_chance(definition: Definition, drawing: Drawing, results: Sequence[R
 
     Raises SettingError if none does.
     """
-    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.null)]
+    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.chance)]
     if not told:
-        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.null}")
+        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.chance}")
     lines = [
-        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.null))) for r in told
+        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.chance))) for r in told
     ]
     return [Panel(name, made) for name in definition.panels if (made := [line for p, line in lines if p == name])]
 

@@ -15,6 +15,7 @@ from envs.errors import SettingError
 from envs.predator_prey import CATCH, RIGHT, PredatorPreyState
 from gpgrad import checkpoint, config, render, trained
 from gpgrad.__main__ import main
+from gpgrad.compose import compose
 from gpgrad.loop import start as position
 from gpgrad.plots.board import GAIN, LOSS
 from gpgrad.program import actors
@@ -56,13 +57,14 @@ def test_steps_are_repeated_with_their_chance(played):
         assert again.reward == episode.reward[t]
 
 
-def world(**changes):
+ACTIONS = np.array([CATCH, RIGHT, CATCH])
+
+
+@pytest.fixture(scope="module")
+def hunting():
+    """A world, its parameters and a state in which the first predator catches alone and the last, a special one, well."""
     sizes = {"height": 3, "width": 6, "n_agents": 3, "n_stags": 2, "n_hares": 1, "special_ids": "2", "n_special": 1}
-    return envs.make("pp_small", **sizes, view_radius=1, episode_limit=5, penalty=-1.5, **changes)
-
-
-def test_captures_and_lone_catches_stand_where_the_prey_was():
-    env = world()
+    env = envs.make("pp_small", **sizes, view_radius=1, episode_limit=5, penalty=-1.5)
     state = PredatorPreyState(
         agents=jnp.array([[0, 0], [2, 2], [0, 4]], jnp.int8),
         prey=jnp.array([[1, 0], [1, 2], [0, 5]], jnp.int8),
@@ -70,8 +72,12 @@ def test_captures_and_lone_catches_stand_where_the_prey_was():
         alive=jnp.ones(3, bool),
         time=jnp.int16(0),
     )
-    params = env.params(jax.random.key(0))
-    found = scenes.outcomes(env, params, state, np.array([CATCH, RIGHT, CATCH]), jax.random.key(1))
+    return env, env.params(jax.random.key(0)), state
+
+
+def test_captures_and_lone_catches_stand_where_the_prey_was(hunting):
+    env, params, state = hunting
+    found = scenes.outcomes(env, params, state, ACTIONS, jax.random.key(1))
     assert found.caught == {(0, 5): "+10"}  # a special predator's hare
     assert found.lone == {(1, 0): "-1.5"}
     assert (env.price(True, True), env.price(False, False)) == (10.0, 2.0)
@@ -85,20 +91,11 @@ def of(text):
     return tuple(int(text[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def test_what_happens_is_seen():
-    env = world()
-    params, key = env.params(jax.random.key(0)), jax.random.key(1)
-    first = PredatorPreyState(
-        agents=jnp.array([[0, 0], [2, 2], [0, 4]], jnp.int8),
-        prey=jnp.array([[1, 0], [1, 2], [0, 5]], jnp.int8),
-        active=jnp.ones(3, bool),
-        alive=jnp.ones(3, bool),
-        time=jnp.int16(0),
-    )
-    actions = np.array([[CATCH, RIGHT, CATCH]])
-    last = env.step(key, params, first, jnp.asarray(actions[0]))
-    states = jax.tree.map(lambda *leaves: np.stack(leaves), first, last.state)
-    episode = render.Episode(states, actions, np.asarray(last.reward)[None], key[None])
+def test_what_happens_is_seen(hunting):
+    env, params, first = hunting
+    later = first._replace(alive=jnp.array([True, True, False]))
+    states = jax.tree.map(lambda *leaves: np.stack(leaves), first, later)
+    episode = render.Episode(states, ACTIONS[None], np.array([8.5]), jax.random.key(1)[None])
     shared = render.grouping(np.array([[0, 1, 1], [0, 0, 0]]), 3)
     during, after = hunt.frames(env, params, episode, shared, "a hunt")
     assert {of(GAIN), of(LOSS)} <= colours(during)
@@ -165,20 +162,20 @@ def test_mistakes_are_one_sentence(arguments, sentence, run, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_games_without_a_board_are_named(tmp_path):
+def test_games_without_a_board_are_named(monkeypatch, tmp_path):
     settings = config.load("matrix_additive", "vdn", {"log.wandb": "disabled"})
     (tmp_path / "config.yaml").write_text(config.dump(settings))
     with pytest.raises(SettingError, match="holds neither a trained team nor a whole checkpoint"):
         render.render(tmp_path, tmp_path / "a.gif")
-    checkpoint.save_team(tmp_path, actors(start(settings, [0])[2]))
+    team = trained.Trained(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(trained, "team_of", lambda folder, seed: team)
     with pytest.raises(SettingError, match="matrix_additive cannot be drawn, expected predator-prey, SMAX or MPE"):
         render.render(tmp_path, tmp_path / "a.gif")
 
 
 def test_an_unfinished_run_shows_its_newest_checkpoint(run, tmp_path):
-    _, _, teams = run
+    _, built, teams = run
     settings = tiny(**SETTINGS)
-    built, _, _ = start(settings, [3, 4])
     (tmp_path / "config.yaml").write_text(config.dump(settings))
     checkpoint.save(tmp_path, position(settings, built), {}, keep=1)
     (tmp_path / "checkpoints" / "9999999999-000000").mkdir()  # broken, and left alone
@@ -196,7 +193,7 @@ def test_an_unfinished_run_shows_its_newest_checkpoint(run, tmp_path):
 def test_jaxmarls_worlds_are_drawn_by_its_own_visualisers(name, draw):
     env = envs.make(name)
     params, key = env.params(jax.random.key(0)), jax.random.key(0)
-    state = jax.jit(env.reset)(key, params)
+    state = env.reset(key, params) if name.startswith("mpe") else jax.jit(env.reset)(key, params)
     away = jax.tree.map(lambda leaf: leaf + 3 if leaf is not None and leaf.dtype == jnp.float32 else leaf, state)
     states = jax.tree.map(lambda *leaves: np.stack(leaves), state, away)
     episode = render.Episode(states, np.zeros((1, env.spec.n_agents), int), np.ones(1), key[None])
