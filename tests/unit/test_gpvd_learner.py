@@ -260,9 +260,10 @@ def test_buckets_of_a_run_on_the_board(coarse, tmp_path):
     assert [row["shared"] for row in listed if row["bucket"] == "1"][1:] == [
         str(sum(np.equal(rows[0]["transitions"][0]["actions"], row["actions"]))) for row in rows[0]["transitions"][1:]
     ]
-    _, _, fresh = start(tiny("gpvd", weighting__k=3), [1])
-    alone = buckets.find(built.parts, program.start_clock(), one_seed(fresh, 0), jax.random.key(1), 6, 0.5, 3, 4)
-    assert 0 < int(alone.visits.max()) <= 6 * 6  # nothing else was ever counted
+    empty = state.weighting._replace(counts=jax.tree.map(jnp.zeros_like, state.weighting.counts))
+    alone = state._replace(weighting=empty)
+    dump = buckets.find(built.parts, program.start_clock(), alone, jax.random.key(1), 6, 0.5, 3, 4)
+    assert 0 < int(dump.visits.max()) <= 6 * 6  # nothing else was ever counted
 
 
 @pytest.mark.parametrize(

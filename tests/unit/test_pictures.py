@@ -91,11 +91,8 @@ def test_curves_stand_beside_chance(tmp_path):
     own, chance = ({seed: Curve(STEPS, STEPS * k + seed) for seed in range(3)} for k in (2.0, 1.0))
     panel = Panel("pp_small", [Line("FuPS", own, chance), Line("SePS", own)])
     (place,) = plots.learning_curves([panel], "futile").axes
-    assert [text.get_text() for text in place.get_legend().get_texts()] == [
-        "FuPS (3 seeds)",
-        "by chance",
-        "SePS (3 seeds)",
-    ]
+    names = [text.get_text() for text in place.get_legend().get_texts()]
+    assert names == ["FuPS (3 seeds)", "SePS (3 seeds)", "by chance"]
     assert place.lines[1].get_color() == place.lines[0].get_color()
     np.testing.assert_array_equal(place.lines[1].get_ydata(), STEPS + 1)
     points, _ = plots.write_data([panel], tmp_path / "futile", "futile")
@@ -160,13 +157,13 @@ def test_experiments_draw_what_runs_end_with(results, kind, metric, files, tmp_p
 
 
 def test_experiments_draw_chance_of_arms_that_know_it(results):
-    drawing = DRAWING._replace(kind="chance", metric="futile", null="futile_chance")
+    drawing = DRAWING._replace(kind="chance", metric="futile", chance="futile_chance")
     (panel,) = drawings.against_chance(experiment(results), drawing, results)
     (line,) = panel.lines
     assert line.label == "GradPS"
     np.testing.assert_array_equal(line.null[1].returns, [1, 1])
     with pytest.raises(SettingError, match="no finished arm of made logs both futile and nothing"):
-        drawings.against_chance(experiment(results), drawing._replace(null="nothing"), results)
+        drawings.against_chance(experiment(results), drawing._replace(chance="nothing"), results)
     with pytest.raises(SettingError, match="groups of GradPS, seed 1, is \\[0, 1\\], expected a number"):
         drawings.finals(experiment(results), DRAWING._replace(metric="groups"), results)
 
@@ -177,7 +174,7 @@ question: q
 env: pp_small
 arms: [{label: a, algo: qmix}]
 drawings:
-  - {kind: chance, name: one, metric: futile, null: futile_chance}
+  - {kind: chance, name: one, metric: futile, chance: futile_chance}
   - {kind: bars, name: two}
   - {kind: profiles, name: three, metric: test_stags}
 scales: {quick: {seeds: 1}}
@@ -185,11 +182,11 @@ scales: {quick: {seeds: 1}}
     path = tmp_path / "made.yaml"
     path.write_text(text)
     read = definition.load(str(path)).drawings
-    assert [(d.kind, d.metric, d.null) for d in read] == [
+    assert [(d.kind, d.metric, d.chance) for d in read] == [
         ("chance", "futile", "futile_chance"),
         ("bars", "", ""),
         ("profiles", "test_stags", ""),
     ]
-    path.write_text(text.replace(", null: futile_chance", ""))
-    with pytest.raises(SettingError, match="has no null, expected one"):
+    path.write_text(text.replace(", chance: futile_chance", ""))
+    with pytest.raises(SettingError, match="has no chance, expected one"):
         definition.load(str(path))

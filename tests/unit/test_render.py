@@ -62,7 +62,7 @@ ACTIONS = np.array([CATCH, RIGHT, CATCH])
 
 @pytest.fixture(scope="module")
 def hunting():
-    """A world, its parameters and a state in which the first predator catches alone and the last, a special one, well."""
+    """A world, its parameters, a state where the first predator is alone at a stag and the last, special, at a hare."""
     sizes = {"height": 3, "width": 6, "n_agents": 3, "n_stags": 2, "n_hares": 1, "special_ids": "2", "n_special": 1}
     env = envs.make("pp_small", **sizes, view_radius=1, episode_limit=5, penalty=-1.5)
     state = PredatorPreyState(
