@@ -19,7 +19,7 @@
       - {kind: curves, centre: mean}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
       - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
-      - {kind: chance, name: futile_all, metric: futile, null: futile_chance, ylabel: futile neurons (%)}
+      - {kind: chance, name: futile_all, metric: futile, chance: futile_chance, ylabel: futile neurons (%)}
       - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
       - {kind: bars, name: parameters, metric: effective_params}
       - {kind: profiles, name: profile}
@@ -74,7 +74,7 @@ class Drawing(NamedTuple):
     experiment's, with what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm;
     `bars`, a number after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
     name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
-    array. metric: of chance and grids; of bars and profiles, by default the experiment's. null: of chance, the logged
+    array. metric: of chance and grids; of bars and profiles, by default the experiment's. chance: of chance, the logged
     number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
@@ -89,7 +89,7 @@ class Drawing(NamedTuple):
     seeds: int
     marked: str
     beside: str
-    null: str = ""
+    chance: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _drawing(reader: Reader) -> Drawing:
         seeds=reader.value("seeds", int, 0),
         marked=reader.value("marked", str, ""),
         beside=reader.value("beside", str, ""),
-        null=reader.value("null", str) if kind == "chance" else "",
+        chance=reader.value("chance", str) if kind == "chance" else "",
     )
     reader.end()
     return drawing
