@@ -11,9 +11,9 @@ from envs.errors import SettingError
 from experiments import definition, drawings
 from experiments.definition import Drawing
 from experiments.report import Result
-from experiments.runs import Run, Share
 from gpgrad import plots
 from gpgrad.plots import Bar, BarPanel, Line, Panel, ProfilePanel, Scores
+from gpgrad.runs import Run, Share
 from gpgrad.stats import Curve
 
 STEPS = np.array([0, 10, 20])
