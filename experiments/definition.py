@@ -103,16 +103,16 @@ class Definition:
     name: str
     source: str
     question: str
-    paper: str
-    remark: str
-    measure: Literal["training", "parameters", "times"]
     arms: tuple[Arm, ...]
     claims: tuple[tuple[int, int], ...]
-    interactions: tuple[tuple[int, ...], ...]
     metric: str
     threshold: float | None
     drawings: tuple[Drawing, ...]
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    interactions: tuple[tuple[int, ...], ...] = ()
+    measure: Literal["training", "parameters", "times"] = "training"
+    paper: str = ""
+    remark: str = ""
 
     def scale(self, name: str) -> Scale:
         """One of its scales. Raises SettingError for another name."""

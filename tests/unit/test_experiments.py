@@ -113,7 +113,7 @@ def test_every_figure_of_both_papers_has_an_experiment():
     text = (ROOT / "docs" / "figures.md").read_text()
     for part, kinds in zip(re.split(r"^## .*$", text, flags=re.MULTILINE)[1:3], PAPERS, strict=True):
         assert places(part) == [f"{kind} {number}" for kind, numbers in kinds.items() for number in numbers]
-    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions)_\w+)`", text)
+    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions|foraging)_\w+)`", text)
     assert set(named) == set(definition.names())
 
 
