@@ -6,7 +6,7 @@ import json
 import netrc
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TextIO
@@ -189,3 +189,14 @@ def flatten(row: Row) -> Row:
         elif value is not None:
             result[name] = value
     return result
+
+
+def seconds(rows: Iterable[Row]) -> float:
+    """How long rows of timing.jsonl took, all seeds together; of what was interrupted, up to the last test before."""
+    total, last = 0.0, {}
+    for row in rows:
+        seed, now = row.get("seed"), row["seconds"]
+        before = last.get(seed, 0.0)
+        total += now - before if now >= before else now  # a resumed run counts from zero again
+        last[seed] = now
+    return total

@@ -18,7 +18,8 @@ State = Literal["finished", "running", "interrupted"]
 class Shelved(NamedTuple):
     """A run's folder at one moment. settings: by dotted names, as in config.yaml. holder: the process that trains it.
 
-    metrics: a row per seed and test, in order of tests. final: a row per seed, once there is one. seconds: of training.
+    metrics: a row per seed and test, in order of tests. final: a row per seed, once there is one. seconds: of training,
+    all seeds together.
     """
 
     folder: Path
@@ -68,8 +69,7 @@ def read(folder: Path) -> Shelved:
     timing = logs.read_rows(folder / "timing.jsonl")
     parts = sorted((folder / SEEDS).glob("*/config.yaml"))
     metrics, final = (_rows(folder, [part.parent for part in parts], name) for name in ("metrics", "final"))
-    seconds = max((row["seconds"] for row in timing), default=0.0)
-    return Shelved(folder, settings, holder, metrics, final, seconds)
+    return Shelved(folder, settings, holder, metrics, final, logs.seconds(timing))
 
 
 def _rows(folder: Path, parts: list[Path], name: str) -> list[Row]:

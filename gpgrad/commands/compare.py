@@ -59,7 +59,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 def _text(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name, "-")
-    return str(float(value)) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    whole = isinstance(value, float) and value.is_integer()  # 1 and 1.0 are the same
+    return str(int(value) if whole else value)
 
 
 def judge(one: Mapping[int, float], other: Mapping[int, float], metric: str) -> list[str]:
