@@ -10,9 +10,14 @@ ALGO   ?= qmix
 SEEDS  ?=
 RESUME ?=
 RUN    ?=
+RUNS   ?=
 ARGS   ?=
 TESTS  ?=
 NAME   :=
+FILE   ?=
+OUT    ?= team.npz
+A      ?=
+B      ?=
 SCALE  ?= quick
 
 # Large pages make the learner 1.25 to 1.45 times as fast on Linux; compiled programs are kept between runs.
@@ -24,7 +29,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help train eval list experiment test test-all lint format lock clean
+.PHONY: help train eval list ls watch compare sweep render report export experiment test test-all lint format lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +37,11 @@ help:
 	@echo "make train RESUME=runs/NAME                                              go on with an interrupted run"
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
+	@echo "make ls | make watch RUN=runs/NAME | make compare A=runs/ONE B=runs/OTHER      runs there are; one as it goes on; two"
+	@echo "make sweep FILE=my_sweep.yaml [ARGS=--dry-run]                           worlds, algorithms and settings, crossed"
+	@echo "make export RUN=runs/NAME OUT=team.npz                                   a team's networks as arrays"
+	@echo "make render RUN=runs/NAME [ARGS='--episode 3 --out hunt.mp4']             an episode of a team as GIF or MP4"
+	@echo "make report RUNS='runs/A runs/B' [ARGS='--out report.html']              runs on one page, readable offline"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
 	@echo "make test [TESTS=tests/unit] | make test-all | make lint | make format | make lock | make clean"
 
@@ -43,6 +53,27 @@ eval: $(STAMP)
 
 list: $(STAMP)
 	@$(PY) -m gpgrad list $(ARGS)
+
+ls: $(STAMP)
+	@$(PY) -m gpgrad ls $(ARGS)
+
+watch: $(STAMP)
+	@$(PY) -m gpgrad watch $(RUN) $(ARGS)
+
+compare: $(STAMP)
+	@$(PY) -m gpgrad compare $(A) $(B) $(ARGS)
+
+sweep: $(STAMP)
+	@$(PY) -m gpgrad sweep $(FILE) $(ARGS)
+
+export: $(STAMP)
+	@$(PY) -m gpgrad export $(RUN) --out $(OUT) $(ARGS)
+
+render: $(STAMP)
+	@$(PY) -m gpgrad render $(RUN) $(ARGS)
+
+report: $(STAMP)
+	@$(PY) -m gpgrad report $(RUNS) $(ARGS)
 
 experiment: $(STAMP)
 	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)

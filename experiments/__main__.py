@@ -17,6 +17,7 @@ USAGE = """usage: python -m experiments COMMAND [OPTIONS]
   status [NAME] [--scale SCALE]      what is finished, running, interrupted and missing
   run NAME [--scale SCALE]           train what is missing, go on with what was interrupted, then report
   report NAME [--scale SCALE]        curves, tables and verdicts of what is finished
+  results                            the page of all reports, RESULTS.md, which run and report write too
 
   NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
   --log.dir DIR     where runs are looked for and put, by default runs
@@ -30,7 +31,7 @@ QUICK = "quick"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if a run failed, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"list": show_names, "status": status, "run": run, "report": report}
+    commands = {"list": show_names, "status": status, "run": run, "report": report, "results": collect_results}
     try:
         if not arguments or any(token in ("-h", "--help") for token in arguments):
             print(USAGE)
@@ -64,7 +65,8 @@ def status(arguments: Sequence[str]) -> int:
     """What there is of each arm's seeds."""
     named = bool(arguments) and not arguments[0].startswith("--")
     name, given = _given(arguments, named, "scale", "log.dir")
-    from experiments import execute, runs
+    from experiments.obstacles import NOT_TESTABLE, obstacle
+    from gpgrad import execute, runs
 
     found, problems = runs.scan(Path(given.get("log.dir", "runs")))
     for problem in problems:
@@ -76,6 +78,9 @@ def status(arguments: Sequence[str]) -> int:
         for scale in [given["scale"]] if "scale" in given else loaded.scales:
             print(f"{loaded.name}, {scale}:")
             for setup in definition.setups(loaded, scale):
+                if reason := obstacle(setup):
+                    print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
+                    continue
                 for line in runs.overview(found, setup.identity, setup.seeds):
                     print(f"  {setup.arm.label} on {setup.arm.panel}, {execute.seeds_text(line.seeds)}: {line.text}")
     return 0
@@ -87,8 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     if "log.name" in given:
         raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
     loaded, scale, root, results = _chosen(name, given)
-    from experiments.execute import execute
     from gpgrad import plots
+    from gpgrad.execute import execute
 
     if loaded.measure != "training":
         _measure(loaded, scale, results)
@@ -101,7 +106,12 @@ def run(arguments: Sequence[str]) -> int:
     extra = [f"--{key}={value}" for key, value in passed.items()]
     if "seeds_mode" in given:
         extra.append(f"--seeds-mode={given['seeds_mode']}")
-    failures = execute(setups, root, extra, _say)
+    from experiments.obstacles import NOT_TESTABLE, obstacle
+
+    why = dict.fromkeys(filter(None, map(obstacle, setups)))
+    for sentence in why:
+        _say(f"{NOT_TESTABLE}: {sentence}")
+    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
 
@@ -116,6 +126,20 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def collect_results(arguments: Sequence[str]) -> int:
+    """Write the page of all reports."""
+    _, given = _given(arguments, False, "results")
+    _collect(Path(given.get("results", RESULTS)))
+    return 0
+
+
+def _collect(results: Path) -> None:
+    from experiments import overview
+
+    for path in overview.write(results):
+        _say(f"{path} was made by another version and is left out of {overview.PAGE}, expected it to be made again")
+
+
 def _measure(loaded: Definition, scale: str, results: Path) -> None:
     from experiments import tables
 
@@ -125,8 +149,9 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
-    from experiments import page, runs
+    from experiments import page
     from experiments.report import collect
+    from gpgrad import runs
 
     found, problems = runs.scan(root)
     for problem in problems:
@@ -134,6 +159,7 @@ def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
     folder = results / f"{loaded.name}-{scale}"
     collected = collect(loaded, definition.setups(loaded, scale), found)
     summary = page.write(folder, loaded, scale, collected, found)
+    _collect(results)
     missing = sum(len(arm["missing"]) for arm in summary["arms"])
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
 

@@ -1,6 +1,8 @@
 """What an experiment is: a YAML file that says what to find out, what to run for it and at what scale.
 
     question: Does GradPS learn pp_small better than QMIX?
+    paper: GradPS gains most      # what the paper says of it, if it is of a paper
+    remark: Three seeds are few.  # what to know about what came out
     env: pp_small                 # env, preset and overrides hold for all arms that do not say otherwise
     envs: [pp_small, pp_large]    # instead of env: arms that name no world run in each of these, a panel for each
     preset: gradps_paper
@@ -17,7 +19,7 @@
       - {kind: curves, centre: mean}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
       - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
-      - {kind: chance, name: futile_all, metric: futile, null: futile_chance, ylabel: futile neurons (%)}
+      - {kind: chance, name: futile_all, metric: futile, chance: futile_chance, ylabel: futile neurons (%)}
       - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
       - {kind: bars, name: parameters, metric: effective_params}
       - {kind: profiles, name: profile}
@@ -30,22 +32,20 @@ Reading one imports no jax; `setups` resolves its settings, which does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import yaml
-
 from envs.errors import SettingError, suggest
-from gpgrad import checks
+from gpgrad import reading
+from gpgrad.reading import Reader
 
 if TYPE_CHECKING:
     from gpgrad.config import Config
 
 CATALOG = Path(__file__).parent / "catalog"
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
-NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
 
 
 class Arm(NamedTuple):
@@ -74,7 +74,7 @@ class Drawing(NamedTuple):
     experiment's, with what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm;
     `bars`, a number after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
     name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
-    array. metric: of chance and grids; of bars and profiles, by default the experiment's. null: of chance, the logged
+    array. metric: of chance and grids; of bars and profiles, by default the experiment's. chance: of chance, the logged
     number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
@@ -89,7 +89,7 @@ class Drawing(NamedTuple):
     seeds: int
     marked: str
     beside: str
-    null: str = ""
+    chance: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,16 @@ class Definition:
     name: str
     source: str
     question: str
-    measure: Literal["training", "parameters", "times"]
     arms: tuple[Arm, ...]
     claims: tuple[tuple[int, int], ...]
-    interactions: tuple[tuple[int, ...], ...]
     metric: str
     threshold: float | None
     drawings: tuple[Drawing, ...]
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    interactions: tuple[tuple[int, ...], ...] = ()
+    measure: Literal["training", "parameters", "times"] = "training"
+    paper: str = ""
+    remark: str = ""
 
     def scale(self, name: str) -> Scale:
         """One of its scales. Raises SettingError for another name."""
@@ -133,6 +135,21 @@ class Setup(NamedTuple):
     seeds: range
     options: Mapping[str, Any]
 
+    @property
+    def label(self) -> str:
+        """The arm's name for people."""
+        return self.arm.label
+
+    @property
+    def env(self) -> str:
+        """The arm's world."""
+        return self.arm.env
+
+    @property
+    def algo(self) -> str:
+        """The arm's algorithm."""
+        return self.arm.algo
+
 
 def names() -> list[str]:
     """All experiments of the catalog."""
@@ -146,13 +163,7 @@ def load(name: str) -> Definition:
         if name not in names():
             raise SettingError(f"unknown experiment {name!r}{suggest(name, names())}")
         path = CATALOG / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise SettingError(f"the experiment {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SettingError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    return _definition(path.stem, name, _Reader(content, str(path), "the experiment"))
+    return _definition(path.stem, name, reading.open_file(path, "the experiment"))
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:
@@ -171,57 +182,7 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
     return result
 
 
-class _Reader:
-    """Takes named values of expected types out of a mapping; what is left over is a mistake."""
-
-    def __init__(self, content: Any, source: str, what: str) -> None:
-        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-            raise SettingError(f"{what} in {source} is {content!r}, expected names with values")
-        self._left, self._known, self.source, self.what = dict(content), [], source, what
-
-    def value(self, name: str, kind: Any, *default: Any) -> Any:
-        """A checked value; without a default it must be there."""
-        self._known.append(name)
-        if name not in self._left:
-            if not default:
-                raise SettingError(f"{self.what} in {self.source} has no {name}, expected one")
-            return default[0]
-        value = self._left.pop(name)
-        return value if kind is Any else checks.coerce(value, kind, f"{name} of {self.what} in {self.source}")
-
-    def reader(self, name: str, *default: Any) -> _Reader:
-        """A mapping in it."""
-        return _Reader(self.value(name, Any, *default), self.source, name)
-
-    def readers(self, name: str, *default: Any) -> list[_Reader]:
-        """A list of mappings in it, with at least one."""
-        items = self.value(name, Any, *default)
-        if not isinstance(items, list) or not items:
-            raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
-        return [_Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
-
-    def overrides(self) -> dict[str, Any]:
-        """Settings by dotted names, as on the command line; not those that are said elsewhere."""
-        content = self.value("overrides", Any, {})
-        if not isinstance(content, Mapping):
-            raise SettingError(f"overrides of {self.what} in {self.source} is {content!r}, expected names with values")
-        for name in content:
-            if str(name).partition(".")[0] in NOT_OVERRIDDEN and not str(name).startswith("env."):
-                raise SettingError(f"overrides of {self.what} in {self.source} cannot set {name!r}")
-        return dict(content)
-
-    def items(self) -> Iterable[tuple[str, _Reader]]:
-        """All that is left, each a mapping."""
-        names, self._known = list(self._left), list(self._left)
-        return [(name, self.reader(name)) for name in names]
-
-    def end(self) -> None:
-        """Refuse what nobody asked for."""
-        for name in self._left:
-            raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")
-
-
-def _definition(name: str, source: str, reader: _Reader) -> Definition:
+def _definition(name: str, source: str, reader: Reader) -> Definition:
     common = {
         "env": reader.value("env", str, None),
         "preset": reader.value("preset", str, None),
@@ -230,7 +191,9 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
     worlds = reader.value("envs", Any, None)
     if worlds is not None and (common["env"] or not isinstance(worlds, list) or not worlds):
         raise SettingError(f"envs in {reader.source} is {worlds!r}, expected a list of worlds, and no env beside it")
-    arms = tuple(arm for entry in reader.readers("arms") for arm in _arms(entry, common, worlds or (common["env"],)))
+    arms = [arm for entry in reader.readers("arms") for arm in _arms(entry, common, worlds or (common["env"],))]
+    panels = list(dict.fromkeys(arm.panel for arm in arms))
+    arms = tuple(sorted(arms, key=lambda arm: panels.index(arm.panel)))
     keys = [(arm.panel, arm.label) for arm in arms]
     for key in keys:
         if keys.count(key) > 1:
@@ -239,6 +202,8 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
         name=name,
         source=source,
         question=reader.value("question", str),
+        paper=reader.value("paper", str, ""),
+        remark=reader.value("remark", str, ""),
         measure=reader.value("measure", Literal["training", "parameters", "times"], "training"),
         arms=arms,
         claims=_claims(reader, arms),
@@ -252,7 +217,7 @@ def _definition(name: str, source: str, reader: _Reader) -> Definition:
     return definition
 
 
-def _arms(reader: _Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
+def _arms(reader: Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
     """An entry of `arms`, once for each world it runs in."""
     own = reader.value("env", str, None)
     if own is None and None in worlds:
@@ -267,7 +232,7 @@ def _arms(reader: _Reader, common: Mapping[str, Any], worlds: tuple[str | None, 
     return [Arm(label, env, algo, preset, overrides, panel or env) for env in named]
 
 
-def _scale(reader: _Reader) -> Scale:
+def _scale(reader: Reader) -> Scale:
     count, first = reader.value("seeds", int), reader.value("first_seed", int, 0)
     if count < 1 or first < 0:
         raise SettingError(
@@ -278,14 +243,14 @@ def _scale(reader: _Reader) -> Scale:
     return scale
 
 
-def _filled(reader: _Reader) -> dict[str, _Reader]:
+def _filled(reader: Reader) -> dict[str, Reader]:
     entries = dict(reader.items())
     if not entries:
         raise SettingError(f"{reader.what} in {reader.source} is empty, expected at least one")
     return entries
 
 
-def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
+def _drawings(reader: Reader) -> tuple[Drawing, ...]:
     found = tuple(_drawing(entry) for entry in reader.readers("drawings", [{}]))
     names = [drawing.name for drawing in found]
     for name in names:
@@ -294,7 +259,7 @@ def _drawings(reader: _Reader) -> tuple[Drawing, ...]:
     return found
 
 
-def _drawing(reader: _Reader) -> Drawing:
+def _drawing(reader: Reader) -> Drawing:
     kind = reader.value("kind", Kind, "curves")
     drawing = Drawing(
         kind=kind,
@@ -306,19 +271,19 @@ def _drawing(reader: _Reader) -> Drawing:
         seeds=reader.value("seeds", int, 0),
         marked=reader.value("marked", str, ""),
         beside=reader.value("beside", str, ""),
-        null=reader.value("null", str) if kind == "chance" else "",
+        chance=reader.value("chance", str) if kind == "chance" else "",
     )
     reader.end()
     return drawing
 
 
-def _metric(reader: _Reader, kind: Kind) -> str:
+def _metric(reader: Reader, kind: Kind) -> str:
     if kind in ("curves", "traces"):
         return ""
     return reader.value("metric", str, *([""] if kind in ("bars", "profiles") else []))
 
 
-def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
+def _claims(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
     """Pairs of arms, in every panel that has both; by default the first arm of a panel with each of its others."""
     pairs = reader.value("claims", Any, None)
     if pairs is None:
@@ -340,7 +305,7 @@ def _claims(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ..
     return tuple(claims)
 
 
-def _interactions(reader: _Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
+def _interactions(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
     """The four arms of a two by two design, in every panel that has them."""
     four = reader.value("interaction", Any, [])
     labels = [arm.label for arm in arms]

@@ -131,11 +131,11 @@ def against_chance(definition: Definition, drawing: Drawing, results: Sequence[R
 
     Raises SettingError if none does.
     """
-    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.null)]
+    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.chance)]
     if not told:
-        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.null}")
+        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.chance}")
     lines = [
-        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.null))) for r in told
+        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.chance))) for r in told
     ]
     return [Panel(name, made) for name in definition.panels if (made := [line for p, line in lines if p == name])]
 
@@ -202,7 +202,7 @@ def grids(drawing: Drawing, result: Result, name: str) -> list[Grid]:
 def _grid(drawing: Drawing, row: Row, heading: str) -> Grid:
     values = _matrix(row, drawing.metric)
     if drawing.marked:
-        return marked_grid(heading, values, np.array(logged(row, drawing.marked)))
+        return plots.by_role(heading, values, np.array(logged(row, drawing.marked)))
     return plain_grid(heading, values, np.array(logged(row, drawing.beside)) if drawing.beside else None)
 
 
@@ -215,14 +215,6 @@ def plain_grid(heading: str, values: np.ndarray, beside: np.ndarray | None = Non
             for names, numbers in zip((rows, columns), beside, strict=True)
         )
     return Grid(heading, values, rows, columns)
-
-
-def marked_grid(heading: str, values: np.ndarray, roles: np.ndarray) -> Grid:
-    """Agents [A] by agents, those whose role is not 0 first."""
-    order = np.argsort(roles == 0, kind="stable")
-    names = [str(agent + 1) for agent in order]
-    marked = frozenset(str(agent + 1) for agent in np.flatnonzero(roles))
-    return Grid(heading, values[np.ix_(order, order)], names, names, marked)
 
 
 def _matrix(row: Row, metric: str) -> np.ndarray:

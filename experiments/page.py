@@ -10,9 +10,11 @@ from typing import Any
 from experiments import drawings, report
 from experiments.definition import Definition
 from experiments.drawings import Picture, metric_text
+from experiments.obstacles import NOT_TESTABLE
 from experiments.report import Result
-from experiments.runs import Run
 from gpgrad import plots, stats
+from gpgrad.execute import seeds_text
+from gpgrad.runs import Run
 
 NO_NUMBER = "-"
 PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page
@@ -23,6 +25,7 @@ SENTENCES = {
     "contradicted": "contradicted",
     "smoke run": f"smoke run: fewer than {stats.ENOUGH_SEEDS} seeds show nothing",
     "no seed in common": "no seed in common yet",
+    NOT_TESTABLE: NOT_TESTABLE,
 }
 
 
@@ -55,6 +58,8 @@ def page(
     parts = [
         f"# {found['experiment']}, {found['scale']}",
         found["question"],
+        *([f"The paper: {found['paper']}"] if found["paper"] else []),
+        *([f"Here: {found['remark']}"] if found["remark"] else []),
         *_unfinished(found),
         *_smoke(found),
         *(f"![{picture.title}]({picture.stem}.png)\n\n{picture.words}" for picture in pictures),
@@ -74,11 +79,11 @@ def page(
 
 
 def _unfinished(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {arm['label']} on {arm['panel']}, seed {seed}: {state}"
-        for arm in found["arms"]
-        for seed, state in arm["missing"].items()
-    ]
+    lines = []
+    for arm in found["arms"]:
+        for state in dict.fromkeys(arm["missing"].values()):
+            seeds = [int(seed) for seed, its in arm["missing"].items() if its == state]
+            lines.append(f"- {arm['label']} on {arm['panel']}, {seeds_text(seeds)}: {state}")
     return ["**Unfinished.** What follows leaves out:\n\n" + "\n".join(lines)] if lines else []
 
 
@@ -96,9 +101,9 @@ def _results(definition: Definition, found: Mapping[str, Any]) -> str:
             arm["panel"],
             arm["label"],
             f"{len(arm['seeds'])} of {len(arm['seeds']) + len(arm['missing'])}",
-            _mean(arm["final"]),
+            mean(arm["final"]),
             _estimate(arm["iqm"]),
-            _mean(arm["area"]),
+            mean(arm["area"]),
             *([_reached(arm["steps_to_threshold"])] if threshold else []),
         ]
         for arm in found["arms"]
@@ -123,7 +128,7 @@ def _comparisons(found: Mapping[str, Any]) -> list[str]:
                 entry["panel"],
                 f"{entry['better']} > {entry['worse']}",
                 SENTENCES[entry["verdict"]],
-                f"{_mean(paired)} (p = {paired['p_value']:.3g})" if paired else NO_NUMBER,
+                f"{mean(paired)} (p = {paired['p_value']:.3g})" if paired else NO_NUMBER,
                 _estimate(entry.get("probability_of_improvement")),
                 str(len(entry["seeds"])),
                 "methods" if entry["of_methods"] else "not a comparison of methods: " + "; ".join(entry["because"]),
@@ -146,7 +151,7 @@ def _interactions(found: Mapping[str, Any]) -> list[str]:
         cells = (
             f"({both} - {one}) - ({other} - {neither})",
             SENTENCES[entry["verdict"]],
-            _mean(entry.get("difference")),
+            mean(entry.get("difference")),
         )
         rows.append([entry["panel"], *cells, str(len(entry["seeds"]))])
     header = ["panel", "interaction", "more than the sum", "difference ± 95%", "pairs"]
@@ -199,7 +204,8 @@ def text(value: Any) -> str:
     return NO_NUMBER if value is None else str(value)
 
 
-def _mean(entry: Mapping[str, Any] | None) -> str:
+def mean(entry: Mapping[str, Any] | None) -> str:
+    """A mean over seeds for people, with half of its interval."""
     if entry is None:
         return NO_NUMBER
     low, high = entry["interval"]

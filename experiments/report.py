@@ -11,10 +11,11 @@ import numpy as np
 
 from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
-from experiments.execute import shown, train_arguments
-from experiments.runs import Run, Share, finished, overview, versions
+from experiments.obstacles import NOT_TESTABLE, obstacle
 from gpgrad import config, registry, stats
 from gpgrad.config import Config
+from gpgrad.execute import shown, train_arguments
+from gpgrad.runs import Run, Share, finished, minutes, overview, versions
 from gpgrad.stats import Curve, Experiment
 
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
@@ -67,6 +68,8 @@ def summary(definition: Definition, scale: str, results: Sequence[Result], runs:
     return {
         "experiment": definition.name,
         "question": definition.question,
+        "paper": definition.paper,
+        "remark": definition.remark,
         "scale": scale,
         "metric": definition.metric,
         "threshold": definition.threshold,
@@ -100,11 +103,15 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
         "steps_to_threshold": _threshold(definition, result),
         "command": shown(["python", "-m", "gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
         "runs": [str(share.run.folder) for share in result.shares],
+        "steps": result.setup.config.t_max,
+        "minutes": round(sum(minutes(share.run) for share in result.shares), 1),
     }
 
 
 def _missing(result: Result, runs: Sequence[Run]) -> dict[str, str]:
     """What there is of each seed that is not finished."""
+    if reason := obstacle(result.setup):
+        return {str(seed): f"{NOT_TESTABLE}: {reason}" for seed in result.missing}
     lines = overview(runs, result.setup.identity, result.missing)
     return {str(seed): line.text for line in lines for seed in line.seeds}
 
@@ -139,7 +146,7 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
     }
     common = sorted(one.final.keys() & other.final.keys())
     if not common:
-        return {**result, "seeds": [], "verdict": "no seed in common"}
+        return {**result, "seeds": [], "verdict": _nothing((one, other))}
     rng = np.random.default_rng(0)
     pair = stats.common_seeds(one.final, other.final)
     paired = stats.paired_comparison(*pair, rng)
@@ -153,13 +160,18 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
     }
 
 
+def _nothing(results: Sequence[Result]) -> str:
+    """The verdict where there is no seed to compare."""
+    return NOT_TESTABLE if any(obstacle(result.setup) for result in results) else "no seed in common"
+
+
 def _interaction(four: Sequence[Result]) -> dict[str, Any]:
     """What both methods bring beyond the sum of what each brings, paired over the seeds that all four arms have."""
     both, one, other, neither = (result.final for result in four)
     common = sorted(both.keys() & one.keys() & other.keys() & neither.keys())
     panel, labels = four[0].setup.arm.panel, [result.setup.arm.label for result in four]
     if not common:
-        return {"arms": labels, "panel": panel, "seeds": [], "verdict": "no seed in common"}
+        return {"arms": labels, "panel": panel, "seeds": [], "verdict": _nothing(four)}
     together, apart = ([x[seed] + y[seed] for seed in common] for x, y in ((both, neither), (one, other)))
     paired = stats.paired_comparison(together, apart, np.random.default_rng(0))
     verdict = stats.verdict(paired.interval, paired.n)

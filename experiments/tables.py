@@ -33,6 +33,8 @@ def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: P
         with (folder / f"{one.stem}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([one.header, *one.rows])
     parts = [f"# {definition.name}, {scale}", definition.question]
+    parts += [f"The paper: {definition.paper}"] if definition.paper else []
+    parts += [f"Here: {definition.remark}"] if definition.remark else []
     for one in made:
         parts += [f"## {one.title}", table(one.header, one.rows), f"{one.words} Numbers: `{one.stem}.csv`."]
     parts += ["## Command", f"```sh\nmake experiment NAME={definition.source} SCALE={scale}\n```"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,29 @@ def find(
     """
     diagnostics.need_buckets(state)
 
-    @jax.jit
-    def look(key: jax.Array, state: SeedState) -> BucketDump:
-        collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
-        members = program.team(parts, state.params, state.sharing)
-        k_world, k_act = jax.random.split(key)
-        played = collect(
-            jax.random.split(k_world, episodes), k_act, state.env_params, members, jnp.float32(eps)
-        ).episodes
-        seen = program.visited(parts, state.env_params, played)
-        counted = parts.weighting.record(state.weighting, clock, seen, played.valid.reshape(-1))
-        known = clock.episodes > 0
-        weighting = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.weighting, counted)
-        return diagnostics.buckets_of(parts, clock, state._replace(weighting=weighting), played, n_buckets, n_members)
+    return _look(parts, episodes, n_buckets, n_members, clock, state, key, jnp.float32(eps))
 
-    return look(key, state)
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _look(
+    parts: Parts,
+    episodes: int,
+    n_buckets: int,
+    n_members: int,
+    clock: Clock,
+    state: SeedState,
+    key: jax.Array,
+    eps: jax.Array,
+) -> BucketDump:
+    collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
+    members = program.team(parts, state.params, state.sharing)
+    k_world, k_act = jax.random.split(key)
+    played = collect(jax.random.split(k_world, episodes), k_act, state.env_params, members, eps).episodes
+    seen = program.visited(parts, state.env_params, played)
+    counted = parts.weighting.record(state.weighting, clock, seen, played.valid.reshape(-1))
+    known = clock.episodes > 0
+    weighting = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.weighting, counted)
+    return diagnostics.buckets_of(parts, clock, state._replace(weighting=weighting), played, n_buckets, n_members)
 
 
 def as_rows(dump: BucketDump) -> list[dict[str, Any]]:

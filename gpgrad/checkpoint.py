@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
+from gpgrad import hosts
 from gpgrad.program import Actor, Program, actors
 from gpgrad.types import Clock, PyTree, SeedState
 
@@ -42,8 +42,10 @@ class Position(NamedTuple):
 
 def save_team(folder: Path, team: Actor) -> None:
     """Write the teams of all seeds, over those of a run that was killed before its end."""
-    shutil.rmtree(folder / "team", ignore_errors=True)
-    _write_arrays(folder / "team", team)
+    team = hosts.fetch(team)
+    if hosts.first():
+        shutil.rmtree(folder / "team", ignore_errors=True)
+        _write_arrays(folder / "team", team)
 
 
 def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
@@ -54,6 +56,9 @@ def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
 
 def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> None:
     """Write a checkpoint and remove all but the newest `keep`. Raises OSError where the disk does not take it."""
+    position = hosts.fetch(position)
+    if not hosts.first():
+        return
     root = folder / FOLDER
     name = f"{int(position.clock.iterations):010d}-{int(position.tests):06d}"
     place, draft = root / name, root / f"{name}.draft"
@@ -75,7 +80,18 @@ def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> 
 
 
 def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
-    """The newest whole checkpoint with its notes, or None; removes broken ones and says so."""
+    """The newest whole checkpoint with its notes, or None; removes broken ones and says so.
+
+    Several processes are told what process 0 reads, and no notes.
+    """
+    if not hosts.several():
+        return _newest(folder, template, say)
+    read = _newest(folder, template, say) if hosts.first() else None
+    position = hosts.told(read and read[0], template, jax.device_count())
+    return None if position is None else (position, read[1] if read else {})
+
+
+def _newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
     for place in found(folder):
         if not is_whole(place):
             say(f"passing over {place}: its files are not those that were sealed")
@@ -129,31 +145,31 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _write_arrays(place: Path, tree: PyTree) -> None:
-    """Random keys are stored as the numbers under them. Copies, since the arrays may be donated later."""
+    """Write NumPy arrays, as `hosts.fetch` gives them."""
+    with _checkpointer() as checkpointer:
+        checkpointer.save(place.resolve(), _as_dict(tree))
 
-    def plain(leaf: jax.Array) -> np.ndarray:
-        return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(place.resolve(), _as_dict(jax.tree.map(plain, tree)))
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that waits for no other process: process 0 writes and reads alone."""
+    if not hosts.several():
+        return ocp.StandardCheckpointer()
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _read(place: Path, template: PyTree) -> PyTree:
     """Arrays of the template's structure, shapes and dtypes."""
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        data = jax.eval_shape(jax.random.key_data, leaf) if hosts.is_key(leaf) else leaf
         return jax.ShapeDtypeStruct(data.shape, data.dtype)
 
     def revive(leaf: jax.Array, like: Any) -> jax.Array:
-        return jax.random.wrap_key_data(leaf) if _is_key(like) else leaf
+        return jax.random.wrap_key_data(leaf) if hosts.is_key(like) else leaf
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = checkpointer.restore(place.resolve(), _as_dict(jax.tree.map(shape, template)))
     leaves = [stored[name] for name in _names(template)]
     return jax.tree.map(revive, jax.tree.unflatten(jax.tree.structure(template), leaves), template)

@@ -19,7 +19,7 @@ def count(config: Config) -> int:
     there = jax.device_count()
     if config.devices is not None and config.devices > there:
         raise SettingError(f"devices is {config.devices}, expected at most {there}, which this machine has")
-    used = config.devices or min(there, config.seeds)
+    used = config.devices or (there if jax.process_count() > 1 else min(there, config.seeds))
     if config.seeds % used:
         nearest = [n for n in (config.seeds // used * used, -(-config.seeds // used) * used) if n]
         raise SettingError(
@@ -28,6 +28,11 @@ def count(config: Config) -> int:
             + " would do, or --devices 1"
         )
     return used
+
+
+def mesh(n_devices: int) -> Mesh:
+    """The first devices of all processes, in a row."""
+    return Mesh(np.asarray(jax.devices()[:n_devices]), (AXIS,))
 
 
 def spread(
@@ -39,11 +44,12 @@ def spread(
     """
     if n_devices == 1:
         return function
-    mesh = Mesh(np.asarray(jax.devices()[:n_devices]), (AXIS,))
 
     def spec(split: bool) -> PartitionSpec:
         return PartitionSpec(AXIS) if split else PartitionSpec()
 
     out = spec(seeded_out) if isinstance(seeded_out, bool) else tuple(map(spec, seeded_out))
     # The clock is the same on all devices by construction, which the check of varying values cannot see.
-    return jax.shard_map(function, mesh=mesh, in_specs=tuple(map(spec, seeded)), out_specs=out, check_vma=False)
+    return jax.shard_map(
+        function, mesh=mesh(n_devices), in_specs=tuple(map(spec, seeded)), out_specs=out, check_vma=False
+    )

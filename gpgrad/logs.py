@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import netrc
 import os
+import threading
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +16,8 @@ import numpy as np
 from envs.errors import SettingError
 
 Row = dict[str, Any]
+STEPS = "env_steps"  # the axis of all curves
+FINISH_SECONDS = 120.0
 LONGEST = 100  # entries of a list that a tool for curves is given
 
 
@@ -72,6 +76,7 @@ class Mirror:
 
     def __init__(self, mode: Any, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
         self._runs: dict[int, Any] = {}
+        self._folder = folder
         self.problem: str | None = None
         if mode == "auto":
             mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
@@ -80,6 +85,8 @@ class Mirror:
         try:
             import wandb
 
+            # Older versions have no limit of their own, which also holds at the end of the process.
+            limit = {"finish_timeout": FINISH_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
             for seed in seeds:
                 self._runs[seed] = wandb.init(
                     project=project,
@@ -92,17 +99,37 @@ class Mirror:
                     dir=str(folder),
                     mode=mode,
                     reinit="create_new",
-                    settings=wandb.Settings(silent=True),
+                    settings=wandb.Settings(silent=True, **limit),
                 )
+                self._runs[seed].define_metric("*", step_metric=STEPS)
         except Exception as error:
             self._give_up(error)
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is mirrored."""
+        return bool(self._runs)
 
     def write(self, seed: int, row: Row) -> None:
         """Mirror a row by environment steps; lists become one curve per entry, unless they are long."""
         if seed not in self._runs:
             return
         try:
-            self._runs[seed].log(flatten(row), step=row["env_steps"])
+            self._runs[seed].log(flatten(row), step=row[STEPS])
+        except Exception as error:
+            self._give_up(error)
+
+    def show(self, seed: int, steps: int, images: Mapping[str, bytes], films: Sequence[Path] = ()) -> None:
+        """Mirror pictures, PNG by name, and GIFs, at a number of environment steps."""
+        if seed not in self._runs or not (images or films):
+            return
+        try:
+            import wandb
+            from PIL import Image
+
+            media: Row = {f"media/{name}": wandb.Image(Image.open(BytesIO(data))) for name, data in images.items()}
+            media |= {f"media/{path.stem}": wandb.Video(str(path), format="gif") for path in films}
+            self._runs[seed].log({**media, STEPS: steps}, step=steps)
         except Exception as error:
             self._give_up(error)
 
@@ -115,13 +142,26 @@ class Mirror:
         except Exception as error:
             self._give_up(error)
 
-    def close(self) -> None:
-        """Finish all runs."""
-        try:
-            for run in self._runs.values():
-                run.finish()
-        except Exception as error:
-            self._give_up(error)
+    def close(self, seconds: float = FINISH_SECONDS) -> None:
+        """Finish all runs, which may have much to send, but wait no longer than that."""
+        failures: list[Exception] = []
+
+        def finish() -> None:
+            try:
+                for run in list(self._runs.values()):
+                    run.finish()
+            except Exception as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=finish, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            place = self._folder / "wandb"
+            failures.append(TimeoutError(f"not all was sent in {seconds:g} s; it stands in {place}, for wandb sync"))
+        if failures:
+            self._give_up(failures[0])
+        self._runs = {}
 
     def _give_up(self, error: Exception) -> None:
         self.problem = f"wandb is off for the rest of this run: {type(error).__name__}: {error}"

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, logs, rollout, teams
+from gpgrad import checkpoint, hosts, logs, rollout, teams
 from gpgrad.checkpoint import Position
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.program import Actor, Program, actors, start_clock
-from gpgrad.recorder import Recorder, run_of
-from gpgrad.types import Clock, Params, SeedState
+from gpgrad.recorder import Listener, Recorder, run_of
+from gpgrad.types import Clock, Params
 
 SECONDS_BETWEEN_SIGNS = 2.0
 PARENT = "GPGRAD_PARENT"  # the process whose end ends this one, set where a run trains its seeds as processes
@@ -53,15 +53,15 @@ def finish(settings: Config, program: Program, folder: Path, say: Callable[[str]
     """Go on from a folder's newest whole checkpoint, or from the start, to the end: all seeds in one program."""
     template = jax.eval_shape(lambda: start(settings, program))
     position, offsets = checkpoint.newest(folder, template, say) or (begin(settings, program), {})
-    if offsets:
+    if int(position.clock.iterations):
         say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
-    with Recorder(settings, folder, say, offsets) as recorder:
+    with Recorder(settings, folder, say, offsets) if hosts.first() else Listener() as recorder:
         with Saver(settings, folder, recorder) as saver:
             kept = train(settings, program, recorder, saver, position)
         checkpoint.save_team(folder, kept)
         final = test_rows(settings, program.final(kept, 0))
         recorder.finish(final)
-        return Result(recorder.rows, final, folder, jax.tree.map(np.array, kept.params))
+        return Result(recorder.rows, final, folder, hosts.fetch(kept.params))
 
 
 def begin(settings: Config, program: Program) -> Position:
@@ -74,12 +74,12 @@ def begin(settings: Config, program: Program) -> Position:
 
 def start(settings: Config, program: Program) -> Position:
     """Before the first test, with fresh teams."""
-    states = program.init(jnp.arange(settings.seeds, dtype=jnp.int32) + settings.seed)
+    states = program.init(np.arange(settings.seeds, dtype=np.int32) + settings.seed)
     kept = jax.tree.map(jnp.copy, actors(states))
-    return Position(start_clock(), states, kept, jnp.zeros(settings.seeds, bool), jnp.zeros((), jnp.int32))
+    return Position(start_clock(), states, kept, np.zeros(settings.seeds, bool), np.zeros((), np.int32))
 
 
-def train(settings: Config, program: Program, recorder: Recorder, saver: Saver, position: Position) -> Actor:
+def train(settings: Config, program: Program, recorder: Recorder | Listener, saver: Saver, position: Position) -> Actor:
     """Iterate until every seed has t_max steps at a test; returns each seed's team as it was then."""
     worlds, every = settings.rollout.worlds, test_period(settings, program.parts.env.spec.episode_limit)
     while True:
@@ -90,22 +90,27 @@ def train(settings: Config, program: Program, recorder: Recorder, saver: Saver, 
             return position.kept
 
 
-def test(settings: Config, program: Program, recorder: Recorder, position: Position) -> Position:
+def test(settings: Config, program: Program, recorder: Recorder | Listener, position: Position) -> Position:
     """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
     clock, states, kept, finished, tests = position
     team = actors(states)
     tested = test_rows(settings, {**program.test(team, tests), **program.look(clock, states)})
-    steps = np.array(states.env_steps)
-    places = [{**describe(settings, clock, steps[i]), **averages(states, i)} for i in range(settings.seeds)]
+    steps, sums, finished = hosts.fetch((states.env_steps, states.stats, finished))
+    places = [{**describe(settings, clock, steps[i]), **averages(sums, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
-    recorder.write(rows, ~np.array(finished), program.host.report() if program.host else {})
+    recorder.write(rows, ~finished, program.host.report() if program.host else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
-    ending = (states.env_steps >= settings.t_max) & ~finished
-    return Position(clock, states, choose(ending, team, kept), finished | ending, tests + 1)
+    ending = (steps >= settings.t_max) & ~finished
+    return Position(clock, states, choose(ending, team, kept), finished | ending, np.int32(tests + 1))
 
 
 def advance(
-    settings: Config, program: Program, recorder: Recorder, saver: Saver, position: Position, target: int
+    settings: Config,
+    program: Program,
+    recorder: Recorder | Listener,
+    saver: Saver,
+    position: Position,
+    target: int,
 ) -> Position:
     """Iterate up to a target count, in chunks that take about as long as the display waits."""
     done, length = int(position.clock.iterations), 1
@@ -114,14 +119,15 @@ def advance(
         began = time.monotonic()
         clock, states = program.chunk(position.clock, position.states, length)
         position = position._replace(clock=clock, states=states)
-        steps = float(np.mean(np.array(states.env_steps)))
+        steps, sums = hosts.fetch((states.env_steps, states.stats))
         took = time.monotonic() - began
         done += length
-        recorder.sign(steps, describe(settings, clock, int(steps)), averages(states, 0))
+        mean = float(np.mean(steps))
+        recorder.sign(mean, describe(settings, clock, int(mean)), averages(sums, 0))
         for line in program.host.news() if program.host else ():
             recorder.say(line)
         saver.visit(position)
-        length = max(1, min(2 * length, round(length * SECONDS_BETWEEN_SIGNS / max(took, 1e-3))))
+        length = hosts.agree(max(1, min(2 * length, round(length * SECONDS_BETWEEN_SIGNS / max(took, 1e-3)))))
     return position
 
 
@@ -132,7 +138,7 @@ class Saver:
     another process's run also ends when that process is gone.
     """
 
-    def __init__(self, settings: Config, folder: Path, recorder: Recorder) -> None:
+    def __init__(self, settings: Config, folder: Path, recorder: Recorder | Listener) -> None:
         self._settings, self._folder, self._recorder = settings.checkpoint, folder, recorder
         self._last = time.monotonic()
         self._signal: int | None = None
@@ -153,7 +159,8 @@ class Saver:
         """Between two chunks. Raises Stopped after a signal."""
         if self._signal is None and self._parent not in (None, str(os.getppid())):
             self._note(signal.SIGHUP, None)
-        due = time.monotonic() - self._last >= 60 * self._settings.every_minutes
+        due = hosts.agree(time.monotonic() - self._last >= 60 * self._settings.every_minutes)
+        self._signal = hosts.largest(self._signal or 0) or None
         if not due and self._signal is None:
             return
         saved = self._save(position)
@@ -179,6 +186,7 @@ class Saver:
         self._recorder.say("finishing the chunk, then saving; again to leave at once")
 
 
+@jax.jit
 def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
     """The new team where the mask [S] says so."""
 
@@ -213,9 +221,9 @@ def describe(settings: Config, clock: Clock, steps: int) -> Row:
     return {"env_steps": int(steps), **counts, "epsilon": float(eps)}
 
 
-def averages(states: SeedState, index: int) -> Row:
+def averages(stats: Mapping[str, np.ndarray], index: int) -> Row:
     """One seed's means since the last test: per episode for `train_*`, per update for the rest; None for none."""
-    sums = {name: np.array(value)[index] for name, value in states.stats.items()}
+    sums = {name: value[index] for name, value in stats.items()}
     updates, episodes = sums.pop("updates"), sums.pop("episodes")
 
     def mean(name: str, value: np.ndarray) -> Any:
@@ -227,7 +235,7 @@ def averages(states: SeedState, index: int) -> Row:
 
 def test_rows(settings: Config, metrics: Mapping[str, jax.Array]) -> list[Row]:
     """A test's metrics [S, ...] as a row per seed."""
-    arrays = {name: np.array(value) for name, value in metrics.items() if name != "returns"}
+    arrays = {name: hosts.fetch(value) for name, value in metrics.items() if name != "returns"}
     return [
         {"seed": settings.seed + i, **{name: logs.plain(value[i]) for name, value in arrays.items()}}
         for i in range(settings.seeds)

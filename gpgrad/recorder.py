@@ -15,7 +15,7 @@ import numpy as np
 
 import envs
 from envs.errors import SettingError
-from gpgrad import config, logs, plugins
+from gpgrad import config, logs, media, plugins
 from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.progress import Display
@@ -77,6 +77,35 @@ def version(package: str) -> str | None:
         return None
 
 
+class Listener:
+    """In the place of a `Recorder` where another process writes: it does nothing."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def offsets(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def say(self, line: str) -> None:
+        """Nothing is said."""
+
+    def write(self, rows: list[Row], running: np.ndarray) -> None:
+        """Nothing is written."""
+
+    def sign(self, steps: float, place: Row, means: Row) -> None:
+        """Nothing is shown."""
+
+    def finish(self, rows: list[Row]) -> None:
+        """Nothing is written."""
+
+
 class Recorder:
     """Writes rows to the run's files, to wandb and to the terminal."""
 
@@ -91,6 +120,7 @@ class Recorder:
         self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder).name, seeds, flat, folder)
         self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
         self._warned = False
+        self._gallery = media.Gallery(self._mirror, settings.t_max)
 
     def __enter__(self) -> Recorder:
         self._display.start()
@@ -117,6 +147,7 @@ class Recorder:
         for row in written:
             self._files["metrics"].write(row)
             self._mirror.write(row["seed"], row)
+            self._gallery.visit(row)
         self.rows += written
         first = written[0]
         seconds = time.monotonic() - self._began

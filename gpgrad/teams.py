@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config
+from gpgrad import checkpoint, config, hosts
 from gpgrad.compose import has_roles
 from gpgrad.config import Config
 from gpgrad.learner import Parts
@@ -62,6 +62,8 @@ def check_start(settings: Config, program: Program) -> None:
     """Raise SettingError unless the run that `init_from` names has a team for every seed, of the shapes needed."""
     if settings.init_from is None:
         return
+    if hosts.several():
+        raise SettingError("init_from is for a single process, expected none where several share the seeds")
     folder = Path(settings.init_from)
     source = finished(folder)
     rows = _rows(settings, source)

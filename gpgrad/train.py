@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, hosting, lock, logs, loop, modes, plan, teams
+from gpgrad import checks, config, hosting, hosts, lock, logs, loop, modes, plan, teams
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
@@ -24,10 +25,10 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     """Train all seeds of a configuration to t_max steps. Raises SettingError before anything compiles."""
     checks.check(settings)
     settings, program, layout = prepare(settings, say)
-    folder = create_folder(settings)
+    folder = hosts.at_first(lambda: create_folder(settings), Path(settings.log.dir))
     say(f"results: {folder}")
     with hold(folder):
-        describe_run(settings, folder)
+        hosts.at_first(lambda: describe_run(settings, folder), None)
         return finish(settings, program, layout, folder, say)
 
 
@@ -41,7 +42,9 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
 
 
 def hold(folder: Path) -> AbstractContextManager[int]:
-    """A run is trained by one process at a time."""
+    """A run is trained by one process at a time, or by several that have come together."""
+    if not hosts.first():
+        return contextlib.nullcontext(0)
     return lock.hold(folder / lock.NAME, f"the run in {folder}")
 
 
@@ -52,16 +55,31 @@ def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Progr
     loop.test_period(settings, program.parts.env.spec.episode_limit)
     teams.check_start(settings, program)
     needs = plan.make_plan(alone, program)
-    cores = 1 if hosting.is_host(program.parts.env) else len(modes.cores())  # such worlds share one process
-    layout = modes.decide(settings, needs, jax.default_backend(), jax.device_count(), cores)
+    layout = decide(settings, needs, hosting.is_host(program.parts.env))
     settings = dataclasses.replace(settings, seeds_mode=layout.mode)
-    if layout.mode == "vmap" and settings.seeds > 1:
+    if layout.mode == "vmap" and (settings.seeds > 1 or hosts.several()):
         program = make_program(settings, program.parts)
     plan.refuse_if_too_big(needs, settings, layout.alive)
     say(needs.tell(layout.alive))
     if settings.seeds > 1:
         say(str(layout))
     return settings, program, layout
+
+
+def decide(settings: Config, needs: plan.Plan, has_processes: bool) -> Layout:
+    """How seeds are laid out: over all devices where several processes have come together.
+
+    has_processes: whether the world's simulators are processes already, which all seeds share.
+    """
+    if not hosts.several():
+        cores = 1 if has_processes else len(modes.cores())
+        return modes.decide(settings, needs, jax.default_backend(), jax.device_count(), cores)
+    if settings.seeds_mode not in ("auto", "vmap"):
+        raise SettingError(f"seeds_mode is {settings.seeds_mode!r}, expected vmap, since several processes share seeds")
+    if settings.devices is not None:
+        raise SettingError(f"devices is {settings.devices}, expected none, since every process has all of its own")
+    count = jax.process_count()
+    return Layout("vmap", -(-settings.seeds // count), f"on each of {count} processes")
 
 
 def finish(settings: Config, program: Program, layout: Layout, folder: Path, say: Callable[[str], None]) -> Result:

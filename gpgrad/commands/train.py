@@ -13,7 +13,11 @@ USAGE = """\
   train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
         [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
         [--plugin MODULE]                             train, with tests, logs and a saved team
-  train --resume RUN                                  go on with an interrupted run"""
+  train --resume RUN                                  go on with an interrupted run
+  train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
+                                                      one of several processes that share the seeds of a run"""
+
+HOSTS = ("hosts", "coordinator", "processes", "process")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,6 +26,9 @@ def main(arguments: Sequence[str]) -> int:
 
     wants_help = any(token in ("-h", "--help") for token in arguments)
     given = options([token for token in arguments if token not in ("-h", "--help")])
+    told = {name: given.pop(name) for name in HOSTS if name in given}
+    if told and not wants_help:
+        join(told)
     if "resume" in given:
         return go_on(given)
     chosen = {name: given.pop(name) for name in CHOICES if name in given}
@@ -32,6 +39,25 @@ def main(arguments: Sequence[str]) -> int:
 
     run(settings)
     return 0
+
+
+def join(told: dict[str, str]) -> None:
+    """Become one of several processes; those after the first say nothing."""
+    from gpgrad import checks
+
+    if told.pop("hosts", "auto") != "auto":
+        raise SettingError("--hosts has another value than auto, expected --coordinator, --processes and --process")
+    if told and set(told) != set(HOSTS[1:]):
+        raise SettingError("--coordinator, --processes and --process go together, expected all three, or --hosts auto")
+    from gpgrad import hosts
+
+    if not told:
+        hosts.join(None, None, None)
+        return
+    count, index = (checks.coerce(told[name], int, f"--{name}") for name in ("processes", "process"))
+    if not 0 <= index < count:
+        raise SettingError(f"--process is {index}, expected between 0 and {count - 1}, one of --processes")
+    hosts.join(told["coordinator"], count, index)
 
 
 def go_on(given: dict[str, str]) -> int:

@@ -4,10 +4,10 @@ from gpgrad.plots.bars import Bar, BarPanel, bar_table, latex, write_bars
 from gpgrad.plots.board import Outcomes, Scene, draw_board
 from gpgrad.plots.buckets import Bucket, Member, draw_buckets, write_buckets
 from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves, steps_text, write_data
-from gpgrad.plots.grids import Grid, heat_maps, write_grids
+from gpgrad.plots.grids import Grid, by_role, heat_maps, write_grids
 from gpgrad.plots.occupancy import draw_occupancy, write_occupancy
 from gpgrad.plots.profiles import Profile, ProfilePanel, Scores, performance_profiles, profile, write_profiles
-from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, look, require, save, write_csv
+from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, look, require, save, write_csv
 
 __all__ = [
     "COLOURS",
@@ -30,10 +30,12 @@ __all__ = [
     "Scores",
     "band",
     "bar_table",
+    "by_role",
     "draw_board",
     "draw_buckets",
     "draw_occupancy",
     "heat_maps",
+    "installed",
     "latex",
     "learning_curves",
     "look",

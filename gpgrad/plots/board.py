@@ -1,7 +1,7 @@
 """The board of a hunt: who stands where, what everybody does, what comes of it.
 
-Predators are discs with their number, in the colour of their group, special ones with a black rim and a star; stags are
-dark squares, hares light diamonds. Everything is told apart by its shape as well as by its colour.
+Predators are discs with their number, in the colour of their group, special ones with black spikes; stags are dark
+squares, hares light diamonds. Everything is told apart by its shape as well as by its colour.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # row and column changes of the first actions
 CATCH = 5
 STAG, HARE = "#4d4d4d", "#d9c3a0"
+SPIKES = (10, 1, 0)  # matplotlib's marker of a star with ten points
 GAIN, LOSS = "#009E73", "#D55E00"
 GROUPS = (COLOURS[0], COLOURS[3], COLOURS[4], COLOURS[5], COLOURS[7], "#999999")  # GAIN and LOSS are taken
 
@@ -78,7 +79,7 @@ def draw_board(place: Axes, scene: Scene, cell: float) -> None:
     for agent in np.flatnonzero(scene.active):
         _predator(place, scene, int(agent), cell)
     if scene.outcomes:
-        _outcomes(place, scene.outcomes, cell)
+        _outcomes(place, scene, scene.outcomes, cell)
 
 
 def _predator(place: Axes, scene: Scene, agent: int, cell: float) -> None:
@@ -86,19 +87,12 @@ def _predator(place: Axes, scene: Scene, agent: int, cell: float) -> None:
 
     row, column = scene.predators[agent]
     colour, special = GROUPS[int(scene.groups[agent]) % len(GROUPS)], bool(scene.special[agent])
-    rim = {"edgecolor": "black", "linewidth": 0.1 * cell} if special else {"linewidth": 0}
-    place.add_patch(Circle((column, row), 0.36, facecolor=colour, zorder=3, **rim))
+    if special:
+        place.plot(column, row, marker=SPIKES, color="black", markersize=1.15 * cell, markeredgewidth=0, zorder=2.5)
+    place.add_patch(Circle((column, row), 0.36, facecolor=colour, linewidth=0, zorder=3))
     ink = "white" if is_dark(colour) else "black"
     text = {"ha": "center", "va": "center", "color": ink, "fontsize": 0.42 * cell, "zorder": 5}
     place.text(column, row + 0.02, str(agent + 1), **text)
-    if special:
-        style = {
-            "color": "black",
-            "markersize": 0.34 * cell,
-            "markeredgecolor": "white",
-            "markeredgewidth": 0.04 * cell,
-        }
-        place.plot(column + 0.33, row - 0.33, "*", zorder=6, **style)
     if scene.actions is not None:
         stroke = scene.strokes[agent] if scene.strokes else "black"
         _action(place, row, column, int(scene.actions[agent]), stroke, cell)
@@ -121,17 +115,18 @@ def _action(place: Axes, row: int, column: int, action: int, stroke: str, cell: 
         place.plot([column - 0.3, column + 0.3], [row + 0.43] * 2, color=stroke, linewidth=0.1 * cell, zorder=4)
 
 
-def _outcomes(place: Axes, found: Outcomes, cell: float) -> None:
+def _outcomes(place: Axes, scene: Scene, found: Outcomes, cell: float) -> None:
+    taken = {tuple(position) for position in scene.predators[scene.active].tolist()}
     for cells, marker, colour in ((found.caught, "o", GAIN), (found.lone, "x", LOSS)):
         for (row, column), text in cells.items():
             style = {"markeredgewidth": 0.14 * cell, "markerfacecolor": "none", "markeredgecolor": colour}
             place.plot(column, row, marker, markersize=0.85 * cell, zorder=7, **style)
-            _say(place, row, column, text, colour, cell)
+            below = row == 0 or ((row - 1, column) in taken and row < scene.height - 1)
+            _say(place, row + (0.75 if below else -0.75), column, text, colour, cell)
 
 
-def _say(place: Axes, row: int, column: int, text: str, colour: str, cell: float) -> None:
+def _say(place: Axes, row: float, column: int, text: str, colour: str, cell: float) -> None:
     from matplotlib.patheffects import withStroke
 
-    above = row - 0.62 if row > 0 else row + 0.62
-    letters = place.text(column, above, text, ha="center", va="center", color=colour, fontsize=0.55 * cell, zorder=8)
+    letters = place.text(column, row, text, ha="center", va="center", color=colour, fontsize=0.55 * cell, zorder=8)
     letters.set(fontweight="bold", path_effects=[withStroke(linewidth=0.16 * cell, foreground="white")])

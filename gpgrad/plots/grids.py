@@ -30,6 +30,14 @@ class Grid(NamedTuple):
     marked: frozenset[str] = frozenset()
 
 
+def by_role(title: str, values: np.ndarray, roles: np.ndarray) -> Grid:
+    """Agents by agents [A, A], by number from 1; those whose role [A] is not 0 come first and stand out."""
+    order = np.argsort(roles == 0, kind="stable")
+    names = [str(agent + 1) for agent in order]
+    marked = frozenset(str(agent + 1) for agent in np.flatnonzero(roles))
+    return Grid(title, values[np.ix_(order, order)], names, names, marked)
+
+
 def heat_maps(grids: Sequence[Grid], label: str) -> Figure:
     """Heat maps side by side with one scale of colours, symmetric about zero where there is a negative value.
 

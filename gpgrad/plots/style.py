@@ -6,6 +6,7 @@ Imports no jax; matplotlib only when something is drawn. The same data give the 
 from __future__ import annotations
 
 import csv
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def installed() -> bool:
+    """Whether there is a drawing library."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def require() -> Any:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from envs.predator_prey import PredatorPrey, PredatorPreyParams
-from gpgrad.plots.board import GROUPS, HARE, STAG, draw_board
+from gpgrad.plots.board import GROUPS, HARE, SPIKES, STAG, Scene, draw_board
 from gpgrad.plots.style import STYLE, require
 from gpgrad.render import scenes
 from gpgrad.render.episode import Episode
 from gpgrad.render.groups import Grouping
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DPI = 100
-BOARD = 3.4  # inches of its longer side
+BOARD = 4.0  # inches of its longer side
 HEAD, FOOT = 0.42, 0.5  # inches above and below it
 
 
@@ -45,27 +49,27 @@ def frames(
             figure.text(0.1 / width, 1 - 0.06 / total, heading, va="top", fontsize=8)
             now = f"step {t} of {episode.length}" if t < episode.length else f"end after {episode.length} steps"
             figure.text(0.1 / width, 1 - 0.24 / total, f"{now}; return {earned:g}", va="top", fontsize=8)
-            _key(figure, shown, grouping, width, total)
+            _key(figure, env, shown, grouping, width)
             canvas.draw()
             yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _key(figure, shown, grouping: Grouping, width: float, total: float) -> None:
+def _key(figure: Figure, env: PredatorPrey, shown: Scene, grouping: Grouping, width: float) -> None:
     """What the shapes and colours mean."""
     from matplotlib.lines import Line2D
 
     round_, empty = {"marker": "o", "linestyle": "", "markersize": 7}, {"markerfacecolor": "none"}
     keys = []
-    if len(shown.stags):
+    if env.n_stags:
         keys.append(Line2D([], [], marker="s", linestyle="", color=STAG, markersize=6, label="stag"))
-    if len(shown.hares):
+    if env.n_hares:
         keys.append(Line2D([], [], marker="D", linestyle="", color=HARE, markersize=5, label="hare"))
     keys.append(Line2D([], [], color="black", **round_, **empty, label="catching"))
     if shown.special.any():
-        keys.append(Line2D([], [], marker="*", linestyle="", color="black", markersize=7, label="special"))
+        keys.append(Line2D([], [], marker=SPIKES, linestyle="", color="black", markersize=9, label="special"))
     groups = sorted(set(grouping.groups.tolist()))
     if len(groups) > 1:
         keys += [Line2D([], [], color=GROUPS[g % len(GROUPS)], **round_, label=f"group {g + 1}") for g in groups]
-    place = {"loc": "lower left", "bbox_to_anchor": (0.02 / width, 0.0), "borderpad": 0.3}
-    space = {"handletextpad": 0.1, "columnspacing": 0.8, "labelspacing": 0.25}
-    figure.legend(handles=keys, ncols=4, fontsize=7, title=grouping.words or None, title_fontsize=7, **place, **space)
+    style = {"loc": "lower left", "bbox_to_anchor": (0.02 / width, 0.0), "borderpad": 0.3, "alignment": "left"}
+    style |= {"handletextpad": 0.1, "columnspacing": 0.8, "labelspacing": 0.25, "fontsize": 7, "title_fontsize": 7}
+    figure.legend(handles=keys, ncols=4, title=grouping.words or None, **style)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs import jaxmarl_import
 from envs.mpe import Mpe
 from envs.smax import Smax
-from envs.smax_battle import N_MOVES, STOP
+from envs.smax_battle import STOP
 from envs.smax_rules import SMAX, scenario
 from gpgrad.plots.style import require
 from gpgrad.render.episode import Episode
@@ -20,14 +21,22 @@ DPI = 72
 
 
 def smax_frames(env: Smax, episode: Episode, heading: str) -> Iterator[np.ndarray]:
-    """A frame for each state; shots are those of the step that led to it. Allies are blue, enemies green."""
+    """A frame for each state, with the shots of the step that follows on half their way.
+
+    Allies are blue, enemies green, lighter where they are shot at.
+    """
     require()
     smax, game = jaxmarl_import.load(SMAX), _game(env)
     canvas, place = _canvas((5.0, 5.3))
+    half = game.world_steps_per_env_step // 2
     for t in range(episode.length + 1):
-        state = _smax_state(env, smax, episode.state(t))
-        shots = dict(zip(game.agents, np.asarray(state.prev_attack_actions), strict=True))
-        game.init_render(place, (None, state, shots), 0, t)
+        orders = episode.state(t + 1).action if t < episode.length else [STOP] * env.rules.n_units
+        shots = dict(zip(game.agents, np.asarray(orders).astype(int), strict=True))
+        now = _smax_state(env, smax, episode.state(t))
+        with jax.disable_jit():  # it would compile branches anew for every unit
+            laid = game.init_render(place, (None, now, shots), half, t)
+        laid.remove()  # what has been drawn so far, as an image of another shape over the field
+        place.set(xlim=(0, game.map_width), ylim=(0, game.map_height), aspect="equal", xticks=[], yticks=[])
         place.set_title(f"{heading}\nstep {t} of {episode.length}; return {_earned(episode, t):.3g}", fontsize=9)
         yield _image(canvas)
 
@@ -61,7 +70,6 @@ def _game(env: Smax) -> Any:
 def _smax_state(env: Smax, smax: Any, state: Any) -> Any:
     """A battle as JaxMARL keeps it."""
     rules = env.rules
-    action = np.asarray(state.action).astype(int)
     types = rules.types if state.types is None else state.types
     health = jnp.asarray(state.health, jnp.float32)
     return smax.State(
@@ -72,7 +80,7 @@ def _smax_state(env: Smax, smax: Any, state: Any) -> Any:
         unit_types=jnp.asarray(types),
         unit_weapon_cooldowns=jnp.asarray(state.cooldown),
         prev_movement_actions=jnp.zeros((rules.n_units, 2)),
-        prev_attack_actions=jnp.where(action >= N_MOVES, action, STOP),
+        prev_attack_actions=jnp.asarray(state.action, jnp.int32),
         done=jnp.zeros((), bool),
         step=jnp.asarray(state.time, jnp.int32),
     )

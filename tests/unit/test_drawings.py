@@ -11,8 +11,8 @@ from envs.errors import SettingError
 from experiments import definition, drawings
 from experiments.definition import Drawing
 from experiments.report import Result
-from experiments.runs import Run, Share
 from gpgrad import plots
+from gpgrad.runs import Run, Share
 from gpgrad.stats import Curve
 
 DRAWING = Drawing("grids", "made", "mean", {}, "conflict", "", 0, "", "")

@@ -18,9 +18,9 @@ import yaml
 
 import experiments.__main__ as cli
 from envs.errors import SettingError
-from experiments import definition, execute, report, runs
-from experiments.execute import Stopped
-from gpgrad import config, lock, logs, stats, train
+from experiments import definition, report
+from gpgrad import config, execute, lock, logs, runs, stats, train
+from gpgrad.execute import Stopped
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
@@ -113,7 +113,7 @@ def test_every_figure_of_both_papers_has_an_experiment():
     text = (ROOT / "docs" / "figures.md").read_text()
     for part, kinds in zip(re.split(r"^## .*$", text, flags=re.MULTILINE)[1:3], PAPERS, strict=True):
         assert places(part) == [f"{kind} {number}" for kind, numbers in kinds.items() for number in numbers]
-    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions)_\w+)`", text)
+    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions|foraging)_\w+)`", text)
     assert set(named) == set(definition.names())
 
 
@@ -139,16 +139,16 @@ def test_what_is_said_once_holds_for_all_arms(tmp_path):
         "scales": {"quick": {"seeds": 2, "first_seed": 7, "overrides": {"t_max": 9000}}},
     }
     loaded = definition.load(written(tmp_path, content))
-    a, b, *_ = loaded.arms
+    a, _, b, _ = loaded.arms  # panel by panel
     assert (a.env, a.preset, a.panel) == ("matrix_additive", "pymarl2", "matrix_additive")
     assert a.overrides == {"t_max": 2000, "learner.lr": 2, "env.w": 0.5}
     assert (b.env, b.preset, b.panel) == ("two_step", "pymarl", "other")
     assert loaded.panels == ["matrix_additive", "other"]
-    assert loaded.claims == ((1, 2), (0, 3))  # within panels, against the first
+    assert loaded.claims == ((0, 1), (2, 3))  # within panels, against the first
     setup = definition.setups(loaded, "quick")[0]
     assert (setup.seeds, setup.config.t_max, setup.config.learner.lr) == (range(7, 9), 9000, 2.0)
     claimed = definition.load(written(tmp_path, {**content, "claims": [["c", "a"], ["a", "b"]]}))
-    assert claimed.claims == ((3, 0), (2, 1))
+    assert claimed.claims == ((1, 0), (3, 2))
 
 
 def test_arms_run_in_every_world_that_is_named(tmp_path):
@@ -157,7 +157,8 @@ def test_arms_run_in_every_world_that_is_named(tmp_path):
     loaded = definition.load(written(tmp_path, content))
     worlds = [(arm.label, arm.env) for arm in loaded.arms]
     both = ["matrix_additive", "two_step"]
-    assert worlds == [*(("VDN", env) for env in both), *(("IQL", env) for env in both), ("QMIX", "two_step")]
+    first, second = ([(label, env) for label in ("VDN", "IQL")] for env in both)
+    assert worlds == [*first, *second, ("QMIX", "two_step")]  # panel by panel
     assert loaded.panels == both
     with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
         definition.load(written(tmp_path, {**content, "env": "two_step"}))
@@ -375,7 +376,7 @@ def test_two_experiments_never_start_the_same_run(two, root, pretend, monkeypatc
 
     monkeypatch.setattr(execute.Child, "sleep", other_ends)
     assert execute.execute(setups, root, [], heard.append) == []
-    assert "VDN: another experiment trains it, waiting for that" in heard
+    assert "VDN: another process has claimed it, waiting for that" in heard
     assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
 
 
@@ -413,7 +414,7 @@ os.kill({os.getpid()}, {int(signal.SIGTERM)})
     before = signal.getsignal(signal.SIGTERM)
     with execute.Child() as child, lock.hold(tmp_path / "claim", "it") as claim:
         sender = subprocess.Popen([sys.executable, "-c", send])
-        with pytest.raises(Stopped, match="SIGTERM ended the experiment"):
+        with pytest.raises(Stopped, match="SIGTERM ended it"):
             child.run([sys.executable, "-c", run], claim)
         sender.wait()
         with pytest.raises(Stopped):
@@ -481,6 +482,27 @@ def test_the_command_of_an_arm_is_its_configuration(two):
         chosen = config.load(given.pop("env"), given.pop("algo"), given)
         assert config.identity(chosen) == setup.identity
         assert range(chosen.seed, chosen.seed + chosen.seeds) == setup.seeds
+
+
+def test_all_reports_come_to_one_page(two, root, tmp_path, capsys):
+    put(root, "vdn", settings_of(seeds=5), top=20.0)
+    put(root, "iql", settings_of("iql", seeds=5))
+    for seconds in ((30, 60), (10,)):  # the second part is that of a resumed run
+        with (root / "vdn" / "timing.jsonl").open("a") as file:
+            file.writelines(json.dumps({"seconds": second}) + "\n" for second in seconds)
+    said = {"paper": "VDN is far ahead", "remark": "Ours are drawn, not trained."}
+    file, out = written(tmp_path, {**TWO, **said}), tmp_path / "out"
+    (out / "older").mkdir(parents=True)
+    (out / "older" / "summary.json").write_text("{}")
+    assert cli.main(["report", file, "--scale", "paper", "--log.dir", str(root), "--results", str(out)]) == 0
+    assert f"{out / 'older' / 'summary.json'} was made by another version" in capsys.readouterr().out
+    row = (out / "RESULTS.md").read_text().splitlines()[-1]
+    assert row == (
+        "| [mine-paper](mine-paper/README.md) | VDN is far ahead | matrix_additive: VDN 24 ± 3.9, IQL 14 ± 3.9 "
+        "| 5 | 2,000 | 1.2 | shown: VDN > IQL | Ours are drawn, not trained. |"
+    )
+    page = (out / "mine-paper" / "README.md").read_text()
+    assert "The paper: VDN is far ahead\n\nHere: Ours are drawn, not trained." in page
 
 
 def test_interactions_are_beyond_the_sum(tmp_path, root):
@@ -586,14 +608,14 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     assert cli.main(["report", file, *places]) == 0
     assert "4 seeds are missing" in capsys.readouterr().out
     page = (out / "mine-quick" / "README.md").read_text()
-    assert "- IQL on matrix_additive, seed 1: not begun" in page
+    assert "- IQL on matrix_additive, seeds 0 to 1: not begun" in page
     assert "no seed in common yet" in page
     assert {path.name for path in (out / "mine-quick").iterdir()} == {"README.md", "summary.json"}
     put(root, "vdn", settings_of(seeds=2))
     put(root, "half", settings_of("iql", seeds=2), final=1)
     assert cli.main(["report", file, *places]) == 0
     page = (out / "mine-quick" / "README.md").read_text()
-    assert f"- IQL on matrix_additive, seed 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
+    assert f"- IQL on matrix_additive, seeds 0 to 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
     assert "| VDN | 2 of 2 |" in page
     assert "| IQL | 0 of 2 | - |" in page
     assert "nothing for rliable and marl-eval: no seed is finished in all arms" in page
@@ -601,6 +623,21 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     put(root, "iql", settings_of("iql", seed=1, seeds=1))
     assert cli.main(["report", file, *places]) == 0
     assert json.loads((out / "mine-quick" / "rliable.json").read_text()) == {"VDN": [[12]], "IQL": [[12]]}
+
+
+def test_worlds_without_their_simulator_are_not_testable(tmp_path, root, capsys):
+    content = {**TWO, "env": "host_no_such_module:battle", "overrides": {}}
+    file, out = written(tmp_path, content), tmp_path / "out"
+    places = ["--log.dir", str(root), "--results", str(out)]
+    assert cli.main(["run", file, *places]) == 0
+    assert "not testable here: host_no_such_module:battle" in capsys.readouterr().out
+    assert not list(root.glob("*"))
+    (claim,) = json.loads((out / "mine-quick" / "summary.json").read_text())["comparisons"]
+    assert claim["verdict"] == "not testable here"
+    page = (out / "mine-quick" / "README.md").read_text()
+    assert "- VDN on host_no_such_module:battle, seeds 0 to 1: not testable here: host_no_such_module" in page
+    assert cli.main(["status", file, "--log.dir", str(root)]) == 0
+    assert "VDN on host_no_such_module:battle: not testable here: " in capsys.readouterr().out
 
 
 def test_thresholds_that_are_not_reached(two, root):
@@ -713,7 +750,7 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     said = stopped.communicate(timeout=60)[0]
     assert stopped.returncode == 130
     assert "SIGTERM ended the run; continue with" in said
-    assert "experiments: SIGTERM ended the experiment; the same command goes on with it" in said
+    assert "experiments: SIGTERM ended it; the same command goes on" in said
 
     crashing, victim = begin()
     os.kill(victim, signal.SIGKILL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from envs.api import OneHot, View
 from envs.errors import SettingError
-from gpgrad import checkpoint, diagnostics, program
+from gpgrad import buckets, checkpoint, diagnostics, program
+from gpgrad.__main__ import main
 from gpgrad.checkpoint import Position
 from gpgrad.compose import compose
 from gpgrad.learner import make_batch
@@ -233,6 +236,49 @@ def test_bucket_dump(coarse, base):
     _, clock, other = base
     with pytest.raises(SettingError, match="--weighting gpvd"):
         diagnostics.bucket_dump(built.parts, clock, one_seed(other, 0), jax.random.key(0), episodes=4)
+
+
+def test_buckets_of_a_run_on_the_board(coarse, tmp_path):
+    built, clock, states = coarse
+    state = one_seed(states, 1)
+    dump = buckets.find(built.parts, clock, state, jax.random.key(1), 6, 0.5, 3, 4)
+    rows = buckets.as_rows(dump)
+    assert rows
+    table = np.asarray(state.weighting.counts.table)
+    for bucket in rows:
+        assert bucket["visits"] in table  # those of the run; the episodes just played are not added
+        first, *others = bucket["transitions"]
+        assert (first["kind"], {row["kind"] for row in others}) == ("protected", {"interfering"})
+        assert all(first["td_error"] * row["td_error"] < 0 for row in others)
+        shared = [sum(np.equal(first["actions"], row["actions"])) for row in others]
+        assert all(0 < count < 3 for count in shared)
+        assert len(first["state"]["agents"]) == 3
+    files = buckets.picture(built.parts.env, state.env_params, dump, tmp_path / "deep" / "figure")
+    assert [path.suffix for path in files] == [".png", ".svg", ".pdf", ".csv"]
+    listed = list(csv.DictReader(files[-1].open()))
+    assert len(listed) == sum(len(bucket["transitions"]) for bucket in rows)
+    assert [row["shared"] for row in listed if row["bucket"] == "1"][1:] == [
+        str(sum(np.equal(rows[0]["transitions"][0]["actions"], row["actions"]))) for row in rows[0]["transitions"][1:]
+    ]
+    empty = state.weighting._replace(counts=jax.tree.map(jnp.zeros_like, state.weighting.counts))
+    alone = state._replace(weighting=empty)
+    dump = buckets.find(built.parts, program.start_clock(), alone, jax.random.key(1), 6, 0.5, 3, 4)
+    assert 0 < int(dump.visits.max()) <= 6 * 6  # nothing else was ever counted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the run is missing, expected buckets RUN"),
+        (["nowhere"], "nowhere holds no run"),
+        (["nowhere", "--epsilon", "2"], "--epsilon is 2.0, expected between 0 and 1"),
+        (["nowhere", "--buckets", "0"], "--buckets is 0, expected 1 or more"),
+        (["nowhere", "--bucket", "1"], "unknown option --bucket; did you mean 'buckets'"),
+    ],
+)
+def test_mistakes_about_buckets_are_one_sentence(arguments, sentence, capsys):
+    assert main(["buckets", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("decomposition", ["vdn", "qmix"])

@@ -11,18 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "presets", "config"},
+    {"registry", "plugins", "checks", "presets", "config", "reading"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
     {"replay", "rollout", "learner", "devices", "hosting"},
     {"compose", "evaluate", "diagnostics"},
-    {"program"},
-    {"plan", "checkpoint", "logs", "lock", "progress"},
-    {"recorder", "bench", "stats", "separation", "occupancy", "accounting", "teams"},
+    {"program", "hosts"},
+    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "stats", "plots"},
+    {"media", "dashboard"},
+    {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
+    {"execute"},
+    {"sweep", "cluster"},
     {"policy"},
     {"export"},
-    {"loop", "plots"},
+    {"loop"},
     {"modes", "share"},
     {"train"},
     {"trained", "render", "report"},
@@ -31,9 +34,22 @@ LAYERS = [
     {"__main__"},
 ]
 SIBLINGS = {"sharing", "decomposition", "weighting"}
-OUTSIDE = {"bench", "config", "presets", "plugins", "recorder", "logs", "lock", "checkpoint", "plots", "progress"}
-OUTSIDE |= {"teams", "policy", "export", "hosting", "loop", "modes", "share", "train", "commands", "__main__"}
-OUTSIDE |= {"trained", "render", "report", "buckets"}
+OUTSIDE = {
+    "bench",
+    "checkpoint",
+    "cluster",
+    "commands",
+    "config",
+    "execute",
+    "export",
+    "lock",
+    "logs",
+    "loop",
+    "__main__",
+}
+OUTSIDE |= {"media", "modes", "plots", "plugins", "policy", "presets", "progress", "reading", "recorder", "runs"}
+OUTSIDE |= {"shelf", "sweep", "teams", "train"}
+OUTSIDE |= {"hosting", "share", "trained", "render", "report", "buckets"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 
@@ -122,6 +138,7 @@ def test_the_learner_names_no_method():
         "gpgrad.logs",
         "gpgrad.stats",
         "gpgrad.plots",
+        "gpgrad.shelf",
         "envs",
         "envs.host.worker",
         "experiments.definition",

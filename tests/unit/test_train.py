@@ -161,7 +161,7 @@ def test_wandb_can_never_stop_a_run(tmp_path, monkeypatch, where):
     def fail(*args, **kwargs):
         raise RuntimeError("no space left")
 
-    good = types.SimpleNamespace(log=fail, finish=lambda: None)
+    good = types.SimpleNamespace(log=fail, finish=lambda: None, define_metric=lambda *args, **kwargs: None)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(wandb, "init", fail if where == "init" else lambda **kwargs: good)
     mirrored = mirror(tmp_path)

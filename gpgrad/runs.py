@@ -155,3 +155,14 @@ def versions(run: Run) -> Row:
         return json.loads((run.folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return {}
+
+
+def minutes(run: Run) -> float:
+    """How long it trained, all seeds together; where it was interrupted, up to the last test before that."""
+    total, last = 0.0, {}
+    for row in logs.read_rows(run.folder / "timing.jsonl"):
+        seed, seconds = row.get("seed"), row["seconds"]
+        before = last.get(seed, 0.0)
+        total += seconds - before if seconds >= before else seconds  # a resumed run counts from zero again
+        last[seed] = seconds
+    return total / 60

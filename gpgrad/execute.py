@@ -1,4 +1,4 @@
-"""Doing what an experiment lacks, one run at a time, each in a process of its own."""
+"""Doing what an experiment or a sweep lacks, one run at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,35 +9,69 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from experiments.definition import Setup
-from experiments.runs import Job, next_job, scan
 from gpgrad import lock
+from gpgrad.runs import Job, next_job, scan
 
 Say = Callable[[str], None]
 
 SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_TO_SAVE = 60.0
 _NAP = 0.1
 
 
+class Task(Protocol):
+    """Some seeds of a configuration that are wanted."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def env(self) -> str:
+        """The world."""
+        ...
+
+    @property
+    def algo(self) -> str:
+        """The algorithm."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Further settings by dotted names."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What `config.identity` says of it."""
+        ...
+
+    @property
+    def seeds(self) -> range:
+        """Those that are wanted."""
+        ...
+
+
 class Stopped(KeyboardInterrupt):
-    """A signal ended the experiment; its run had time to save."""
+    """A signal ended the work; its run had time to save."""
 
 
 class Outcome(NamedTuple):
-    """Of a visit to an arm: whether anything was trained, and a sentence on what it waits for or what went wrong."""
+    """Of a visit to a task: whether anything was trained, and a sentence on what it waits for or what went wrong."""
 
     trained: bool = False
     waiting: str = ""
     failure: str = ""
 
 
-def execute(setups: Sequence[Setup], root: Path, extra: Sequence[str], say: Say) -> list[str]:
-    """Train all that is missing; returns a sentence for each arm that failed.
+def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say) -> list[str]:
+    """Train all that is missing; returns a sentence for each task that failed.
 
     root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. A failing run
-    costs its arm alone. What another process trains is waited for last. Raises Stopped on a signal.
+    costs its task alone. What another process trains is waited for last. Raises Stopped on a signal.
     """
     failures: dict[str, str] = {}
     said: dict[str, str] = {}
@@ -51,7 +85,7 @@ def execute(setups: Sequence[Setup], root: Path, extra: Sequence[str], say: Say)
             for setup in left:
                 outcome = _visit(setup, root, extra, child, say)
                 trained |= outcome.trained
-                news = f"{setup.arm.label}: {outcome.failure or outcome.waiting}"
+                news = f"{setup.label}: {outcome.failure or outcome.waiting}"
                 if outcome.failure:
                     failures[setup.identity] = news
                 if (outcome.failure or outcome.waiting) and said.get(setup.identity) != news:
@@ -61,10 +95,10 @@ def execute(setups: Sequence[Setup], root: Path, extra: Sequence[str], say: Say)
                 child.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _visit(setup: Setup, root: Path, extra: Sequence[str], child: Child, say: Say) -> Outcome:
-    """Train an arm's missing seeds as far as nobody else does.
+def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say) -> Outcome:
+    """Train a task's missing seeds as far as nobody else does.
 
-    The claim keeps a second experiment from starting the same seeds. The child inherits it, so that it lasts as long
+    The claim keeps a second process from starting the same seeds. The child inherits it, so that it lasts as long
     as a child that outlives this process.
     """
     trained = False
@@ -76,12 +110,12 @@ def _visit(setup: Setup, root: Path, extra: Sequence[str], child: Child, say: Sa
                     who = job.run.holder if job.run else None
                     return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")
                 command = command_of(job, setup, root, extra)
-                say(f"{setup.arm.label}, {seeds_text(job.seeds)}: {shown(command)}")
+                say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
                 code, trained = child.run(command, claim), True
                 if next_job(scan(root)[0], setup.identity, job.seeds):
                     return Outcome(trained, failure=_complaint(job, code))
     except lock.Taken:
-        return Outcome(trained, waiting="another experiment trains it, waiting for that")
+        return Outcome(trained, waiting="another process has claimed it, waiting for that")
     return Outcome(trained)
 
 
@@ -91,7 +125,7 @@ def _complaint(job: Job, code: int) -> str:
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
 
 
-def command_of(job: Job, setup: Setup, root: Path, extra: Sequence[str] = ()) -> list[str]:
+def command_of(job: Job, setup: Task, root: Path, extra: Sequence[str] = ()) -> list[str]:
     """The arguments of the process that does a job."""
     begin = [sys.executable, "-m", "gpgrad", "train"]
     if job.run:
@@ -99,10 +133,10 @@ def command_of(job: Job, setup: Setup, root: Path, extra: Sequence[str] = ()) ->
     return [*begin, *train_arguments(setup, job.seeds), "--log.dir", str(root), *extra]
 
 
-def train_arguments(setup: Setup, seeds: range) -> list[str]:
-    """What `gpgrad train` is told about an arm."""
+def train_arguments(setup: Task, seeds: range) -> list[str]:
+    """What `gpgrad train` is told about a task."""
     which = [f"--seeds={len(seeds)}", f"--seed={seeds.start}"]
-    return [f"--env={setup.arm.env}", f"--algo={setup.arm.algo}", *_options(setup.options), *which]
+    return [f"--env={setup.env}", f"--algo={setup.algo}", *_options(setup.options), *which]
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:
@@ -146,6 +180,9 @@ class Child:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._process is not None and self._process.poll() is None:  # something else ended the wait for it
+            self._process.terminate()
+            self._process.wait(SECONDS_TO_SAVE)
 
     def run(self, command: Sequence[str], descriptor: int) -> int:
         """Run a command that inherits a file descriptor; its exit code. Raises Stopped if a signal came."""
@@ -168,7 +205,7 @@ class Child:
     def _check(self) -> None:
         if self._signal is not None:
             name = signal.Signals(self._signal).name
-            raise Stopped(f"{name} ended the experiment; the same command goes on with it")
+            raise Stopped(f"{name} ended it; the same command goes on")
 
     def _pass_on(self, number: int, frame: object) -> None:
         self._signal = number

@@ -1,0 +1,62 @@
+"""All reports on one page: what the papers say, what came out here, and why it differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.page import NO_NUMBER, SENTENCES, mean, number, table
+
+PAGE = "RESULTS.md"
+MANY = 8  # arms of a panel above which the page leaves numbers to the report
+HEADER = ["report", "the paper", "here", "seeds", "steps", "minutes", "claims", "remark"]
+WORDS = """# Results
+
+Every experiment that has a report, at the scale that was run. Here: the final value of each arm, mean and half of
+Student's 95 percent interval over seeds. Minutes: of training, all arms and seeds together. Fewer than five seeds show
+nothing. `make experiment NAME=NAME SCALE=SCALE` makes each of them again."""
+
+
+def write(folder: Path) -> list[Path]:
+    """Make the page from the summaries of all reports in a folder; returns those of older versions, passed over."""
+    found = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/summary.json"))}
+    older = [path for path, one in found.items() if "paper" not in one]
+    rows = [_row(one) for path, one in found.items() if path not in older]
+    (folder / PAGE).write_text(f"{WORDS}\n\n{table(HEADER, rows)}\n")
+    return older
+
+
+def _row(found: Mapping[str, Any]) -> list[str]:
+    name, arms = f"{found['experiment']}-{found['scale']}", found["arms"]
+    seeds = sorted({len(arm["seeds"]) for arm in arms})
+    steps = sorted({arm["steps"] for arm in arms})
+    return [
+        f"[{name}]({name}/README.md)",
+        found["paper"] or NO_NUMBER,
+        "<br>".join(_values(found, panel) for panel in dict.fromkeys(arm["panel"] for arm in arms)),
+        _span(seeds),
+        _span(steps),
+        number(sum(arm["minutes"] for arm in arms)),
+        _verdicts(found),
+        found["remark"] or NO_NUMBER,
+    ]
+
+
+def _values(found: Mapping[str, Any], panel: str) -> str:
+    arms = [arm for arm in found["arms"] if arm["panel"] == panel and arm["final"]]
+    if not arms or len(arms) > MANY:
+        return f"{panel}: {len(arms)} arms"
+    return f"{panel}: " + ", ".join(f"{arm['label']} {mean(arm['final'])}" for arm in arms)
+
+
+def _span(values: list[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def _verdicts(found: Mapping[str, Any]) -> str:
+    lines: dict[str, list[str]] = {}
+    for entry in found["comparisons"]:
+        lines.setdefault(entry["verdict"], []).append(f"{entry['better']} > {entry['worse']}")
+    return "<br>".join(f"{SENTENCES[name]}: {', '.join(dict.fromkeys(claims))}" for name, claims in lines.items())

@@ -1,0 +1,80 @@
+"""`compare`: what differs between two runs, and whether one is better."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.errors import SettingError, suggest
+from gpgrad.commands.arguments import options
+
+USAGE = """\
+  compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
+
+ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices")  # say nothing about results
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Settings and results of two runs side by side, and the verdict on the claim that the first is better."""
+    if len(arguments) < 2 or any(word.startswith("--") for word in arguments[:2]):
+        raise SettingError("compare needs two runs, as in: python -m gpgrad compare runs/A runs/B")
+    given = options(arguments[2:])
+    metric = given.pop("metric", "test_return")
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import shelf
+    from gpgrad.commands.ls import spread
+
+    one, other = (shelf.read(Path(folder)) for folder in arguments[:2])
+    table = Table("", "A", "B", title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
+    for name, values in differences(one.settings, other.settings).items():
+        table.add_row(name, *values)
+    for name, values in differences(shelf.manifest(one.folder), shelf.manifest(other.folder)).items():
+        if name != "fingerprint":
+            table.add_row(f"versions: {name}", *values, style="dim")
+    table.add_section()
+    results = [shelf.values(run, metric) for run in (one, other)]
+    table.add_row("state", one.state, other.state)
+    table.add_row("steps", f"{one.steps:,}", f"{other.steps:,}")
+    table.add_row(f"{metric}, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    for line in judge(*results, metric):
+        console.print(line, highlight=False, soft_wrap=True)
+    if "running" in (one.state, other.state) or "interrupted" in (one.state, other.state):
+        console.print("not both are finished: these are results so far", highlight=False)
+    return 0
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs, as text; "-" for what one does not have."""
+    names = [name for name in dict.fromkeys([*one, *other]) if not name.startswith(ASIDE)]
+    return {name: (_text(one, name), _text(other, name)) for name in names if _text(one, name) != _text(other, name)}
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, "-")
+    return str(float(value)) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def judge(one: Mapping[int, float], other: Mapping[int, float], metric: str) -> list[str]:
+    """The paired difference over the seeds that both have, and what it says of the claim that A is better."""
+    import numpy as np
+
+    from gpgrad import stats
+
+    common = one.keys() & other.keys()
+    if not common:
+        return [f"no verdict: no seed has {metric} in both runs"]
+    x, y = stats.common_seeds(one, other)
+    paired = stats.paired_comparison(x, y, np.random.default_rng(0))
+    verdict = stats.verdict(paired.interval, paired.n)
+    low, high = paired.interval
+    spread = f", 95% interval {low:.4g} to {high:.4g}, p = {paired.p_value:.3g}" if paired.n > 1 else ""
+    few = f" (a verdict needs {stats.ENOUGH_SEEDS} seeds)" if verdict == "smoke run" else ""
+    return [f"A - B: {paired.mean:.4g}{spread}, {paired.n} seeds in common", f"A is better: {verdict}{few}"]

@@ -1,0 +1,52 @@
+"""`ls`: the runs in a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError, suggest
+from gpgrad.commands.arguments import options
+
+USAGE = """\
+  ls [DIR] [--metric NAME]                            the runs in a folder: what they are, how far, how good"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """A table of all runs in a folder, by default `runs`."""
+    named = bool(arguments) and not arguments[0].startswith("--")
+    root, given = Path(arguments[0] if named else "runs"), options(arguments[1:] if named else arguments)
+    metric = given.pop("metric", "test_return")
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+    if not root.is_dir():
+        raise SettingError(f"there is no folder {root}, expected one with runs")
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import shelf
+
+    found, problems = shelf.scan(root)
+    for problem in problems:
+        print(problem)
+    if not found:
+        raise SettingError(f"{root} holds no runs, expected folders with config.yaml")
+    table = Table("run", "world", "method", "seeds", "state", "steps", metric, "minutes", title=f"runs in {root}")
+    for run in found:
+        n, t_max = run.settings["seeds"], run.settings["t_max"]
+        state = f"running, process {run.holder}" if run.state == "running" else run.state
+        cells = (run.folder.name, run.settings["env"], run.method, str(n), state, f"{run.steps:,} of {t_max:,}")
+        table.add_row(*cells, spread(shelf.values(run, metric)), f"{run.seconds / 60:.0f}")
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    return 0
+
+
+def spread(values: dict[int, float]) -> str:
+    """The mean over seeds with its 95 percent interval, which a single seed does not have."""
+    from gpgrad import stats
+
+    if not values:
+        return "-"
+    mean = stats.mean_interval(list(values.values()))
+    return f"{mean.mean:.4g}" + (f" [{mean.interval.low:.4g}, {mean.interval.high:.4g}]" if mean.n > 1 else "")

@@ -1,0 +1,101 @@
+"""`sweep`: train every point of a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import SettingError, suggest
+from gpgrad.commands.arguments import options
+
+USAGE = """\
+  sweep FILE [--dry-run] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
+                                                      train worlds x algorithms x settings; go on where it stopped"""
+
+KNOWN = ("log.dir", "json", "jobs", "seeds_mode", "log.*", "checkpoint.*", "slurm.*")
+CLUSTERS = ("slurm", "local")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train what is missing of a sweep, here or as jobs, then a table; 1 if something failed."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("sweep needs a file, as in: python -m gpgrad sweep my_sweep.yaml")
+    dry = "--dry-run" in arguments
+    given = options([word for word in arguments[1:] if word != "--dry-run"])
+    _check(given)
+    root, jobs = Path(given.pop("log.dir", "runs")), given.pop("jobs", None)
+    file = given.pop("json", None)
+    slurm = {name.removeprefix("slurm."): given.pop(name) for name in list(given) if name.startswith("slurm.")}
+    extra = [f"--{name.replace('_', '-') if name == 'seeds_mode' else name}={value}" for name, value in given.items()]
+    from gpgrad import cluster, execute, runs, sweep
+
+    loaded = sweep.load(Path(arguments[0]))
+    points = sweep.points(loaded)
+    if dry:
+        return preview(points, root, extra)
+    if jobs:
+        failures = cluster.submit(points, root, extra, jobs, slurm, _say)  # type: ignore[arg-type]
+    else:
+        failures = execute.execute(points, root, extra, _say)
+    found = runs.scan(root)[0]
+    show(points, sweep.results(points, found, loaded.metric), loaded.metric, file)
+    for failure in failures:
+        print(failure)
+    return 1 if failures else 0
+
+
+def _check(given: dict[str, str]) -> None:
+    for name in given:
+        if name == "log.name" or not any(name == k or (k[-1] == "*" and name.startswith(k[:-1])) for k in KNOWN):
+            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong into the sweep's file")
+    if given.get("jobs", "slurm") not in CLUSTERS:
+        raise SettingError(f"--jobs is {given['jobs']!r}{suggest(given['jobs'], CLUSTERS)}")
+    if "jobs" not in given and any(name.startswith("slurm.") for name in given):
+        raise SettingError("--slurm.NAME goes with --jobs slurm alone")
+
+
+def preview(points, root: Path, extra: Sequence[str]) -> int:
+    """What there is of every point, and what would be run next."""
+    from gpgrad import execute, runs
+
+    found, problems = runs.scan(root)
+    for problem in problems:
+        print(problem)
+    for point in points:
+        for line in runs.overview(found, point.identity, point.seeds):
+            print(f"{point.label}, {execute.seeds_text(line.seeds)}: {line.text}")
+        job = runs.next_job(found, point.identity, point.seeds)
+        if job is not None and job.action != "wait":
+            print(f"  {execute.shown(execute.command_of(job, point, root, extra))}")
+    print(f"{len(points)} points with {len(points[0].seeds)} seeds each")
+    return 0
+
+
+def show(points, results, metric: str, file: str | None) -> None:
+    """A table, a row per point, and the same as JSON."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for point in points for name in point.varied))
+    table = Table("world", "algorithm", *names, "seeds", metric, "95% interval")
+    rows = []
+    for point in points:
+        mean = results[point.identity]
+        values = [str(point.varied.get(name, "-")) for name in names]
+        several = mean is not None and mean.n > 1
+        interval = f"{mean.interval.low:.4g} to {mean.interval.high:.4g}" if several else "-"
+        shown = f"{mean.mean:.4g}" if mean else "-"
+        count = mean.n if mean else 0
+        table.add_row(point.env, point.algo, *values, f"{count} of {len(point.seeds)}", shown, interval)
+        value, ends = (mean.mean, list(mean.interval) if several else None) if mean else (None, None)
+        row = {"world": point.env, "algorithm": point.algo, "settings": dict(point.options), "seeds": count}
+        rows.append({**row, metric: value, "interval": ends})
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if file:
+        Path(file).write_text(json.dumps(rows, indent=2))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

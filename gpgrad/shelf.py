@@ -1,0 +1,104 @@
+"""Runs as their folders show them, read without jax: for lists, comparisons and for watching."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from envs.errors import SettingError
+from gpgrad import config, lock, logs, presets, registry
+from gpgrad.logs import Row
+
+SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
+State = Literal["finished", "running", "interrupted"]
+
+
+class Shelved(NamedTuple):
+    """A run's folder at one moment. settings: by dotted names, as in config.yaml. holder: the process that trains it.
+
+    metrics: a row per seed and test, in order of tests. final: a row per seed, once there is one. seconds: of training.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    holder: int | None
+    metrics: list[Row]
+    final: list[Row]
+    seconds: float
+
+    @property
+    def seeds(self) -> range:
+        """Those that it trains."""
+        return range(self.settings["seed"], self.settings["seed"] + self.settings["seeds"])
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        if len(self.final) == self.settings["seeds"]:
+            return "finished"
+        return "interrupted" if self.holder is None else "running"
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of the seed that has fewest, at its last test."""
+        last = {row["seed"]: row["env_steps"] for row in self.metrics}
+        return min(last.values()) if len(last) == self.settings["seeds"] else 0
+
+    @property
+    def method(self) -> str:
+        """The algorithm's name, or its parts' names where they were chosen one by one."""
+        parts = {kind: self.settings[kind] for kind in registry.KINDS}
+        algo = self.settings["algo"]
+        named = algo in config.algorithms() and config.algorithm(algo)["parts"] == parts
+        return algo if named else "-".join(parts.values())
+
+
+def read(folder: Path) -> Shelved:
+    """A run's folder. Raises SettingError where there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
+    settings = presets.mapping(presets.parse_yaml(path.read_text(), str(path)), str(path))
+    for name in ("env", "algo", "seed", "seeds", "t_max", *registry.KINDS):
+        if name not in settings:
+            raise SettingError(f"{path} has no {name}, expected the settings of a run")
+    holder = lock.holder(folder / lock.NAME)  # before the rows: a run that ends now is not taken for an interrupted one
+    timing = logs.read_rows(folder / "timing.jsonl")
+    parts = sorted((folder / SEEDS).glob("*/config.yaml"))
+    metrics, final = (_rows(folder, [part.parent for part in parts], name) for name in ("metrics", "final"))
+    seconds = max((row["seconds"] for row in timing), default=0.0)
+    return Shelved(folder, settings, holder, metrics, final, seconds)
+
+
+def _rows(folder: Path, parts: list[Path], name: str) -> list[Row]:
+    """The run's rows; of one whose seeds train apart and are not merged yet, those of the seeds."""
+    rows = logs.read_rows(folder / f"{name}.jsonl")
+    found = [row for part in parts for row in logs.read_rows(part / f"{name}.jsonl")]
+    return sorted(found, key=lambda row: row.get("env_steps", 0)) if len(found) > len(rows) else rows
+
+
+def scan(root: Path) -> tuple[list[Shelved], list[str]]:
+    """All runs in a folder, by name, and a sentence for each that cannot be read."""
+    found, problems = [], []
+    for path in sorted(root.glob("*/config.yaml")):
+        try:
+            found.append(read(path.parent))
+        except SettingError as error:
+            problems.append(f"passing over {path.parent}: {error}")
+    return found, problems
+
+
+def manifest(folder: Path) -> Row:
+    """What the run ran on; empty if that cannot be read."""
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def values(run: Shelved, metric: str) -> dict[int, float]:
+    """A metric of each seed: of the last parameters where the final test has it, else of the last test."""
+    rows = [*run.metrics, *run.final]
+    return {row["seed"]: float(row[metric]) for row in rows if isinstance(row.get(metric), (int, float))}
