@@ -203,9 +203,9 @@ class Store:
     def rollout(self) -> Rollout:
         """All that was stored."""
         state = self._state if self._state.shape[-1] else None
-        states: Any = HostState(self._obs, self._avail, state)  # type: ignore[arg-type]
         parts: Any = (self._actions, self._reward, self._terminated, self._valid)
-        return Rollout(Episode(states, *parts), {name: self._info[..., i] for i, name in enumerate(self._names)})
+        info: Any = {name: self._info[..., i] for i, name in enumerate(self._names)}
+        return Rollout(Episode(HostState(self._obs, self._avail, state), *parts), info)
 
     def _see(self, pool: Pool, lane: np.ndarray, at: tuple) -> None:
         self._obs[at], self._avail[at], self._state[at] = pool.obs[lane], pool.avail[lane], pool.state[lane]

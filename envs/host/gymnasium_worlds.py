@@ -96,12 +96,8 @@ class GymSimulator:
         if terminated and self._family and self._time >= self._own_limit():
             terminated = self._family.over(self._world.unwrapped)
             truncated = not terminated
-        return Outcome(
-            self._seen(obs),
-            float(self._team(rewards)),
-            bool(terminated),
-            bool(truncated) or self._time >= self._limit,
-        )
+        cut = not terminated and (bool(truncated) or self._time >= self._limit)
+        return Outcome(self._seen(obs), float(self._team(rewards)), bool(terminated), cut)
 
     def close(self) -> None:
         """End the world."""

@@ -62,7 +62,7 @@ class ZooSimulator:
             self._seen(obs, infos),
             float(self._team(earned)),
             over and not cut,
-            cut or self._time >= self._limit,
+            cut or (not over and self._time >= self._limit),
         )
 
     def close(self) -> None:

@@ -33,9 +33,9 @@ class HostState(NamedTuple):
     observations stand for it.
     """
 
-    obs: jax.Array
-    avail: jax.Array
-    state: jax.Array | None
+    obs: Any  # arrays of JAX, of NumPy on the host, or their shapes
+    avail: Any
+    state: Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,9 +86,10 @@ class HostWorld:
     def spec(self) -> EnvSpec:
         """Static sizes and rules."""
         sizes = self.sizes
-        shared = {name: getattr(sizes, name) for name in EnvSpec._fields if name in Sizes._fields}
+        shared: dict[str, Any] = {name: getattr(sizes, name) for name in EnvSpec._fields if name in Sizes._fields}
         widths = sizes.obs_sizes or (sizes.obs_dim,) * sizes.n_agents
-        return EnvSpec(name=self.name, **(shared | {"state_dim": sizes.state_dim or sum(widths)}))
+        shared["state_dim"] = sizes.state_dim or sum(widths)
+        return EnvSpec(name=self.name, **shared)
 
     def open(self, lanes: int) -> Pool:
         """Workers of one's own, to be closed."""
