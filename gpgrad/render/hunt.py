@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,18 +58,18 @@ def _key(figure: Figure, env: PredatorPrey, shown: Scene, grouping: Grouping, wi
     """What the shapes and colours mean."""
     from matplotlib.lines import Line2D
 
-    round_, empty = {"marker": "o", "linestyle": "", "markersize": 7}, {"markerfacecolor": "none"}
+    disc: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 7}
     keys = []
     if env.n_stags:
         keys.append(Line2D([], [], marker="s", linestyle="", color=STAG, markersize=6, label="stag"))
     if env.n_hares:
         keys.append(Line2D([], [], marker="D", linestyle="", color=HARE, markersize=5, label="hare"))
-    keys.append(Line2D([], [], color="black", **round_, **empty, label="catching"))
+    keys.append(Line2D([], [], color="black", markerfacecolor="none", label="catching", **disc))
     if shown.special.any():
         keys.append(Line2D([], [], marker=SPIKES, linestyle="", color="black", markersize=9, label="special"))
     groups = sorted(set(grouping.groups.tolist()))
     if len(groups) > 1:
-        keys += [Line2D([], [], color=GROUPS[g % len(GROUPS)], **round_, label=f"group {g + 1}") for g in groups]
+        keys += [Line2D([], [], color=GROUPS[g % len(GROUPS)], label=f"group {g + 1}", **disc) for g in groups]
     style = {"loc": "lower left", "bbox_to_anchor": (0.02 / width, 0.0), "borderpad": 0.3, "alignment": "left"}
     style |= {"handletextpad": 0.1, "columnspacing": 0.8, "labelspacing": 0.25, "fontsize": 7, "title_fontsize": 7}
     figure.legend(handles=keys, ncols=4, title=grouping.words or None, **style)

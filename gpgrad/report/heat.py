@@ -38,6 +38,6 @@ def _grid(entry: Entry, seed: int, name: str) -> Grid | None:
         return None
     roles = np.array(row.get("roles") or [0] * len(values))
     if name != "conflict" or len(roles) != len(values):
-        names = [[str(i + 1) for i in range(size)] for size in values.shape]
-        return Grid(f"seed {seed}", values, *names)
+        rows, columns = ([str(i + 1) for i in range(size)] for size in values.shape)
+        return Grid(f"seed {seed}", values, rows, columns)
     return plots.by_role(f"seed {seed}", values, roles)

@@ -209,7 +209,7 @@ function sortable(place, columns, rows) {
 
 function results() {
   const half = (mean) => (mean.interval[0] === null ? "" : ` ± ${number((mean.interval[1] - mean.interval[0]) / 2, 2)}`);
-  const range = (estimate) => `${number(estimate.value)} [${estimate.interval.map((end) => number(end, 3)).join(", ")}]`;
+  const range = ({ iqm, values }) => number(iqm.value) + (values.length > 1 ? ` [${iqm.interval.map((end) => number(end, 3)).join(", ")}]` : "");
   const columns = [
     { name: "algorithm", text: (e) => e.name },
     { name: "world", text: (e) => e.world },
@@ -217,7 +217,7 @@ function results() {
     { name: "seeds finished", text: (e) => `${e.finished.length} of ${e.seeds.length}`, value: (e) => e.finished.length },
     { name: "test return, mean ± 95%", text: (e) => (e.final ? number(e.final.mean.mean) + half(e.final.mean) : "-"), value: (e) => e.final && e.final.mean.mean },
     { name: "median", text: (e) => number(e.final && e.final.median), value: (e) => e.final && e.final.median },
-    { name: "IQM [95%]", text: (e) => (e.final ? range(e.final.iqm) : "-"), value: (e) => e.final && e.final.iqm.value },
+    { name: "IQM [95%]", text: (e) => (e.final ? range(e.final) : "-"), value: (e) => e.final && e.final.iqm.value },
     { name: "steps", text: (e) => steps(e.steps), value: (e) => e.steps },
     { name: "minutes", text: (e) => number(e.minutes, 3), value: (e) => e.minutes },
   ];

@@ -188,7 +188,11 @@ def test_an_unfinished_run_shows_its_newest_checkpoint(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "draw"), [("smax_3m", simulators.smax_frames), ("mpe_simple_reference", simulators.mpe_frames)]
+    ("name", "draw"),
+    [
+        pytest.param("smax_3m", simulators.smax_frames, marks=pytest.mark.slow),
+        ("mpe_simple_reference", simulators.mpe_frames),
+    ],
 )
 def test_jaxmarls_worlds_are_drawn_by_its_own_visualisers(name, draw):
     env = envs.make(name)
