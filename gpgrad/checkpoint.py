@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from gpgrad import hosts
@@ -36,8 +37,8 @@ class Position(NamedTuple):
     clock: Clock
     states: SeedState
     kept: Actor
-    finished: jax.Array
-    tests: jax.Array
+    finished: jax.Array | np.ndarray
+    tests: jax.Array | np.ndarray
 
 
 def save_team(folder: Path, team: Actor) -> None:

@@ -23,7 +23,7 @@ def workspace(entity: str, project: str) -> Any:
     layout = presets.read("", "dashboard")
 
     def panel(index: int, title: str, metrics: list[str]) -> Any:
-        place = panels.Layout(x=index % COLUMNS * WIDTH, y=index // COLUMNS * HEIGHT, w=WIDTH, h=HEIGHT)
+        place = panels.interface.Layout(x=index % COLUMNS * WIDTH, y=index // COLUMNS * HEIGHT, w=WIDTH, h=HEIGHT)
         return panels.LinePlot(title=title, x=STEPS, y=metrics, layout=place)  # type: ignore[arg-type]
 
     def section(content: dict[str, Any]) -> Any:

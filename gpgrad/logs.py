@@ -86,7 +86,7 @@ class Mirror:
             import wandb
 
             # Older versions have no limit of their own, which also holds at the end of the process.
-            limit = {"finish_timeout": FINISH_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
+            limit: Row = {"finish_timeout": FINISH_SECONDS} if "finish_timeout" in wandb.Settings.model_fields else {}
             for seed in seeds:
                 self._runs[seed] = wandb.init(
                     project=project,

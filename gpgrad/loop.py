@@ -101,7 +101,7 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     recorder.write(rows, ~finished, program.host.report() if program.host else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
     ending = (steps >= settings.t_max) & ~finished
-    return Position(clock, states, choose(ending, team, kept), finished | ending, np.int32(tests + 1))
+    return Position(clock, states, choose(ending, team, kept), finished | ending, np.asarray(tests + 1, np.int32))
 
 
 def advance(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs.api import EnvParams
 from gpgrad import devices, diagnostics, hosting, optimisers, replay, rollout
@@ -45,9 +46,9 @@ class Program(NamedTuple):
     """
 
     parts: Parts
-    init: Callable[[jax.Array], SeedState]
+    init: Callable[[jax.Array | np.ndarray], SeedState]
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
-    test: Callable[[Actor, jax.Array | int], Metrics]
+    test: Callable[[Actor, jax.Array | np.ndarray | int], Metrics]
     final: Callable[[Actor, jax.Array | int], Metrics]
     look: Callable[[Clock, SeedState], Metrics]
     host: Host | None = None
@@ -73,7 +74,7 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
-    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | int], Metrics]:
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | np.ndarray | int], Metrics]:
         return jax.jit(devices.spread(make_test(parts, episodes, purpose), n, (True, False), True))
 
     return Program(

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     table.add_row(f"{metric}, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
-    for line in judge(*results, metric):
+    for line in judge(results[0], results[1], metric):
         console.print(line, highlight=False, soft_wrap=True)
     if "running" in (one.state, other.state) or "interrupted" in (one.state, other.state):
         console.print("not both are finished: these are results so far", highlight=False)

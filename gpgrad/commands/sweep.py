@@ -84,14 +84,13 @@ def show(points, results, metric: str, file: str | None) -> None:
     for point in points:
         mean = results[point.identity]
         values = [str(point.varied.get(name, "-")) for name in names]
-        several = mean is not None and mean.n > 1
-        interval = f"{mean.interval.low:.4g} to {mean.interval.high:.4g}" if several else "-"
+        ends = list(mean.interval) if mean and mean.n > 1 else None
+        interval = f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "-"
         shown = f"{mean.mean:.4g}" if mean else "-"
         count = mean.n if mean else 0
         table.add_row(point.env, point.algo, *values, f"{count} of {len(point.seeds)}", shown, interval)
-        value, ends = (mean.mean, list(mean.interval) if several else None) if mean else (None, None)
         row = {"world": point.env, "algorithm": point.algo, "settings": dict(point.options), "seeds": count}
-        rows.append({**row, metric: value, "interval": ends})
+        rows.append({**row, metric: mean.mean if mean else None, "interval": ends})
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
         Path(file).write_text(json.dumps(rows, indent=2))

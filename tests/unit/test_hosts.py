@@ -76,6 +76,7 @@ def both(tmp_path_factory) -> tuple[Path, list[str]]:
     return folder / "both", together("--env=matrix_additive", "--algo=vdn", "--log.name=both", *options)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(both, tmp_path):
     run, said = both
     assert "on each of 2 processes" in said[0]

@@ -117,8 +117,9 @@ def test_a_policy_acts_as_its_team_did_in_tests(run, program, actor):
         ("gradps", {"agent__agent_id": False}),
         pytest.param("snp", {"agent__layers": 2, "sharing__ratio": 0.5}, marks=pytest.mark.slow),
         pytest.param("kaleidoscope_deep", {}, marks=pytest.mark.slow),
-        ("vdn_nops", {"agent__last_action": False}),
-        ("ddn", {"decomposition__acting_fractions": 4096}),  # as many draws as make their mean that of all quantiles
+        pytest.param("vdn_nops", {"agent__last_action": False}, marks=pytest.mark.slow),
+        # As many draws as make their mean that of all quantiles.
+        pytest.param("ddn", {"decomposition__acting_fractions": 4096}, marks=pytest.mark.slow),
     ],
 )
 def test_numpy_does_as_jax_does(algo, changes, tmp_path, monkeypatch):
