@@ -191,7 +191,8 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
     worlds = reader.value("envs", Any, None)
     if worlds is not None and (common["env"] or not isinstance(worlds, list) or not worlds):
         raise SettingError(f"envs in {reader.source} is {worlds!r}, expected a list of worlds, and no env beside it")
-    arms = [arm for entry in reader.readers("arms") for arm in _arms(entry, common, worlds or (common["env"],))]
+    named = tuple(worlds or (common["env"],))
+    arms = [arm for entry in reader.readers("arms") for arm in _arms(entry, common, named)]
     panels = list(dict.fromkeys(arm.panel for arm in arms))
     arms = tuple(sorted(arms, key=lambda arm: panels.index(arm.panel)))
     keys = [(arm.panel, arm.label) for arm in arms]

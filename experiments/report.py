@@ -55,11 +55,11 @@ def _experiment(definition: Definition, setup: Setup, shares: Sequence[Share]) -
 
 
 def _renamed(row: Mapping[str, Any], metric: str, folder: Path) -> dict[str, Any]:
-    numbers = [name for name, value in row.items() if name.startswith("test_") and isinstance(value, (int, float))]
+    place = ("seed", "env_steps")
+    numbers = [name for name, value in row.items() if isinstance(value, (int, float)) and name not in place]
     if metric not in numbers:
         raise SettingError(f"the metric {metric!r} is no number in the rows of {folder}{suggest(metric, numbers)}")
-    place = {name: row[name] for name in ("seed", "env_steps") if name in row}
-    return {**place, "test_return": row[metric]}
+    return {**{name: row[name] for name in place if name in row}, "test_return": row[metric]}
 
 
 def summary(definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]) -> dict[str, Any]:

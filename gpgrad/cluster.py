@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,8 @@ def submit(
 
 
 def _executor(root: Path, cluster: Cluster, parameters: Mapping[str, str]) -> Any:
+    # Left to itself its import sets logging up anew, which closes the handlers, and the streams, of all others.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     try:
         import submitit
     except ImportError:

@@ -23,6 +23,7 @@ from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
+Index = jax.Array | np.ndarray | int
 OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
 
 
@@ -48,13 +49,13 @@ class Program(NamedTuple):
     parts: Parts
     init: Callable[[jax.Array | np.ndarray], SeedState]
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
-    test: Callable[[Actor, jax.Array | np.ndarray | int], Metrics]
-    final: Callable[[Actor, jax.Array | int], Metrics]
+    test: Callable[[Actor, Index], Metrics]
+    final: Callable[[Actor, Index], Metrics]
     look: Callable[[Clock, SeedState], Metrics]
     host: Host | None = None
 
 
-def stream(key: jax.Array, purpose: Purpose, index: jax.Array | int = 0) -> jax.Array:
+def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
     """A seed's key for one purpose at one moment."""
     return jax.random.fold_in(jax.random.fold_in(key, purpose), index)
 
@@ -74,7 +75,7 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
-    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | np.ndarray | int], Metrics]:
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
         return jax.jit(devices.spread(make_test(parts, episodes, purpose), n, (True, False), True))
 
     return Program(
@@ -109,7 +110,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
             clock, states = finish(clock, states, host.collect(prepare(clock, states)).episodes)
         return clock, states
 
-    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, jax.Array | int], Metrics]:
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
         def orders(actor: Actor, index: jax.Array) -> Orders:
             keys, k_act = test_keys(stream(actor.key, purpose, index), episodes)
             return Orders(hosting.seeds(keys), k_act, team(parts, actor.params, actor.sharing), jnp.zeros(()))

@@ -96,7 +96,7 @@ class Listener:
     def say(self, line: str) -> None:
         """Nothing is said."""
 
-    def write(self, rows: list[Row], running: np.ndarray) -> None:
+    def write(self, rows: list[Row], running: np.ndarray, timing: Row | None = None) -> None:
         """Nothing is written."""
 
     def sign(self, steps: float, place: Row, means: Row) -> None:

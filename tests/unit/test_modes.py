@@ -141,7 +141,8 @@ def test_sequential_goes_on_where_it_was(results, tmp_path, monkeypatch):
 
 
 def command(settings: config.Config) -> list[str]:
-    options = [f"--{key}={value}" for key, value in config.flat(settings).items() if key not in ("env", "algo")]
+    kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
+    options = [f"--{key}={value}" for key, value in kept.items()]
     return [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]
 
 
