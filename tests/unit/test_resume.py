@@ -182,7 +182,8 @@ def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
 )
 def test_signals(tmp_path, number, program):
     """A process that is told to end saves first, says how to go on, and can."""
-    settings = tiny(log__dir=str(tmp_path), log__name="run", **{**RUN, "t_max": 10**7})
+    changes = {**RUN, "t_max": 10**7, "seeds_mode": "vmap"}
+    settings = tiny(log__dir=str(tmp_path), log__name="run", **changes)
     kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
     options = [f"--{key}={value}" for key, value in kept.items()]
     command = [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]
