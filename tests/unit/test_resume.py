@@ -190,12 +190,15 @@ def test_signals(tmp_path, number, program):
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     folder = tmp_path / "run"
     deadline = time.monotonic() + 120
-    while len(checkpoint.found(folder)) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, complaint = process.communicate(timeout=60)
+    try:
+        while len(checkpoint.found(folder)) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()  # nobody else would, where it did not do as it was told
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
