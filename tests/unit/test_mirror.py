@@ -70,9 +70,10 @@ def test_a_run_of_each_seed_has_config_curves_summary_and_media(run, monkeypatch
     files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
     assert [file.name for file in files] == ["run-mine-0.wandb", "run-mine-1.wandb"]
     deadline = time.monotonic() + 30  # wandb's own process writes the file, and may be behind
-    while not any(record.HasField("exit") for record in (told := records(files[1]))):
+    while not any(record.HasField("exit") for record in records(files[1])):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    told = records(files[1])
     start = next(record.run for record in told if record.HasField("run"))
     assert (start.run_group, start.project, start.run_id) == ("mine", "mine", "mine-1")
     assert sorted(start.tags) == ["gradps", "gradps_paper", "pp_small"]
