@@ -7,7 +7,11 @@ nothing here does anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
@@ -36,6 +40,34 @@ def join(coordinator: str | None, processes: int | None, index: int | None) -> N
         raise SettingError(
             f"the processes of the run cannot be brought together: {' '.join(str(error).split())}"
         ) from None
+
+
+class Lost(OSError):
+    """A computation that the processes share broke off."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What the processes do in step: where one fails, none of them waits for it.
+
+    Python's usual end would first wait minutes for the others, and they for it. Raises Lost if another was lost.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not several():
+            raise
+        atexit.register(_leave, 2 if isinstance(error, SettingError) else 1)
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):  # Gloo's are ValueErrors
+            reason = str(error).splitlines()[0]
+            raise Lost(f"another process was lost, or a device failed ({reason})") from error
+        raise
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def several() -> bool:

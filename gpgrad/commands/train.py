@@ -32,12 +32,13 @@ def main(arguments: Sequence[str]) -> int:
     if "resume" in given:
         return go_on(given)
     chosen = {name: given.pop(name) for name in CHOICES if name in given}
-    settings = config.load(**chosen, overrides=given)
     if wants_help:
-        return show_settings(settings)
+        return show_settings(config.load(**chosen, overrides=given))
+    from gpgrad import hosts
     from gpgrad.train import run
 
-    run(settings)
+    with hosts.together():
+        run(config.load(**chosen, overrides=given))
     return 0
 
 
@@ -65,9 +66,11 @@ def go_on(given: dict[str, str]) -> int:
     folder = Path(given.pop("resume"))
     if given:
         raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
+    from gpgrad import hosts
     from gpgrad.train import resume
 
-    resume(folder)
+    with hosts.together():
+        resume(folder)
     return 0
 
 
