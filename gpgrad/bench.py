@@ -17,7 +17,7 @@ import optax
 
 from envs.api import Env, OneHot, View
 from envs.errors import SettingError
-from gpgrad import hosting, replay
+from gpgrad import replay, simulators
 from gpgrad.config import Config
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
@@ -68,7 +68,7 @@ def setup(label: str, config: Config) -> Setup:
     """Compile everything that is measured of a configuration, with a replay of random episodes."""
     program = make_program(config)
     parts = program.parts
-    if hosting.is_host(parts.env):
+    if simulators.is_host(parts.env):
         raise SettingError(f"bench measures worlds in JAX, and {config.env.name} is a program of its own")
     clock, states = start_clock(), program.init(jnp.arange(config.seeds, dtype=jnp.int32))
     began = time.monotonic()

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.api import EnvParams
-from gpgrad import devices, diagnostics, hosting, optimisers, replay, rollout
+from gpgrad import devices, diagnostics, optimisers, replay, rollout, simulators
 from gpgrad.compose import compose, example_view, has_roles
 from gpgrad.config import Config
 from gpgrad.evaluate import make_evaluate, summary, test_keys
-from gpgrad.hosting import Host, Orders
 from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
+from gpgrad.simulators import Host, Orders
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 Index = jax.Array | np.ndarray | int
@@ -68,9 +68,9 @@ def start_clock() -> Clock:
 def make_program(config: Config, parts: Parts | None = None) -> Program:
     """Compose and jit. Raises SettingError for settings that cannot work together."""
     parts = parts or compose(config)
-    if hosting.is_host(parts.env):
-        hosting.check(config, parts.env)
-        if hosting.by_loop(parts.env):
+    if simulators.is_host(parts.env):
+        simulators.check(config, parts.env)
+        if simulators.by_loop(parts.env):
             return make_host_program(config, parts)
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
@@ -90,12 +90,12 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
 
 def make_host_program(config: Config, parts: Parts) -> Program:
     """As `make_program`, with a loop on the host that collects episodes between jitted pieces."""
-    host, tests, store = hosting.Host(config, parts), config.evaluation, make_store(config, parts)
+    host, tests, store = simulators.Host(config, parts), config.evaluation, make_store(config, parts)
     learn = make_learning(config, parts)
 
     def orders(clock: Clock, state: SeedState) -> Orders:
         keys, k_act, eps = rollout_keys(config, state.key, clock.iterations, state.env_steps)
-        return Orders(hosting.seeds(keys), k_act, team(parts, state.params, state.sharing), eps)
+        return Orders(simulators.seeds(keys), k_act, team(parts, state.params, state.sharing), eps)
 
     def absorb(clock: Clock, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
         def one(over_seeds: OverSeeds, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
@@ -113,7 +113,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
     def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
         def orders(actor: Actor, index: jax.Array) -> Orders:
             keys, k_act = test_keys(stream(actor.key, purpose, index), episodes)
-            return Orders(hosting.seeds(keys), k_act, team(parts, actor.params, actor.sharing), jnp.zeros(()))
+            return Orders(simulators.seeds(keys), k_act, team(parts, actor.params, actor.sharing), jnp.zeros(()))
 
         def judge(actor: Actor, done: rollout.Rollout) -> Metrics:
             return {**summary(done), **parts.sharing.report(actor.params.agent, actor.sharing)}

@@ -18,8 +18,8 @@ from gpgrad.program import Actor, Program, actors, make_program, stream
 from gpgrad.types import Params, Purpose, PyTree, SeedState
 
 
-class Trained(NamedTuple):
-    """What training leaves of a team; every leaf has the leading axis S of seeds."""
+class _Team(NamedTuple):
+    """What training leaves of teams, with names for its leaves; leading axis S of seeds."""
 
     params: Params
     sharing: PyTree
@@ -115,7 +115,7 @@ def _check(folder: Path, source: Program, program: Program) -> None:
 def _shapes(program: Program) -> dict[str, str]:
     """Every trained array of one seed: its path, and its dtype and shape for people."""
     team = jax.eval_shape(lambda seeds: actors(program.init(seeds)), jax.ShapeDtypeStruct((1,), jnp.int32))
-    leaves = jax.tree.leaves_with_path(Trained(team.params, team.sharing))
+    leaves = jax.tree.leaves_with_path(_Team(team.params, team.sharing))
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype} {list(leaf.shape[1:])}"
         for path, leaf in leaves

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, hosting, hosts, lock, logs, loop, modes, plan, teams
+from gpgrad import checks, config, hosts, lock, logs, loop, modes, plan, simulators, teams
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
@@ -55,7 +55,7 @@ def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Progr
     loop.test_period(settings, program.parts.env.spec.episode_limit)
     teams.check_start(settings, program)
     needs = plan.make_plan(alone, program)
-    layout = decide(settings, needs, hosting.is_host(program.parts.env))
+    layout = decide(settings, needs, simulators.is_host(program.parts.env))
     settings = dataclasses.replace(settings, seeds_mode=layout.mode)
     if layout.mode == "vmap" and (settings.seeds > 1 or hosts.several()):
         program = make_program(settings, program.parts)

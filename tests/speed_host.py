@@ -15,9 +15,9 @@ import numpy as np
 
 import envs
 from envs.host.world import HostState, bridge
-from gpgrad import config, hosting, program
+from gpgrad import config, program, simulators
 from gpgrad.compose import compose
-from gpgrad.hosting import Orders, Store
+from gpgrad.simulators import Orders, Store
 
 LANES, ROUNDS, WORKERS = 8, 9, (1, 2, 4)
 NOTHING, FORAGING = "host_tests.skirmish:Nothing", "gym_Foraging-8x8-2p-2f-coop-v3"
@@ -92,11 +92,11 @@ def timed(call) -> float:
 def foraging(workers: int) -> None:
     settings = config.load(FORAGING, "qmix", {"rollout.worlds": 8, "env.workers": workers, "log.wandb": "disabled"})
     parts = compose(settings)
-    host = hosting.Host(settings, parts)
+    host = simulators.Host(settings, parts)
     state = jax.jit(program.make_init(settings, parts))(jnp.int32(0))
     keys = jax.random.split(jax.random.key(0), 8)
     members = program.team(parts, state.params, state.sharing)
-    orders = jax.tree.map(lambda x: x[None], Orders(hosting.seeds(keys), jax.random.key(1), members, jnp.float32(1)))
+    orders = jax.tree.map(lambda x: x[None], Orders(simulators.seeds(keys), jax.random.key(1), members, jnp.float32(1)))
     host.collect(orders)
     before = host.report()
     steps, times = 0, []

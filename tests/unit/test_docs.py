@@ -12,7 +12,7 @@ import pytest
 
 from experiments import definition
 from gpgrad import config
-from gpgrad.commands import COMMANDS, arguments
+from gpgrad.commands import COMMANDS, arguments, train
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "extending")]
@@ -64,6 +64,8 @@ def check(words: list[str]) -> None:
     text = [word for word in words[1:] if word.startswith("--")]
     if words[0] == "train" and "--resume" not in text:
         given = arguments.options([word for word in words[1:] if word != "--help"])
+        for name in train.HOSTS:
+            given.pop(name, None)
         config.load(**{name: given.pop(name) for name in ("env", "algo") if name in given}, overrides=given)
         return
     known = importlib.import_module(f"gpgrad.commands.{words[0]}").USAGE

@@ -15,7 +15,7 @@ LAYERS = [
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},
-    {"replay", "rollout", "learner", "devices", "hosting"},
+    {"replay", "rollout", "learner", "devices", "simulators"},
     {"compose", "evaluate", "diagnostics"},
     {"program", "hosts"},
     {"plan", "checkpoint", "logs", "lock", "progress", "chart", "stats", "plots"},
@@ -49,7 +49,7 @@ OUTSIDE = {
 }
 OUTSIDE |= {"media", "modes", "plots", "plugins", "policy", "presets", "progress", "reading", "recorder", "runs"}
 OUTSIDE |= {"shelf", "sweep", "teams", "train"}
-OUTSIDE |= {"hosting", "share", "trained", "render", "report", "buckets"}
+OUTSIDE |= {"hosts", "simulators", "share", "trained", "render", "report", "buckets"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
 

@@ -14,10 +14,10 @@ from envs.errors import SettingError
 from envs.host.process import SimulatorError
 from envs.host.world import seeds_of
 from gpgrad import __main__ as cli
-from gpgrad import bench, config, evaluate, hosting, logs, loop, plan, program, train
+from gpgrad import bench, config, evaluate, logs, loop, plan, program, simulators, train
 from gpgrad.compose import compose
-from gpgrad.hosting import Orders
 from gpgrad.program import actors, make_program, start_clock
+from gpgrad.simulators import Orders
 from gpgrad.types import Purpose
 from tests.skirmish import FAULTS, LIMIT, SkirmishSimulator, order
 from tests.skirmish_twin import Twin
@@ -163,7 +163,7 @@ def test_what_is_stored_is_what_happened(by_loop):
         lambda leaf: leaf[None],
         program.team(by_loop.parts, one_seed(states.params, 0), one_seed(states.sharing, 0)),
     )
-    orders = Orders(hosting.seeds(keys)[None], k_act[None], members, jnp.ones(1))
+    orders = Orders(simulators.seeds(keys)[None], k_act[None], members, jnp.ones(1))
     done = by_loop.host.collect(orders)
     again = by_loop.host.collect(orders)
     jax.tree.map(np.testing.assert_array_equal, done, again)
@@ -203,7 +203,7 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
     inside = jax.jit(program.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
     keys, k_act, eps = program.rollout_keys(chosen, state.key, zero, zero)
     members = program.team(parts, state.params, state.sharing)
-    orders = jax.tree.map(lambda x: x[None], Orders(hosting.seeds(keys), k_act, members, eps))
+    orders = jax.tree.map(lambda x: x[None], Orders(simulators.seeds(keys), k_act, members, eps))
     outside = one_seed(by_loop.host.collect(orders).episodes, 0)
     by_loop.host.close()
     assert not outside.valid.all(), "some episode must end before the limit"
