@@ -35,7 +35,7 @@ def write(
     """Write all files of a report, over those of an earlier one; returns its summary. Raises SettingError."""
     plots.require()
     found = report.summary(definition, scale, results, runs)
-    exports, obstacle = report.layouts(definition, results)
+    exports, obstacle = report.as_layouts(definition, results)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.suffix in PRODUCED:

@@ -12,11 +12,12 @@ import numpy as np
 from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
 from experiments.obstacles import NOT_TESTABLE, obstacle
-from gpgrad import config, registry, stats
+from gpgrad import config, layouts, registry, stats
 from gpgrad.config import Config
 from gpgrad.execute import shown, train_arguments
+from gpgrad.layouts import Experiment
 from gpgrad.runs import Run, Share, finished, minutes, overview, versions
-from gpgrad.stats import Curve, Experiment
+from gpgrad.stats import Curve
 
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
 
@@ -42,7 +43,7 @@ def _result(definition: Definition, setup: Setup, shares: list[Share]) -> Result
     if not shares:
         return Result(setup, shares, {}, {}, missing)
     data = _experiment(definition, setup, shares)
-    return Result(setup, shares, stats.learning_curves(data.metrics), stats.final_returns(data), missing)
+    return Result(setup, shares, layouts.learning_curves(data.metrics), layouts.final_returns(data), missing)
 
 
 def _experiment(definition: Definition, setup: Setup, shares: Sequence[Share]) -> Experiment:
@@ -212,7 +213,7 @@ def _table(results: Sequence[Result]) -> dict[str, list[Any]]:
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[str, Any], str]:
+def as_layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[str, Any], str]:
     """JSON for rliable and marl-eval by file name, of the seeds that all arms have; or none, and why."""
     seeds = set.intersection(*(set(result.final) for result in results))
     if not seeds:
@@ -224,8 +225,8 @@ def layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[str
         experiments.append(data._replace(metrics=metrics, final=final))
     try:
         return {
-            "rliable.json": stats.rliable_layout(experiments),
-            "marl_eval.json": stats.marl_eval_layout(experiments),
+            "rliable.json": layouts.rliable_layout(experiments),
+            "marl_eval.json": layouts.marl_eval_layout(experiments),
         }, ""
     except ValueError as error:
         return {}, str(error)

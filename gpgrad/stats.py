@@ -1,4 +1,4 @@
-"""Statistics over seeds: means and their intervals, comparisons, verdicts, and layouts that other tools read.
+"""Statistics over seeds: means and their intervals, comparisons, verdicts.
 
 Pure functions on NumPy arrays, without jax. Input that has no answer raises ValueError with one sentence.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Row = Mapping[str, Any]
 Verdict = Literal["shown", "not shown", "contradicted", "smoke run"]
 
 ENOUGH_SEEDS = 5
@@ -60,20 +59,6 @@ class Curve(NamedTuple):
     returns: np.ndarray
 
 
-class Experiment(NamedTuple):
-    """All seeds of one algorithm on one task.
-
-    metrics: rows of metrics.jsonl, a test each, with seed, env_steps and test_return. final: rows of final.jsonl,
-    one per seed, with seed and test_return; without them each seed's last test is its final one.
-    """
-
-    environment: str
-    task: str
-    algorithm: str
-    metrics: Sequence[Row]
-    final: Sequence[Row] = ()
-
-
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
     """Mean of independent values [n], one per seed, with Student's t interval.
 
@@ -81,7 +66,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
     the spread: its standard deviation is NaN and its interval the whole line. Raises ValueError for no values, values
     that are not finite and a level outside (0, 1).
     """
-    values = _numbers("values", values, ndim=1)
+    values = numbers("values", values, ndim=1)
     n, mean = len(values), float(values.mean())
     quantile = t_quantile(level, max(n - 1, 1))
     if n == 1:
@@ -125,7 +110,7 @@ def iqm(values: ArrayLike) -> float:
     Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021. Raises
     ValueError for no values and values that are not finite.
     """
-    return float(_iqm(_numbers("values", values).ravel()))
+    return float(_iqm(numbers("values", values).ravel()))
 
 
 def _iqm(values: np.ndarray) -> np.ndarray:
@@ -141,7 +126,7 @@ def iqm_interval(scores: ArrayLike, rng: np.random.Generator, repetitions: int =
     Seeds are drawn again within each task, so every task keeps its weight (Agarwal et al. 2021). With few seeds a
     bootstrap interval is too narrow. Raises ValueError as `iqm`, and for scores that are not [tasks, seeds].
     """
-    scores = _numbers("scores", scores, ndim=2)
+    scores = numbers("scores", scores, ndim=2)
     _check_bootstrap(level, repetitions)
     chosen = rng.integers(scores.shape[1], size=(repetitions, *scores.shape))  # [R, tasks, seeds]
     drawn = np.take_along_axis(scores[None], chosen, axis=2).reshape(repetitions, -1)  # [R, tasks * seeds]
@@ -156,7 +141,7 @@ def probability_of_improvement(
     It is the Mann-Whitney U of x divided by n m. x and y are drawn again independently: this is for unpaired values.
     Source: Agarwal et al. 2021. Raises ValueError for no values and values that are not finite.
     """
-    x, y = _numbers("x", x, ndim=1), _numbers("y", y, ndim=1)
+    x, y = numbers("x", x, ndim=1), numbers("y", y, ndim=1)
     _check_bootstrap(level, repetitions)
     wins = (np.sign(x[:, None] - y[None, :]) + 1) / 2  # [n, m]
     # How often each value is drawn is all that matters of a bootstrap sample.
@@ -170,7 +155,7 @@ def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
 
     Raises ValueError for fewer than two tests, unequal lengths, steps that do not increase, values that are not finite.
     """
-    steps, returns = _curve(steps, returns)
+    steps, returns = curve(steps, returns)
     if len(steps) < 2:
         raise ValueError("the curve has one test, expected at least two")
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0]))
@@ -182,7 +167,7 @@ def steps_to_threshold(steps: ArrayLike, returns: ArrayLike, threshold: float) -
     None if they never do; the first step if they start there. Raises ValueError as `area_under_curve`, save that one
     test is enough.
     """
-    steps, returns = _curve(steps, returns)
+    steps, returns = curve(steps, returns)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold is {threshold}, expected a finite number")
     reached = np.flatnonzero(returns >= threshold)
@@ -206,7 +191,7 @@ def paired_comparison(
     (Phipson and Smyth 2010). Raises ValueError for no values, unequal lengths, values that are not finite, and more
     than 16 pairs without `rng`.
     """
-    x, y = _numbers("x", x, ndim=1), _numbers("y", y, ndim=1)
+    x, y = numbers("x", x, ndim=1), numbers("y", y, ndim=1)
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} values and y has {len(y)}, expected pairs")
     _check_bootstrap(level, repetitions)
@@ -260,129 +245,8 @@ def common_seeds(x: Mapping[int, float], y: Mapping[int, float]) -> tuple[np.nda
     return np.array([x[seed] for seed in seeds], float), np.array([y[seed] for seed in seeds], float)
 
 
-def learning_curves(metrics: Iterable[Row]) -> dict[int, Curve]:
-    """Each seed's tests, from rows of metrics.jsonl, in order of seeds.
-
-    Raises ValueError for no rows, rows without seed, env_steps or test_return, steps that do not increase within a seed
-    and returns that are not finite.
-    """
-    tests: dict[int, list[tuple[int, float]]] = {}
-    for row in metrics:
-        seed, steps, value = _fields(row, "seed", "env_steps", "test_return")
-        tests.setdefault(int(seed), []).append((steps, value))
-    if not tests:
-        raise ValueError("there are no rows, expected at least one test")
-    curves = {}
-    for seed in sorted(tests):
-        steps, returns = _curve(*zip(*tests[seed], strict=True), name=f"seed {seed}")
-        curves[seed] = Curve(steps.astype(np.int64), returns)
-    return curves
-
-
-def final_returns(experiment: Experiment) -> dict[int, float]:
-    """Each seed's final return, in order of seeds.
-
-    Raises ValueError as `learning_curves`, and if `final` is given without exactly one row for each seed of `metrics`.
-    """
-    curves = learning_curves(experiment.metrics)
-    if not experiment.final:
-        return {seed: float(curve.returns[-1]) for seed, curve in curves.items()}
-    rows = [_fields(row, "seed", "test_return") for row in experiment.final]
-    if sorted(seed for seed, _ in rows) != list(curves):
-        raise ValueError(
-            f"final rows of {_name(experiment)} are of seeds {[seed for seed, _ in rows]}, "
-            f"expected one for each of {list(curves)}"
-        )
-    rows.sort(key=lambda row: row[0])
-    values = _numbers(f"final returns of {_name(experiment)}", [value for _, value in rows])
-    return dict(zip(curves, values.tolist(), strict=True))
-
-
-def rliable_layout(experiments: Iterable[Experiment]) -> dict[str, list[list[float]]]:
-    """Final returns as {algorithm: [runs, tasks]}, nested lists; as arrays they are the scores rliable expects.
-
-    Runs are in order of seeds, tasks in order of (environment, task). Returns are not normalised. Raises ValueError as
-    `final_returns`, for algorithms with different tasks, and for tasks of one algorithm with different seeds.
-    Source: https://github.com/google-research/rliable
-    """
-    layout = {}
-    for algorithm, group in _by_algorithm(experiments).items():
-        finals = [final_returns(experiment) for experiment in group]  # a dictionary per task
-        _check_same_seeds(group, finals)
-        layout[algorithm] = [[final[seed] for final in finals] for seed in finals[0]]
-    return layout
-
-
-def marl_eval_layout(experiments: Iterable[Experiment]) -> dict[str, Any]:
-    """All tests as {environment: {task: {algorithm: {"seed_0": {"step_0": ..., "absolute_metrics": ...}}}}}.
-
-    A step is {"step_count": int, "return": [mean of the test]}, "absolute_metrics" {"return": [final return]}: of
-    the last parameters, not of the best. marl-eval looks up every run by the names of the first, so curves are cut to
-    the tests that all runs of their environment have (seeds end at their own tests), and all must have the same seeds.
-    Environments and tasks are in lower case, as it looks for them. Raises ValueError as `rliable_layout`, and for
-    algorithms with different seeds.
-    Source: https://github.com/instadeepai/marl-eval and Gorsane et al. 2022.
-    """
-    lowered = [e._replace(environment=e.environment.lower(), task=e.task.lower()) for e in experiments]
-    ordered = [experiment for group in _by_algorithm(lowered).values() for experiment in group]
-    curves = [learning_curves(experiment.metrics) for experiment in ordered]
-    _check_same_seeds(ordered, curves)
-    lengths: dict[str, list[int]] = {}
-    for experiment, seeds in zip(ordered, curves, strict=True):
-        lengths.setdefault(experiment.environment, []).extend(len(curve.steps) for curve in seeds.values())
-    layout: dict[str, Any] = {}
-    for experiment, seeds in zip(ordered, curves, strict=True):
-        length, final = min(lengths[experiment.environment]), final_returns(experiment)
-        runs = {f"seed_{seed}": _marl_eval_run(curve, final[seed], length) for seed, curve in seeds.items()}
-        layout.setdefault(experiment.environment, {}).setdefault(experiment.task, {})[experiment.algorithm] = runs
-    return layout
-
-
-def _marl_eval_run(curve: Curve, final: float, length: int) -> dict[str, Any]:
-    points = zip(curve.steps[:length].tolist(), curve.returns[:length].tolist(), strict=True)
-    steps = {f"step_{i}": {"step_count": step, "return": [value]} for i, (step, value) in enumerate(points)}
-    return {**steps, "absolute_metrics": {"return": [final]}}  # marl-eval takes the last entry for the absolute one
-
-
-def _by_algorithm(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
-    """The experiments of each algorithm, in order of tasks, which are the same for all."""
-    table: dict[str, dict[tuple[str, str], Experiment]] = {}
-    for experiment in experiments:
-        row, task = table.setdefault(experiment.algorithm, {}), (experiment.environment, experiment.task)
-        if task in row:
-            raise ValueError(f"{_name(experiment)} is given twice, expected all its seeds in one experiment")
-        row[task] = experiment
-    if not table:
-        raise ValueError("there are no experiments, expected at least one")
-    first, *others = table
-    for other in others:
-        if table[other].keys() != table[first].keys():
-            raise ValueError(f"{other} and {first} have different tasks, expected the same for all algorithms")
-    return {algorithm: [row[task] for task in sorted(row)] for algorithm, row in table.items()}
-
-
-def _check_same_seeds(experiments: Sequence[Experiment], seeds: Sequence[Mapping[int, Any]]) -> None:
-    for experiment, own in zip(experiments, seeds, strict=True):
-        if own.keys() != seeds[0].keys():
-            raise ValueError(
-                f"{_name(experiment)} has seeds {list(own)} and {_name(experiments[0])} has {list(seeds[0])}, "
-                f"expected the same"
-            )
-
-
-def _name(experiment: Experiment) -> str:
-    return f"{experiment.algorithm} on {experiment.environment}/{experiment.task}"
-
-
-def _fields(row: Row, *names: str) -> list[Any]:
-    missing = [name for name in names if name not in row]
-    if missing:
-        raise ValueError(f"a row has no {missing[0]}, expected {', '.join(names)}")
-    return [row[name] for name in names]
-
-
-def _numbers(name: str, values: ArrayLike, ndim: int | None = None) -> np.ndarray:
-    """Values as finite float64. None, as in rows of what was not finite, counts as NaN."""
+def numbers(name: str, values: ArrayLike, ndim: int | None = None) -> np.ndarray:
+    """Values as finite float64. None, as in rows of what was not finite, counts as NaN. Raises ValueError otherwise."""
     array = np.asarray(values, np.float64)
     if array.size == 0:
         raise ValueError(f"{name} is empty, expected at least one value")
@@ -393,8 +257,9 @@ def _numbers(name: str, values: ArrayLike, ndim: int | None = None) -> np.ndarra
     return array
 
 
-def _curve(steps: ArrayLike, returns: ArrayLike, name: str = "the curve") -> tuple[np.ndarray, np.ndarray]:
-    steps, returns = _numbers(f"steps of {name}", steps, ndim=1), _numbers(f"returns of {name}", returns, ndim=1)
+def curve(steps: ArrayLike, returns: ArrayLike, name: str = "the curve") -> tuple[np.ndarray, np.ndarray]:
+    """Both as finite float64 [K]. Raises ValueError for unequal lengths and steps that do not increase."""
+    steps, returns = numbers(f"steps of {name}", steps, ndim=1), numbers(f"returns of {name}", returns, ndim=1)
     if len(steps) != len(returns):
         raise ValueError(f"{name} has {len(steps)} steps and {len(returns)} returns, expected pairs")
     if (np.diff(steps) <= 0).any():

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gpgrad import stats
-from gpgrad.stats import Experiment
+from gpgrad import layouts, stats
+from gpgrad.layouts import Experiment
 
 ROOT = Path(__file__).parents[2]
 NAN, INF = math.nan, math.inf
@@ -242,15 +242,15 @@ def test_verdicts(interval, n_seeds, claim, expected):
 
 
 def test_comparison_of_two_runs_from_their_rows():
-    x = stats.final_returns(experiment(seeds=range(1, 7), base=5))
-    y = stats.final_returns(experiment(seeds=range(6)))
+    x = layouts.final_returns(experiment(seeds=range(1, 7), base=5))
+    y = layouts.final_returns(experiment(seeds=range(6)))
     compared = stats.paired_comparison(*stats.common_seeds(x, y))
     assert compared == (5, 0, 5, (5, 5), 2 / 32)
     assert stats.verdict(compared.interval, compared.n) == "shown"
 
 
 def test_learning_curves_gather_seeds():
-    curves = stats.learning_curves([*rows(3, [(0, 1.0)]), *rows(1, [(0, 2.0), (9, 4.0)]), *rows(3, [(8, 5.0)])])
+    curves = layouts.learning_curves([*rows(3, [(0, 1.0)]), *rows(1, [(0, 2.0), (9, 4.0)]), *rows(3, [(8, 5.0)])])
     assert list(curves) == [1, 3]
     np.testing.assert_array_equal(curves[1], [[0, 9], [2, 4]])
     np.testing.assert_array_equal(curves[3], [[0, 8], [1, 5]])
@@ -258,13 +258,13 @@ def test_learning_curves_gather_seeds():
 
 
 def test_final_returns_prefer_the_final_test():
-    assert stats.final_returns(experiment(seeds=(2, 1))) == {1: 11, 2: 12}
+    assert layouts.final_returns(experiment(seeds=(2, 1))) == {1: 11, 2: 12}
     final = [{"seed": 2, "test_return": 8.5}, {"seed": 1, "test_return": 7.5}]
-    assert stats.final_returns(experiment(seeds=(1, 2), final=final)) == {1: 7.5, 2: 8.5}
+    assert layouts.final_returns(experiment(seeds=(1, 2), final=final)) == {1: 7.5, 2: 8.5}
 
 
 def test_rliable_layout():
-    layout = stats.rliable_layout(
+    layout = layouts.rliable_layout(
         [
             experiment("qmix", "small", seeds=(1, 0)),
             experiment("qmix", "large", seeds=(0, 1), base=100),
@@ -282,7 +282,7 @@ def test_rliable_layout():
 def test_marl_eval_layout():
     metrics = [*rows(0, [(0, 1.0), (np.int64(50), np.float32(2.0)), (90, 3.0)]), *rows(4, [(0, 5.0), (60, 6.0)])]
     final = [{"seed": 0, "test_return": 3.5}, {"seed": 4, "test_return": 6.5}]
-    layout = stats.marl_eval_layout([Experiment("PP", "Small", "qmix", metrics, final)])
+    layout = layouts.marl_eval_layout([Experiment("PP", "Small", "qmix", metrics, final)])
     runs = {
         "seed_0": {  # cut to the two tests that both seeds have
             "step_0": {"step_count": 0, "return": [1.0]},
@@ -302,7 +302,7 @@ def test_marl_eval_layout():
 
 def test_marl_eval_cuts_within_an_environment():
     names = [("qmix", "small", "pp", 4), ("qmix", "large", "pp", 3), ("qmix", "two", "game", 5)]
-    layout = stats.marl_eval_layout([experiment(a, t, e, tests=k) for a, t, e, k in names])
+    layout = layouts.marl_eval_layout([experiment(a, t, e, tests=k) for a, t, e, k in names])
     lengths = {task: len(runs["qmix"]["seed_1"]) for tasks in layout.values() for task, runs in tasks.items()}
     assert lengths == {"small": 4, "large": 4, "two": 6}  # tests and the absolute metrics
     assert layout["pp"]["small"]["qmix"]["seed_1"]["absolute_metrics"] == {"return": [31]}  # of all tests
@@ -336,38 +336,38 @@ BAD = {
     "no seeds": (lambda: stats.verdict((0, 1), 0), "n_seeds is 0"),
     "claim": (lambda: stats.verdict((0, 1), 5, 0), "claim is 0"),
     "no common seed": (lambda: stats.common_seeds({1: 0.0}, {2: 0.0}), "no seed in common"),
-    "no rows": (lambda: stats.learning_curves([]), "no rows"),
-    "row without return": (lambda: stats.learning_curves([{"seed": 0, "env_steps": 0}]), "no test_return"),
-    "return of None": (lambda: stats.learning_curves(rows(5, [(0, None)])), "returns of seed 5"),
-    "tests twice": (lambda: stats.learning_curves(rows(5, [(0, 1), (0, 1)])), "steps of seed 5 do not"),
+    "no rows": (lambda: layouts.learning_curves([]), "no rows"),
+    "row without return": (lambda: layouts.learning_curves([{"seed": 0, "env_steps": 0}]), "no test_return"),
+    "return of None": (lambda: layouts.learning_curves(rows(5, [(0, None)])), "returns of seed 5"),
+    "tests twice": (lambda: layouts.learning_curves(rows(5, [(0, 1), (0, 1)])), "steps of seed 5 do not"),
     "final of other seeds": (
-        lambda: stats.final_returns(experiment(final=[{"seed": 0, "test_return": 1}])),
+        lambda: layouts.final_returns(experiment(final=[{"seed": 0, "test_return": 1}])),
         r"qmix on pp/small are of seeds \[0\], expected one for each of \[0, 1\]",
     ),
     "final twice": (
-        lambda: stats.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": 1}] * 2)),
+        lambda: layouts.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": 1}] * 2)),
         r"seeds \[0, 0\]",
     ),
     "final of None": (
-        lambda: stats.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": None}])),
+        lambda: layouts.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": None}])),
         "final returns of qmix on pp/small has values",
     ),
-    "no experiments": (lambda: stats.rliable_layout([]), "no experiments"),
-    "experiment twice": (lambda: stats.rliable_layout([experiment(), experiment()]), "given twice"),
+    "no experiments": (lambda: layouts.rliable_layout([]), "no experiments"),
+    "experiment twice": (lambda: layouts.rliable_layout([experiment(), experiment()]), "given twice"),
     "twice but for case": (
-        lambda: stats.marl_eval_layout([experiment(), experiment(environment="PP")]),
+        lambda: layouts.marl_eval_layout([experiment(), experiment(environment="PP")]),
         "given twice",
     ),
     "other tasks": (
-        lambda: stats.rliable_layout([experiment(), experiment("vdn", "large")]),
+        lambda: layouts.rliable_layout([experiment(), experiment("vdn", "large")]),
         "vdn and qmix have different tasks",
     ),
     "other seeds on a task": (
-        lambda: stats.rliable_layout([experiment(), experiment(task="large", seeds=(0, 1, 2))]),
+        lambda: layouts.rliable_layout([experiment(), experiment(task="large", seeds=(0, 1, 2))]),
         r"has seeds \[0, 1\] and .* has \[0, 1, 2\]",
     ),
     "other seeds of an algorithm": (
-        lambda: stats.marl_eval_layout([experiment(), experiment("vdn", seeds=(0, 1, 2))]),
+        lambda: layouts.marl_eval_layout([experiment(), experiment("vdn", seeds=(0, 1, 2))]),
         "expected the same",
     ),
 }

@@ -18,7 +18,7 @@ LAYERS = [
     {"replay", "rollout", "learner", "devices", "simulators"},
     {"compose", "evaluate", "diagnostics"},
     {"program", "hosts"},
-    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "stats", "plots"},
+    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "plots"},
     {"media", "dashboard"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
     {"execute"},
