@@ -127,7 +127,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
         return parts.agent.unroll(agent, gates, batch.view.obs, last_actions(batch.actions), state.key)
 
     episodes = jax.jit(sample)(state.key)
-    view = jax.jit(lambda episodes: make_batch(parts.env, state.env_params, episodes))
+    view = jax.jit(lambda episodes: make_batch(parts.env, state.env_params, episodes, parts.reward_scale))
     batch = view(episodes)
     out = jax.jit(unroll)(state.params, batch)
 

@@ -85,6 +85,7 @@ def check(config: Config) -> None:
         "learner.lr": learner.lr,
         "learner.clip": learner.clip,
         "learner.loss_factor": learner.loss_factor,
+        "learner.reward_scale": learner.reward_scale,
         "learner.batch_episodes": learner.batch_episodes,
         "learner.updates_per_episode": learner.updates_per_episode,
         "learner.target_every_episodes": learner.target_every_episodes,

@@ -22,7 +22,8 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     agent, learner = config.agent, config.learner
     net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init, agent.layers)
     returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)
-    context = Context(env.spec, net, returns, config.t_max)
+    spec = env.spec._replace(return_scale=env.spec.return_scale * learner.reward_scale)
+    context = Context(spec, net, returns, config.t_max)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
     if sharing.needs_roles and not has_roles(env):
         raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
@@ -39,6 +40,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         weighting=weighting,
         optimiser=optimisers.make(learner.optimiser, learner.lr),
         clip=learner.clip,
+        reward_scale=learner.reward_scale,
     )
 
 

@@ -61,6 +61,7 @@ class Learner:
     td_lambda: float = setting(0.0, "lambda of the returns; 0 is the one-step target")
     double_q: bool = setting(True, "the online network selects the next action")
     loss_factor: float = setting(1.0, "factor of the squared TD error")
+    reward_scale: float = setting(1.0, "factor of rewards in what is learned; logged returns are the world's")
     batch_episodes: int = setting(32, "episodes in a gradient step")
     updates_per_episode: float = setting(1.0, "gradient steps per collected episode")
     target_every_episodes: int = setting(200, "episodes between copies of the target network")

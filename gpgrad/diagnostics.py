@@ -52,8 +52,9 @@ def make_diagnostics(parts: Parts) -> Diagnose:
 
 
 def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
-    """The payoffs of a game of one step; None for other worlds."""
-    return getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+    """The payoffs of a game of one step, in the learner's unit; None for other worlds."""
+    payoff = getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+    return payoff and (lambda env_params: payoff(env_params) * parts.reward_scale)
 
 
 def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
@@ -241,7 +242,7 @@ def buckets_of(
 ) -> BucketDump:
     """As `bucket_dump`, of the given episodes [E, ...]; of `state`, replay is not used."""
     episodes = len(drawn.valid)
-    seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn))
+    seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn, parts.reward_scale))
     rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
     td_error, n = rows.q_tot - rows.targets, len(rows.valid)
     index = inspect.pick(rows.buckets, gpvd.protect(rows), td_error, n_buckets, n_members)  # [K, M]

@@ -24,7 +24,7 @@ from gpgrad.weighting.base import Weighting
 
 
 class Parts(NamedTuple):
-    """What a learner is composed of."""
+    """What a learner is composed of. reward_scale: factor of the world's rewards in everything that is learned."""
 
     env: Env
     agent: AgentNet
@@ -33,6 +33,7 @@ class Parts(NamedTuple):
     weighting: Weighting
     optimiser: optax.GradientTransformation
     clip: float
+    reward_scale: float = 1.0
 
 
 class Learning(NamedTuple):
@@ -53,11 +54,12 @@ class _Aux(NamedTuple):
     log: Metrics
 
 
-def make_batch(env: Env, env_params: EnvParams, episodes: Episode) -> Batch:
-    """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed from the states."""
+def make_batch(env: Env, env_params: EnvParams, episodes: Episode, reward_scale: float = 1.0) -> Batch:
+    """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed, rewards in its own unit."""
     episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
     view = jax.vmap(jax.vmap(env.view, (None, 0)), (None, 0))(env_params, episodes.states)
-    return Batch(view, episodes.actions.astype(jnp.int32), episodes.reward, episodes.terminated, episodes.valid)
+    rewards = episodes.reward * reward_scale
+    return Batch(view, episodes.actions.astype(jnp.int32), rewards, episodes.terminated, episodes.valid)
 
 
 def make_draw(
@@ -138,7 +140,8 @@ def make_learn(parts: Parts) -> Callable[..., tuple[Learning, Metrics]]:
     update = make_update(parts)
 
     def on(episodes: Episode, key, clock, learning: Learning, target: Params, env_params: EnvParams):
-        return update(key, clock, learning, target, make_batch(parts.env, env_params, episodes))
+        batch = make_batch(parts.env, env_params, episodes, parts.reward_scale)
+        return update(key, clock, learning, target, batch)
 
     def learn(key, clock, learning, target, env_params, episodes: Episode) -> tuple[Learning, Metrics]:
         args = (key, clock, learning, target, env_params)

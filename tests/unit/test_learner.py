@@ -12,7 +12,7 @@ import pytest
 from envs.api import OneHot, View
 from gpgrad import learner, optimisers
 from gpgrad.compose import compose
-from gpgrad.learner import Learning, make_batch, make_update
+from gpgrad.learner import Learning, make_batch, make_learn, make_update
 from gpgrad.program import make_collection, make_init, start_clock
 from tests.systems import tiny
 
@@ -182,6 +182,37 @@ def test_the_whole_loss_against_plain_loops():
             total += weights[t, b] * 0.5 * (taken - following) ** 2
     np.testing.assert_allclose(metrics["td_loss"], total / valid.sum(), rtol=1e-4)
     np.testing.assert_allclose(metrics["loss"], metrics["td_loss"] + 0.25, rtol=1e-5)
+
+
+def test_scaled_rewards_are_learned_and_not_reported():
+    """A run with the scale against one in a world that pays that much, up to the returns that are logged."""
+    runs = {}
+    for name, scale, paid in (("told", 4.0, 1.0), ("paid", 1.0, 4.0)):
+        changes = {"learner__reward_scale": scale, "env__stag_reward": 10.0 * paid, "env__hare_reward": 2.0 * paid}
+        settings = tiny("qmix", env__penalty=-1.0 * paid, rollout__worlds=4, **changes)
+        parts = compose(settings)
+        state = jax.jit(make_init(settings, parts))(0)
+        learning, zero = (
+            Learning(state.params, state.opt_state, state.sharing, state.weighting),
+            jnp.zeros((), jnp.int32),
+        )
+        collect = jax.jit(make_collection(settings, parts))
+        episodes, _ = collect(state.key, zero, state.env_params, learning, zero)
+        learn = jax.jit(make_learn(parts))
+        learning, _ = learn(state.key, start_clock(), learning, state.target, state.env_params, episodes)
+        runs[name] = learning.params, episodes.reward.sum()
+    jax.tree.map(np.testing.assert_array_equal, runs["told"][0], runs["paid"][0])
+    assert runs["paid"][1] == 4 * runs["told"][1] != 0
+
+
+def test_settings_in_reward_units_follow_the_scale():
+    bonuses = []
+    for scale in (1.0, 3.0):
+        parts, learning, batch = prepared("gpvd", learner__reward_scale=scale, weighting__reference=20.0)
+        _, aux = parts.weighting.prepare(learning.weighting, start_clock(), batch)
+        bonuses.append(parts.weighting.bonus(learning.weighting, aux))
+    np.testing.assert_allclose(bonuses[1], 3 * bonuses[0], rtol=1e-6)
+    assert bonuses[0].max() > 0
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "adam", "sgd"])
