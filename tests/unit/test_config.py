@@ -247,10 +247,15 @@ def test_the_control_and_the_ablations_have_the_methods_settings():
     for env in worlds_of_each_kind():
         method = config.load(env, "gpvd").weighting.options
         assert config.load(env, "gpvd_random").weighting.options == method
-        changed = {"gpvd_no_simhash": {"grouping"}, "gpvd_no_protection": {"alpha"}, "gpvd_no_bonus": {"beta"}}
+        protection = {"alpha"} if method["star_weight"] == 1 else {"alpha", "star_weight"}
+        changed = {"gpvd_no_simhash": {"grouping"}, "gpvd_no_protection": protection, "gpvd_no_bonus": {"beta"}}
         for name, expected in changed.items():
             options = config.load(env, name).weighting.options
             assert {key for key in method if options[key] != method[key]} == expected
     for preset, k in (("pymarl2", 12), ("pymarl", 10), ("gradps_paper", 10)):
         assert config.load("pp_p2", "gpvd", {"preset": preset}).weighting.options["k"] == k
     assert config.load("matrix_gpvd", "gpvd").weighting.options["k"] == 32
+    stars = {
+        env: config.load(env, "gpvd").weighting.options["star_weight"] for env in ("pp_p0", "pp_p2", "matrix_gpvd")
+    }
+    assert stars == {"pp_p0": 1, "pp_p2": 5, "matrix_gpvd": 1}
