@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from envs.api import Env, OneHot, View
+from envs.api import Env, EnvParams, OneHot, View
 from envs.errors import SettingError
 from gpgrad import replay, simulators
 from gpgrad.config import Config
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
 from gpgrad.program import example_episode, make_collection, make_init, make_program, rearrange, start_clock
-from gpgrad.types import Batch, Clock, Params, SeedState
+from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState
 
 MATRIX = 1024
 WORLDS = 32
@@ -110,59 +110,63 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
     """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
     count, learn = config.learner.batch_episodes, make_learn(parts)
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
-    gates = parts.sharing.gates(state.sharing)
 
-    def sample(key: jax.Array) -> Any:
+    # Everything is an argument: of what a jitted function encloses, the compiler would compute what it can beforehand.
+    def sample(state: SeedState, clock: Clock, key: jax.Array) -> Episode:
         return replay.sample(key, state.replay, clock.episodes, count)
 
-    def several(learning: Learning) -> Learning:
+    def several(state: SeedState, clock: Clock, learning: Learning) -> Learning:
         def step(i: jax.Array, learning: Learning) -> Learning:
             key = jax.random.fold_in(state.key, i)
-            return learn(key, clock, learning, state.target, state.env_params, sample(key))[0]
+            return learn(key, clock, learning, state.target, state.env_params, sample(state, clock, key))[0]
 
         return jax.lax.fori_loop(0, _LOOPS, step, learning)
 
-    def unroll(params: Params, batch: Batch) -> Any:
-        agent = parts.sharing.materialise(params.agent, state.sharing)
+    def view(state: SeedState, episodes: Episode) -> Batch:
+        return make_batch(parts.env, state.env_params, episodes, parts.reward_scale)
+
+    def unroll(params: Params, state: SeedState, batch: Batch) -> AgentOut:
+        agent, gates = parts.sharing.materialise(params.agent, state.sharing), parts.sharing.gates(state.sharing)
         return parts.agent.unroll(agent, gates, batch.view.obs, last_actions(batch.actions), state.key)
 
-    episodes = jax.jit(sample)(state.key)
-    view = jax.jit(lambda episodes: make_batch(parts.env, state.env_params, episodes, parts.reward_scale))
-    batch = view(episodes)
-    out = jax.jit(unroll)(state.params, batch)
+    def unrolled(params: Params, state: SeedState, batch: Batch) -> jax.Array:
+        return jnp.square(unroll(params, state, batch).q).mean()
 
-    def mixing(params: Params, out) -> jax.Array:
+    def mixing(params: Params, out: AgentOut, state: SeedState, clock: Clock, batch: Batch) -> jax.Array:
         terms = parts.decomposition.terms(
             params.decomposition, state.target.decomposition, out, out, batch, clock, state.key
         )
         return terms.loss.mean() + terms.aux
 
-    def optimise(grads: Params, learning: Learning) -> Any:
+    def optimise(grads: Params, learning: Learning) -> tuple[Params, PyTree]:
         steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
-        return optax.apply_updates(learning.params, steps), opt_state
+        return optax.apply_updates(learning.params, steps), opt_state  # type: ignore[return-value]
 
-    def adapt(learning: Learning) -> Any:
+    def adapt(state: SeedState, clock: Clock, learning: Learning) -> tuple[Learning, Params]:
         return rearrange(learning, lambda *told: parts.sharing.adapt(state.key, clock, *told))
 
+    episodes = jax.jit(sample)(state, clock, state.key)
+    batch = jax.jit(view)(state, episodes)
+    out = jax.jit(unroll)(state.params, state, batch)
     calls = {
-        "update": (jax.jit(several), (learning,), _LOOPS),
-        "sampling": (jax.jit(sample), (state.key,), 1),
-        "view": (view, (episodes,), 1),
-        "unroll, online": (jax.jit(jax.grad(lambda p, b: jnp.square(unroll(p, b).q).mean())), (state.params, batch), 1),
-        "unroll, target": (jax.jit(lambda p, b: unroll(p, b).q), (state.params, batch), 1),
-        "mixer and loss": (jax.jit(jax.grad(mixing, (0, 1), allow_int=True)), (state.params, out), 1),
-        "optimiser": (jax.jit(optimise), (state.params, learning), 1),
-        "adaptation": (jax.jit(adapt), (learning,), 1),  # once per copy of the target network
+        "update": (several, (state, clock, learning), _LOOPS),
+        "sampling": (sample, (state, clock, state.key), 1),
+        "view": (view, (state, episodes), 1),
+        "unroll, online": (jax.grad(unrolled), (state.params, state, batch), 1),
+        "unroll, target": (lambda *seen: unroll(*seen).q, (state.params, state, batch), 1),
+        "mixer and loss": (jax.grad(mixing, (0, 1), allow_int=True), (state.params, out, state, clock, batch), 1),
+        "optimiser": (optimise, (state.params, learning), 1),
+        "adaptation": (adapt, (state, clock, learning), 1),  # once per copy of the target network
     }
-    return {name: Timed(lambda f=f, a=a: f(*a), units) for name, (f, a, units) in calls.items()}
+    jitted = {name: (jax.jit(f), a, units) for name, (f, a, units) in calls.items()}
+    return {name: Timed(lambda f=f, a=a: f(*a), units) for name, (f, a, units) in jitted.items()}
 
 
 def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
     """Full steps of the world alone, 32 worlds, random available actions: step, view, and a reset per episode."""
-    env, params = parts.env, state.env_params
-    limit = env.spec.episode_limit
+    env, limit = parts.env, parts.env.spec.episode_limit
 
-    def episode(key: jax.Array) -> jax.Array:
+    def episode(key: jax.Array, params: EnvParams) -> jax.Array:
         k_reset, k_steps = jax.random.split(key)
         keys = jax.random.split(k_reset, WORLDS)
         worlds = jax.vmap(env.reset, (0, None))(keys, params)
@@ -179,7 +183,7 @@ def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
         return jax.lax.scan(step, (worlds, jnp.zeros(())), jax.random.split(k_steps, limit))[0][1]
 
     run = jax.jit(episode)
-    return {"world": Timed(lambda: run(state.key), WORLDS * limit)}
+    return {"world": Timed(lambda: run(state.key, state.env_params), WORLDS * limit)}
 
 
 def update_flops(config: Config, parts: Parts) -> float:
