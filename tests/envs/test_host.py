@@ -194,11 +194,12 @@ def test_sizes_survive_as_text():
 
 
 TRAINER = """
-import sys
+import signal, sys
 from envs.host.pool import Care, Pool
 from envs.host.protocol import Recipe
 from envs.host.process import describe
 recipe = Recipe("tests.skirmish:Parent", {"note": sys.argv[1]}).dumps()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 pool = Pool(recipe, describe(recipe, 60.0), 1, Care())
 pool.reset([0], [1])
 print("ready", flush=True)

@@ -189,7 +189,7 @@ def test_scaled_rewards_are_learned_and_not_reported():
     runs = {}
     for name, scale, paid in (("told", 4.0, 1.0), ("paid", 1.0, 4.0)):
         changes = {"learner__reward_scale": scale, "env__stag_reward": 10.0 * paid, "env__hare_reward": 2.0 * paid}
-        settings = tiny("qmix", env__penalty=-1.0 * paid, rollout__worlds=4, **changes)
+        settings = tiny("vdn", env__penalty=-1.0 * paid, rollout__worlds=4, **changes)
         parts = compose(settings)
         state = jax.jit(make_init(settings, parts))(0)
         learning, zero = (
