@@ -39,3 +39,15 @@ def workspace(entity: str, project: str) -> Any:
         sections=[section(content) for content in layout["sections"]],
         runset_settings=workspaces.RunsetSettings(groupby=[workspaces.Metric(layout["group"])]),
     )
+
+
+def save(entity: str, project: str) -> str:
+    """Send the layout to wandb; its address. Raises SettingError as `workspace`, and where wandb refuses."""
+    made = workspace(entity, project)
+    import wandb
+
+    try:
+        made.save()
+    except wandb.Error as error:
+        raise SettingError(f"wandb did not take the dashboard: {' '.join(str(error).split())}") from error
+    return made.url

@@ -19,9 +19,7 @@ def main(arguments: Sequence[str]) -> int:
             raise SettingError(f"unknown option --{name}{suggest(name, ['entity', 'project'])}")
     if "entity" not in given:
         raise SettingError("--entity is missing, expected the user or team that the project belongs to")
-    from gpgrad.dashboard import workspace
+    from gpgrad.dashboard import save
 
-    made = workspace(given["entity"], given["project"])
-    made.save()
-    print(made.url)
+    print(save(given["entity"], given["project"]))
     return 0

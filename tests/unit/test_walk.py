@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,8 @@ SMALL = {
 }
 ELSEWHERE = re.compile("make (test|test-all|lint)$|.*--coordinator")  # what this is a part of; tests/unit/test_hosts.py
 NEEDS = {  # what is not to be had everywhere, and a word of the sentence that is then said
-    "ENV=smac_": "StarCraft",
-    "--jobs slurm": "sbatch",
+    "ENV=smac_": "smac",
+    "--jobs slurm": "Slurm",
     "dashboard": "wandb",
 }
 
@@ -52,15 +53,23 @@ def shortened(module: str, words: list[str], house: Path) -> list[str]:
         return ["run", str(brief(words[1], house)), *words[2:], "--results", str(house / "results")]
     if module == "experiments":
         return words
+    if "--resume" in words:
+        shutil.rmtree(house / words[-1] / "team", ignore_errors=True)  # as if it had been stopped before its end
+        (house / words[-1] / "final.jsonl").unlink(missing_ok=True)
+    if (
+        "mine" in words and words[0] == "train"
+    ):  # the fixture has made it, for the commands that come first on another page
+        shutil.rmtree(house / "runs" / "mine", ignore_errors=True)
     if words[0] == "train" and "--help" not in words and "--resume" not in words:
-        return options(words, {**SMALL, "seeds": "2"} if "--seeds" in words else SMALL)
+        more = {"seeds": "2"} if "--seeds" in words else {"sharing.episodes": "2"} if "seps" in words else {}
+        return options(words, SMALL | more)
     if words[0] == "bench":
         sizes = ("learner.batch_episodes", "replay.capacity", "agent.hidden")
-        return options(words, {"rounds": "2", **{name: SMALL[name] for name in sizes}})
+        return options(words, {"rounds": "3", **{name: SMALL[name] for name in sizes}})
     if words[0] == "eval":
         return options(words, {"episodes": "3"})
     if words[0] == "occupancy":
-        return options(words, {"episodes": "4"})
+        return options(words, {"episodes": "128"})
     return words
 
 
