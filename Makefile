@@ -9,6 +9,7 @@ ENV    ?= pp_small
 ALGO   ?= qmix
 SEEDS  ?=
 RESUME ?=
+EXTEND ?=
 RUN    ?=
 RUNS   ?=
 ARGS   ?=
@@ -35,6 +36,7 @@ export PYTHONUNBUFFERED ?= 1
 help:
 	@echo "make train ENV=pp_small ALGO=qmix [SEEDS=4] [ARGS='--learner.lr 1e-3']   train a team"
 	@echo "make train RESUME=runs/NAME                                              go on with an interrupted run"
+	@echo "make train EXTEND=runs/NAME ARGS='--t-max 3000000'                       a longer run that begins where it stood"
 	@echo "make eval RUN=runs/NAME [ARGS='--episodes 200']                          test a trained team"
 	@echo "make list [ARGS=presets]                                                 worlds, algorithms, settings"
 	@echo "make ls | make watch RUN=runs/NAME | make compare A=runs/ONE B=runs/OTHER      runs there are; one as it goes on; two"
@@ -46,7 +48,7 @@ help:
 	@echo "make test [TESTS=tests/unit] | make test-all | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
-	@$(PY) -m gpgrad train $(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS))
+	@$(PY) -m gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
 
 eval: $(STAMP)
 	@$(PY) -m gpgrad eval $(RUN) $(ARGS)

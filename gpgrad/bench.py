@@ -138,9 +138,9 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
         )
         return terms.loss.mean() + terms.aux
 
-    def optimise(grads: Params, learning: Learning) -> tuple[Params, PyTree]:
+    def optimise(grads: Params, learning: Learning) -> tuple[PyTree, PyTree]:
         steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
-        return optax.apply_updates(learning.params, steps), opt_state  # type: ignore[return-value]
+        return optax.apply_updates(learning.params, steps), opt_state
 
     def adapt(state: SeedState, clock: Clock, learning: Learning) -> tuple[Learning, Params]:
         return rearrange(learning, lambda *told: parts.sharing.adapt(state.key, clock, *told))

@@ -11,14 +11,14 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, hosts, lock, logs, loop, modes, plan, simulators, teams
+from gpgrad import checks, config, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
 from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
 from gpgrad.recorder import create_folder, describe_run
 
-__all__ = ["Result", "Stopped", "resume", "run"]
+__all__ = ["Result", "Stopped", "extend", "resume", "run"]
 
 
 def run(settings: Config, say: Callable[[str], None] = print) -> Result:
@@ -39,6 +39,13 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
         if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
             raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
         return finish(*prepare(settings, say), folder, say)
+
+
+def extend(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], None] = print) -> Result:
+    """Train a run further, to `t_max` steps, as a new run beside it: see `extension.begin`."""
+    if hosts.several():
+        raise SettingError("a run is extended by one process, expected no --hosts; several can --resume it afterwards")
+    return resume(extension.begin(folder, t_max, log, say), say)
 
 
 def hold(folder: Path) -> AbstractContextManager[int]:

@@ -14,6 +14,8 @@ USAGE = """\
         [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
         [--plugin MODULE]                             train, with tests, logs and a saved team
   train --resume RUN                                  go on with an interrupted run
+  train --extend RUN --t-max N [--log.name NAME] [--log.dir FOLDER]
+                                                      train a run further, as a new one that begins where it stood
   train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
                                                       one of several processes that share the seeds of a run"""
 
@@ -22,23 +24,33 @@ HOSTS = ("hosts", "coordinator", "processes", "process")
 
 def main(arguments: Sequence[str]) -> int:
     """Train and report where the results are."""
-    from gpgrad import config
-
     wants_help = any(token in ("-h", "--help") for token in arguments)
     given = options([token for token in arguments if token not in ("-h", "--help")])
     told = {name: given.pop(name) for name in HOSTS if name in given}
-    if told and not wants_help:
-        join(told)
-    if "resume" in given:
-        return go_on(given)
-    chosen = {name: given.pop(name) for name in CHOICES if name in given}
-    if wants_help:
-        return show_settings(config.load(**chosen, overrides=given))
+    if not told or wants_help:
+        return begin(given, wants_help)
+    join(told)
     from gpgrad import hosts
-    from gpgrad.train import run
 
     with hosts.together():
-        run(config.load(**chosen, overrides=given))
+        return begin(given, False)
+
+
+def begin(given: dict[str, str], wants_help: bool) -> int:
+    """A new run, or the rest of one; or the settings that it would have."""
+    from gpgrad import config
+
+    if "resume" in given:
+        return go_on(given)
+    if "extend" in given:
+        return go_further(given)
+    chosen = {name: given.pop(name) for name in CHOICES if name in given}
+    settings = config.load(**chosen, overrides=given)
+    if wants_help:
+        return show_settings(settings)
+    from gpgrad.train import run
+
+    run(settings)
     return 0
 
 
@@ -66,11 +78,25 @@ def go_on(given: dict[str, str]) -> int:
     folder = Path(given.pop("resume"))
     if given:
         raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
-    from gpgrad import hosts
     from gpgrad.train import resume
 
-    with hosts.together():
-        resume(folder)
+    resume(folder)
+    return 0
+
+
+def go_further(given: dict[str, str]) -> int:
+    """Train a run for more steps than it was started with, all else as it was."""
+    from gpgrad import checks
+    from gpgrad.train import extend
+
+    folder = Path(given.pop("extend"))
+    if "t_max" not in given:
+        raise SettingError("--extend has no --t-max, expected the steps at which to end")
+    t_max = checks.coerce(given.pop("t_max"), int, "--t-max")
+    log = {name: given.pop(f"log.{name}") for name in ("name", "dir") if f"log.{name}" in given}
+    if given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is extended, expected --t-max alone")
+    extend(folder, t_max, log)
     return 0
 
 

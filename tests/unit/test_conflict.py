@@ -42,7 +42,7 @@ def test_recorded_conflict_and_efficiency(oracles):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 5, 27, 50]), st.integers(1, 4))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 def test_against_plain_loops(seed, n, periods):
     phi = random_phi(seed, periods, n, 3)
     exact = phi.astype(np.float64)

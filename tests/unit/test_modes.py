@@ -81,6 +81,14 @@ def results(tmp_path_factory):
     return {mode: run(folder, mode) for mode in ("vmap", "sequential", "process")}
 
 
+def test_seeds_apart_are_extended_each_in_its_folder(results, tmp_path):
+    folder = run(tmp_path, "sequential", t_max=40, checkpoint__every_minutes=1e-9).run_dir
+    longer = train.extend(folder, 80, {"name": "longer"}, say=silent)
+    whole = results["sequential"]
+    assert (longer.run_dir / "metrics.jsonl").read_bytes() == (whole.run_dir / "metrics.jsonl").read_bytes()
+    assert longer.final == whole.final
+
+
 def test_every_mode_leaves_the_same_files(results):
     for result in results.values():
         assert sorted(row["seed"] for row in result.final) == [3, 4]

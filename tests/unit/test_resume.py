@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -71,6 +72,49 @@ def assert_same(one: train.Result, other: train.Result) -> None:
 def test_resume_is_bit_exact(whole, tmp_path, monkeypatch, visits):
     folder = interrupted(tmp_path, monkeypatch, visits)
     assert_same(train.resume(folder, say=silent), whole)
+
+
+def short(folder: Path) -> Path:
+    """A finished run of half the length."""
+    return train.run(tiny(log__dir=str(folder), log__name="short", **{**RUN, "t_max": 300}), say=silent).run_dir
+
+
+def test_an_extended_run_ends_as_one_that_was_as_long_from_the_start(whole, tmp_path):
+    folder = short(tmp_path)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != lock.NAME}
+    result = train.extend(folder, 600, {"name": "long"}, say=silent)
+    assert result.run_dir == tmp_path / "long"
+    assert_same(result, whole)
+    assert config.identity(config.parse(result.run_dir / "config.yaml")) == config.identity(tiny(**RUN))
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_path):
+    """That seed is no longer tested there, so its rows would be missing."""
+    folder = short(tmp_path)
+    newest = checkpoint.found(folder)[0]
+    notes = json.loads((newest / checkpoint.NOTES).read_text())
+    late = newest.with_name("9999999999-000000")
+    shutil.copytree(newest, late)
+    size = (folder / "metrics.jsonl").stat().st_size
+    (late / checkpoint.NOTES).write_text(json.dumps({**notes, "metrics": size}))
+    (late / checkpoint.SEAL).write_text(json.dumps(checkpoint._checksums(late)))
+    assert_same(train.extend(folder, 600, {"name": "long"}, say=silent), whole)
+
+
+@pytest.mark.parametrize(
+    ("t_max", "change", "words"),
+    [
+        (300, lambda folder: None, "t_max is 300, expected more than the 300"),
+        (600, lambda folder: shutil.rmtree(folder / checkpoint.FOLDER), "no checkpoint from before its end"),
+    ],
+)
+def test_what_cannot_be_extended_is_said(tmp_path, t_max, change, words):
+    folder = short(tmp_path)
+    change(folder)
+    with pytest.raises(SettingError, match=words):
+        train.extend(folder, t_max, {"name": "long"}, say=silent)
+    assert not (tmp_path / "long").exists()
 
 
 def test_every_array_of_a_position_survives(tmp_path, program):

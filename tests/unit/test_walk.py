@@ -28,6 +28,12 @@ SMALL = {
     "rollout.worlds": "1",
     "log.wandb": "disabled",
 }
+SIZES = {  # of other commands, and of an algorithm
+    "bench": {"rounds": "3", "learner.batch_episodes": "2", "replay.capacity": "8", "agent.hidden": "8"},
+    "eval": {"episodes": "3"},
+    "occupancy": {"episodes": "128"},
+    "seps": {"sharing.episodes": "2"},
+}
 ELSEWHERE = re.compile("make (test|test-all|lint)$|.*--coordinator")  # what this is a part of; tests/unit/test_hosts.py
 NEEDS = {  # what is not to be had everywhere, and a word of the sentence that is then said
     "ENV=smac_": "smac",
@@ -49,28 +55,27 @@ def options(words: list[str], sizes: dict[str, str]) -> list[str]:
 
 def shortened(module: str, words: list[str], house: Path) -> list[str]:
     """The same command, over in seconds."""
-    if module == "experiments" and words[0] == "run":
-        return ["run", str(brief(words[1], house)), *words[2:], "--results", str(house / "results")]
     if module == "experiments":
+        if words[0] != "run":
+            return words
+        return ["run", str(brief(words[1], house)), *words[2:], "--results", str(house / "results")]
+    if words[0] != "train":
+        return options(words, SIZES.get(words[0], {}))
+    if "--help" in words or "--resume" in words:
         return words
+    if "--extend" in words:
+        return options(words, {"t-max": "800"})
+    several = {"seeds": "2"} if "--seeds" in words else {}
+    return options(words, SMALL | several | SIZES.get(words[words.index("--algo") + 1], {}))
+
+
+def make_room(words: list[str], house: Path) -> None:
+    """A run that is resumed has been stopped before its end; one that is to be made is not there yet."""
     if "--resume" in words:
-        shutil.rmtree(house / words[-1] / "team", ignore_errors=True)  # as if it had been stopped before its end
+        shutil.rmtree(house / words[-1] / "team", ignore_errors=True)
         (house / words[-1] / "final.jsonl").unlink(missing_ok=True)
-    if (
-        "mine" in words and words[0] == "train"
-    ):  # the fixture has made it, for the commands that come first on another page
-        shutil.rmtree(house / "runs" / "mine", ignore_errors=True)
-    if words[0] == "train" and "--help" not in words and "--resume" not in words:
-        more = {"seeds": "2"} if "--seeds" in words else {"sharing.episodes": "2"} if "seps" in words else {}
-        return options(words, SMALL | more)
-    if words[0] == "bench":
-        sizes = ("learner.batch_episodes", "replay.capacity", "agent.hidden")
-        return options(words, {"rounds": "3", **{name: SMALL[name] for name in sizes}})
-    if words[0] == "eval":
-        return options(words, {"episodes": "3"})
-    if words[0] == "occupancy":
-        return options(words, {"episodes": "128"})
-    return words
+    if "--log.name" in words:
+        shutil.rmtree(house / "runs" / words[words.index("--log.name") + 1], ignore_errors=True)
 
 
 def brief(name: str, house: Path) -> Path:
@@ -95,7 +100,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house")
     for name, algo, rate in (("NAME", "gpvd", "1e-3"), ("A", "qmix", "1e-3"), ("B", "qmix", "5e-4")):
         words = ["train", "--env", "pp_p2", "--algo", algo, "--learner.lr", rate, "--log.name", name]
-        done = call("gpgrad", options(words, SMALL), folder)
+        done = call("gpgrad", options(words, SMALL | {"checkpoint.every_minutes": "1e-9"}), folder)
         assert done.returncode == 0, done.stderr
     done = call(
         "gpgrad", options(["train", "--env", "pp_small", "--algo", "gradps", "--log.name", "mine"], SMALL), folder
@@ -120,6 +125,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_runs(page: str, command: str, house: Path):
     lacking = next((sentence for words, sentence in NEEDS.items() if words in command), None)
     for module, *words in expanded(command):
+        make_room(words, house)
         done = call(module, shortened(module, words, house), house)
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said

@@ -1,0 +1,67 @@
+"""A run trained further: a new run that begins where another one stood, with all that it had logged until then."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from envs.errors import SettingError
+from gpgrad import checkpoint, config, lock, recorder
+from gpgrad.config import Config
+from gpgrad.recorder import SEEDS
+
+LEFT_BEHIND = shutil.ignore_patterns(
+    "config.yaml", "manifest.json", "final.jsonl", "team", "media", "wandb", lock.NAME, "*.draft"
+)
+
+
+def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], None] = print) -> Path:
+    """Make the folder of a run as that in `folder`, over `t_max` steps, to be resumed; the other stays as it is.
+
+    log: a `name` and a `dir` for it. It ends as a run of `t_max` steps from the start would have ended, except that
+    what a sharing scheme derives from the length of training (Kaleidoscope's last reset) follows the new one only from
+    here on. Raises SettingError where the other run is trained now, is as long already, or kept no checkpoint.
+    """
+    old = config.parse(folder / "config.yaml")
+    if t_max <= old.t_max:
+        raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
+    told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", old.log.dir))
+    settings = dataclasses.replace(old, t_max=t_max, log=told)
+    with lock.hold(folder / lock.NAME, f"the run in {folder}"):
+        _require(folder, old)
+        place = recorder.create_folder(settings)
+        shutil.copytree(folder, place, ignore=LEFT_BEHIND, dirs_exist_ok=True)
+    for part in _parts(place):
+        for late in (c for c in checkpoint.found(part) if not _before_the_end(c, part, old.t_max)):
+            shutil.rmtree(late)
+    recorder.describe_run(settings, place)
+    say(f"{place} goes on where {folder} stood")
+    return place
+
+
+def _require(folder: Path, old: Config) -> None:
+    """Every program of the run has a checkpoint in which all of its seeds still run."""
+    for part in _parts(folder):
+        if not any(checkpoint.is_whole(c) and _before_the_end(c, part, old.t_max) for c in checkpoint.found(part)):
+            raise SettingError(
+                f"{part} has no checkpoint from before its end, expected one to go on from: "
+                "runs shorter than checkpoint.every_minutes have none"
+            )
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folders that programs have trained in: those of single seeds, or the run's own."""
+    return sorted((folder / SEEDS).glob("*")) or [folder]
+
+
+def _before_the_end(place: Path, part: Path, t_max: int) -> bool:
+    """Whether no seed had its steps then: a seed that has them is no longer tested, so its rows would be missing."""
+    try:
+        size = json.loads((place / checkpoint.NOTES).read_text())["metrics"]
+    except (OSError, ValueError, KeyError):
+        return False
+    rows = (part / "metrics.jsonl").read_bytes()[:size].splitlines()
+    return all(json.loads(row)["env_steps"] < t_max for row in rows)
