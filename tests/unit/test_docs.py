@@ -62,7 +62,7 @@ def check(words: list[str]) -> None:
     if "--plugin" in words:  # modules of one's own, as in docs/extending.md
         return
     text = [word for word in words[1:] if word.startswith("--")]
-    if words[0] == "train" and "--resume" not in text:
+    if words[0] == "train" and not {"--resume", "--extend"}.intersection(text):
         given = arguments.options([word for word in words[1:] if word != "--help"])
         for name in train.HOSTS:
             given.pop(name, None)
