@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import psutil
 
 from envs.errors import SettingError
-from gpgrad import replay
+from gpgrad import memory, replay
 from gpgrad.config import Config
 from gpgrad.program import Program, example_episode, make_init
 
@@ -65,15 +64,7 @@ def make_plan(config: Config, program: Program) -> Plan:
     # A test keeps its episodes, and of the step at hand what acting needs.
     tested = max(config.evaluation.episodes, config.evaluation.final_episodes)
     work = max(work, tested * (episode + 4 * spec.n_agents * floats))
-    return Plan(episode, stored, everything - stored, work, free_bytes())
-
-
-def free_bytes() -> int:
-    """Free memory where arrays live: the devices' own count where they keep one, else the machine's."""
-    stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    if all("bytes_limit" in each for each in stats):
-        return sum(each["bytes_limit"] - each.get("bytes_in_use", 0) for each in stats)
-    return psutil.virtual_memory().available
+    return Plan(episode, stored, everything - stored, work, memory.free_bytes())
 
 
 def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:

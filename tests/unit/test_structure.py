@@ -18,6 +18,7 @@ LAYERS = [
     {"replay", "rollout", "learner", "devices", "simulators"},
     {"compose", "evaluate", "diagnostics"},
     {"program", "hosts"},
+    {"memory"},
     {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "plots"},
     {"media", "dashboard"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
@@ -46,6 +47,7 @@ OUTSIDE = {
     "lock",
     "logs",
     "loop",
+    "memory",
     "__main__",
 }
 OUTSIDE |= {"media", "modes", "plots", "plugins", "policy", "presets", "progress", "reading", "recorder", "runs"}
