@@ -13,7 +13,7 @@ import numpy as np
 from envs.api import Env, EnvParams
 from envs.errors import SettingError
 from envs.predator_prey import PredatorPrey
-from gpgrad import diagnostics, logs, plots, program, rollout
+from gpgrad import diagnostics, iteration, logs, plots, rollout
 from gpgrad.diagnostics import BucketDump
 from gpgrad.learner import Parts
 from gpgrad.render import scenes
@@ -52,10 +52,10 @@ def _look(
     eps: jax.Array,
 ) -> BucketDump:
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
-    members = program.team(parts, state.params, state.sharing)
+    members = iteration.team(parts, state.params, state.sharing)
     k_world, k_act = jax.random.split(key)
     played = collect(jax.random.split(k_world, episodes), k_act, state.env_params, members, eps).episodes
-    seen = program.visited(parts, state.env_params, played)
+    seen = iteration.visited(parts, state.env_params, played)
     counted = parts.weighting.record(state.weighting, clock, seen, played.valid.reshape(-1))
     known = clock.episodes > 0
     weighting = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.weighting, counted)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, loop, program
+from gpgrad import checkpoint, config, initial, loop, program
 from gpgrad.config import Config
 from gpgrad.learner import Parts
 from gpgrad.program import Actor
@@ -72,11 +72,11 @@ def learned_of(folder: Path, seed: int | None = None) -> Learned:
         return found
     told = team_of(folder, seed)
     small = dataclasses.replace(told.config.replay, capacity=told.config.learner.batch_episodes)  # nothing to replay
-    init = program.make_init(dataclasses.replace(told.config, replay=small), told.parts)
+    init = initial.make_init(dataclasses.replace(told.config, replay=small), told.parts)
     state = jax.jit(init)(seed)
     target = jax.tree.map(lambda leaf: leaf, told.actor.params)
     state = state._replace(params=told.actor.params, target=target, sharing=told.actor.sharing)
-    return Learned(seed, told.config, told.parts, program.start_clock(), state, False)
+    return Learned(seed, told.config, told.parts, initial.start_clock(), state, False)
 
 
 def _seed(folder: Path, seed: int | None) -> tuple[Config, int]:

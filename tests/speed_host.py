@@ -15,7 +15,7 @@ import numpy as np
 
 import envs
 from envs.host.world import HostState, bridge
-from gpgrad import config, program, simulators
+from gpgrad import config, initial, iteration, simulators
 from gpgrad.compose import compose
 from gpgrad.simulators import Orders, Store
 
@@ -93,9 +93,9 @@ def foraging(workers: int) -> None:
     settings = config.load(FORAGING, "qmix", {"rollout.worlds": 8, "env.workers": workers, "log.wandb": "disabled"})
     parts = compose(settings)
     host = simulators.Host(settings, parts)
-    state = jax.jit(program.make_init(settings, parts))(jnp.int32(0))
+    state = jax.jit(initial.make_init(settings, parts))(jnp.int32(0))
     keys = jax.random.split(jax.random.key(0), 8)
-    members = program.team(parts, state.params, state.sharing)
+    members = iteration.team(parts, state.params, state.sharing)
     orders = jax.tree.map(lambda x: x[None], Orders(simulators.seeds(keys), jax.random.key(1), members, jnp.float32(1)))
     host.collect(orders)
     before = host.report()

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gpgrad import config, program, registry
+from gpgrad import config, initial, program, registry
 from gpgrad.compose import compose
 from gpgrad.config import Config
 from gpgrad.program import Program
@@ -55,7 +55,7 @@ def _decomposition(algo: str) -> str:
 def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock, SeedState]:
     """The program of a configuration, at its start."""
     built = program.make_program(settings, compose(settings, env))
-    return built, program.start_clock(), built.init(jnp.array(seeds, jnp.int32))
+    return built, initial.start_clock(), built.init(jnp.array(seeds, jnp.int32))
 
 
 def one_seed(tree: Any, index: int) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.api import EnvState
-from gpgrad import program, rollout
+from gpgrad import iteration, rollout
 from gpgrad.learner import Parts
 from gpgrad.program import Actor
 from gpgrad.types import Purpose
@@ -37,13 +37,13 @@ class Episode(NamedTuple):
 
 def play(parts: Parts, actor: Actor, index: int) -> Episode:
     """The greedy episode number `index` of the test of the last parameters, stream 0."""
-    key = program.stream(actor.key, Purpose.FINAL, 0)
+    key = iteration.stream(actor.key, Purpose.FINAL, 0)
 
     @jax.jit
     def run(key: jax.Array, actor: Actor):
         k_world, k_act = jax.random.split(key)
         world = jax.random.split(k_world, index + 1)[-1:]  # the first keys of a split do not depend on how many it has
-        members = program.team(parts, actor.params, actor.sharing)
+        members = iteration.team(parts, actor.params, actor.sharing)
         collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
         done = collect(world, k_act, actor.env_params, members, jnp.zeros(())).episodes
         _, k_steps = jax.random.split(world[0])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from gpgrad import rollout
+from gpgrad.iteration import team
 from gpgrad.learner import last_actions, make_batch
-from gpgrad.program import actors, team
+from gpgrad.program import actors
 from tests.probes import Probe
 from tests.systems import one_seed, start, tiny
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import program, registry
+from gpgrad import initial, iteration, registry
 from gpgrad.compose import compose
 from gpgrad.types import Clock, SeedState
 from tests.probes import Probe
@@ -33,14 +33,14 @@ def iterate(decomposition: str, sharing: str, weighting: str):
     early = {"sharing__episodes": 4} if "episodes" in registry.options("sharing", sharing) else {}
     settings = tiny(decomposition, "matrix_gpvd", sharing=sharing, weighting=weighting, **SETTINGS, **early)
     parts = compose(settings, Roles("discount"))
-    init = jax.vmap(program.make_init(settings, parts))
-    return init, program.make_chunk(settings, parts)
+    init = jax.vmap(initial.make_init(settings, parts))
+    return init, iteration.make_chunk(settings, parts)
 
 
 def abstractly(decomposition: str, sharing: str, weighting: str) -> None:
     init, chunk = iterate(decomposition, sharing, weighting)
     states = jax.eval_shape(init, jnp.arange(1, dtype=jnp.int32))
-    clock, after = jax.eval_shape(chunk, program.start_clock(), states, jnp.int32(1))
+    clock, after = jax.eval_shape(chunk, initial.start_clock(), states, jnp.int32(1))
     assert isinstance(clock, Clock)
     assert isinstance(after, SeedState)
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -50,7 +50,7 @@ def abstractly(decomposition: str, sharing: str, weighting: str) -> None:
 @pytest.fixture
 def without_sums(monkeypatch):
     """Sums of metrics are left out of the states: finding their names would trace the iteration once more."""
-    monkeypatch.setattr(program, "make_stats", lambda settings, parts: lambda *args: {})
+    monkeypatch.setattr(initial, "make_stats", lambda settings, parts: lambda *args: {})
 
 
 @pytest.mark.parametrize("index", range(len(NAMES["decomposition"])))
@@ -73,7 +73,7 @@ def twice(decomposition: str, sharing: str, weighting: str) -> None:
     """Two iterations with a gradient step each and the period's end after the second."""
     init, chunk = iterate(decomposition, sharing, weighting)
     states = jax.jit(init)(jnp.arange(1, dtype=jnp.int32))
-    clock, after = jax.jit(chunk)(program.start_clock(), states, 2)
+    clock, after = jax.jit(chunk)(initial.start_clock(), states, 2)
     assert (int(clock.iterations), int(clock.updates)) == (2, 2)
     leaves = zip(jax.tree.leaves(states.params), jax.tree.leaves(after.params), strict=True)
     assert all(np.isfinite(b).all() for _, b in leaves)

@@ -11,12 +11,14 @@ import pytest
 
 from envs.api import OneHot, View
 from envs.errors import SettingError
-from gpgrad import buckets, checkpoint, diagnostics, program
+from gpgrad import buckets, checkpoint, diagnostics, initial, iteration, program
 from gpgrad.__main__ import main
 from gpgrad.checkpoint import Position
 from gpgrad.compose import compose
+from gpgrad.initial import make_init
+from gpgrad.iteration import make_chunk
 from gpgrad.learner import make_batch
-from gpgrad.program import actors, make_chunk, make_init
+from gpgrad.program import actors
 from gpgrad.types import Batch, Terms
 from gpgrad.weighting import simhash
 from tests.systems import one_seed, start, tiny
@@ -45,7 +47,7 @@ def test_without_protection_and_bonus_it_is_the_base_learner(base):
     """Two gradient steps, bit for bit, in batches where much interferes."""
     built, _, _ = base
     states = built.init(jnp.arange(2, dtype=jnp.int32))
-    _, states = built.chunk(program.start_clock(), states, 5)
+    _, states = built.chunk(initial.start_clock(), states, 5)
     _, _, same = after("gpvd", 5, weighting__alpha=1.0, weighting__beta=0.0, weighting__k=3)
     assert (np.asarray(same.stats["updates"]) == 2).all()
     assert (np.asarray(same.stats["share_downweighted"]) > 0).all()
@@ -130,7 +132,7 @@ def test_the_bonus_reaches_targets_and_never_returns(base):
 @pytest.mark.slow
 def test_the_control_weakens_as_many_elsewhere(coarse):
     built, _, _ = coarse
-    _, one = built.chunk(program.start_clock(), built.init(jnp.arange(2, dtype=jnp.int32)), 4)
+    _, one = built.chunk(initial.start_clock(), built.init(jnp.arange(2, dtype=jnp.int32)), 4)
     _, _, two = after("gpvd_random", 4, weighting__k=3)
     for name in ("weight", "share_downweighted", "buckets", "bonus"):
         np.testing.assert_allclose(one.stats[name], two.stats[name], rtol=1e-6, err_msg=name)
@@ -158,7 +160,7 @@ def test_padding_and_order_of_episodes_change_no_weight(grouping):
     @jax.jit
     def weigh(view, valid, reward, actions, q_tot, q_max, target):
         batch = Batch(view, actions, reward, jnp.zeros_like(valid), valid)
-        weighting, aux = parts.weighting.prepare(state.weighting, program.start_clock(), batch)
+        weighting, aux = parts.weighting.prepare(state.weighting, initial.start_clock(), batch)
         terms = Terms(q_tot, q_tot, q_max, target, target, jnp.zeros(()), {})
         weights, log = parts.weighting.weights(weighting, aux, batch, terms)
         return weights, parts.weighting.bonus(weighting, aux), log
@@ -203,7 +205,7 @@ def test_branches_stay_branches_under_many_seeds(g, branches):
     settings = tiny("gpvd", weighting__g=g)
     parts = compose(settings)
     states = jax.eval_shape(jax.vmap(make_init(settings, parts)), jnp.arange(3, dtype=jnp.int32))
-    jaxpr = jax.make_jaxpr(make_chunk(settings, parts))(program.start_clock(), states, 5)
+    jaxpr = jax.make_jaxpr(make_chunk(settings, parts))(initial.start_clock(), states, 5)
     assert count_primitives(jaxpr.jaxpr, "cond") == branches
 
 
@@ -262,7 +264,7 @@ def test_buckets_of_a_run_on_the_board(coarse, tmp_path):
     ]
     empty = state.weighting._replace(counts=jax.tree.map(jnp.zeros_like, state.weighting.counts))
     alone = state._replace(weighting=empty)
-    dump = buckets.find(built.parts, program.start_clock(), alone, jax.random.key(1), 6, 0.5, 3, 4)
+    dump = buckets.find(built.parts, initial.start_clock(), alone, jax.random.key(1), 6, 0.5, 3, 4)
     assert 0 < int(dump.visits.max()) <= 6 * 6  # nothing else was ever counted
 
 
@@ -289,7 +291,7 @@ def test_gradient_flow(decomposition):
     state = one_seed(states, 0)
     flow = diagnostics.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
     payoff = np.array(built.parts.env.table)
-    team = program.team(built.parts, state.params, ())
+    team = iteration.team(built.parts, state.params, ())
     table = diagnostics.learned_game(built.parts, state.env_params, team).payoff_table
     np.testing.assert_allclose(flow.td_error, table - payoff, atol=1e-5)
     assert flow.weights[0, 0] == 1  # the best payoff exceeds every value of an untrained table

@@ -12,10 +12,10 @@ import pytest
 
 from envs.api import EnvSpec
 from envs.errors import SettingError
+from gpgrad.initial import start_clock
 from gpgrad.learner import last_actions, make_update, masked_mean
 from gpgrad.nets import gru, layers
 from gpgrad.nets.agent import AgentNet, activate, count, input_size, make_agent
-from gpgrad.program import start_clock
 from gpgrad.sharing import fups, gradps
 from gpgrad.sharing.base import Sharing
 from gpgrad.sharing.lifecycle import CLONED, RESTORING, SHARED

@@ -12,8 +12,9 @@ import pytest
 from envs.api import OneHot, View
 from gpgrad import learner, optimisers
 from gpgrad.compose import compose
+from gpgrad.initial import make_init, start_clock
+from gpgrad.iteration import make_collection
 from gpgrad.learner import Learning, make_batch, make_learn, make_update
-from gpgrad.program import make_collection, make_init, start_clock
 from tests.systems import tiny
 
 

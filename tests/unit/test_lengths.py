@@ -11,8 +11,8 @@ import pytest
 
 from gpgrad import lengths
 from gpgrad.compose import compose
+from gpgrad.initial import example_episode, make_init, start_clock
 from gpgrad.learner import Learning, make_learn
-from gpgrad.program import example_episode, make_init, start_clock
 from gpgrad.types import Episode
 from tests.systems import tiny
 

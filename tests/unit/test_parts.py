@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import program
+from gpgrad import initial, program
 from gpgrad.compose import compose
 from gpgrad.program import actors
 from gpgrad.sharing.base import Sharing
@@ -66,7 +66,7 @@ def test_parts_are_called_when_and_with_what_they_expect():
     parts = parts._replace(sharing=counting_sharing(8, n_agents), weighting=counting_weighting())
     built = program.make_program(settings, parts)
     states = built.init(jnp.array([0, 1], jnp.int32))
-    clock, states = built.chunk(program.start_clock(), states, 5)
+    clock, states = built.chunk(initial.start_clock(), states, 5)
     np.testing.assert_array_equal(states.sharing["observed"], [2, 2])  # updates begin with the fourth episode
     np.testing.assert_array_equal(states.sharing["seen"], [2, 2])
     np.testing.assert_array_equal(states.sharing["adapts"], [0, 0])

@@ -20,8 +20,9 @@ from gpgrad import __main__ as cli
 from gpgrad import checkpoint, config, export, loop, policy, recorder, teams
 from gpgrad.compose import compose
 from gpgrad.config import Config
+from gpgrad.iteration import stream, team
 from gpgrad.policy import Loaded
-from gpgrad.program import Actor, actors, make_program, stream, team
+from gpgrad.program import Actor, actors, make_program
 from gpgrad.rollout import make_collect
 from gpgrad.types import Purpose
 from tests.systems import BOARD, TINY, one_seed, tiny

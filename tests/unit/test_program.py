@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import program
+from gpgrad import initial
 from gpgrad.compose import compose
-from gpgrad.program import actors, make_chunk, make_init
+from gpgrad.initial import make_init
+from gpgrad.iteration import make_chunk
+from gpgrad.program import actors
 from tests.probes import Probe
 from tests.systems import one_seed, start, tiny
 
@@ -40,7 +42,7 @@ def lowered():
     settings = tiny(replay__capacity=4096)
     parts = compose(settings)
     states = jax.eval_shape(jax.vmap(make_init(settings, parts)), jnp.arange(3, dtype=jnp.int32))
-    return make_chunk(settings, parts), (program.start_clock(), states, 5)
+    return make_chunk(settings, parts), (initial.start_clock(), states, 5)
 
 
 def test_target_copy_stays_a_branch_under_many_seeds(lowered):

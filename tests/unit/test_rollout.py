@@ -9,8 +9,9 @@ import pytest
 
 from envs.api import EnvSpec, Step, View
 from gpgrad.compose import compose
+from gpgrad.initial import make_init, start_clock
+from gpgrad.iteration import make_chunk, team
 from gpgrad.learner import last_actions, make_batch
-from gpgrad.program import make_chunk, make_init, start_clock, team
 from gpgrad.rollout import choose, make_collect
 from tests.systems import start, tiny
 

@@ -10,9 +10,10 @@ import pytest
 from envs.api import EnvSpec
 from envs.errors import SettingError
 from gpgrad.compose import compose
+from gpgrad.initial import make_init, start_clock
+from gpgrad.iteration import make_chunk
 from gpgrad.learner import make_update
 from gpgrad.nets.agent import count, make_agent
-from gpgrad.program import make_chunk, make_init, start_clock
 from gpgrad.sharing import adaps, fups, gradps, kaleidoscope, nops, redo, seps, snp
 from gpgrad.sharing.kaleidoscope import diversity_loss, effective, mask
 from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals

@@ -14,9 +14,10 @@ from envs.errors import SettingError
 from envs.host.process import SimulatorError
 from envs.host.world import seeds_of
 from gpgrad import __main__ as cli
-from gpgrad import bench, config, evaluate, logs, loop, plan, program, simulators, train
+from gpgrad import bench, config, evaluate, iteration, logs, loop, plan, program, simulators, train
 from gpgrad.compose import compose
-from gpgrad.program import actors, make_program, start_clock
+from gpgrad.initial import start_clock
+from gpgrad.program import actors, make_program
 from gpgrad.simulators import Orders
 from gpgrad.types import Purpose
 from tests.skirmish import FAULTS, LIMIT, SkirmishSimulator, order
@@ -158,10 +159,10 @@ def test_a_world_that_only_fails_ends_the_run_with_its_last_words(faults, by_loo
 def test_what_is_stored_is_what_happened(by_loop):
     """Five episodes by two workers, in three waves: each is that of its seed and its actions."""
     states = by_loop.init(jnp.array([3], jnp.int32))
-    keys, k_act = evaluate.test_keys(program.stream(states.key[0], Purpose.EVALUATE), 5)
+    keys, k_act = evaluate.test_keys(iteration.stream(states.key[0], Purpose.EVALUATE), 5)
     members = jax.tree.map(
         lambda leaf: leaf[None],
-        program.team(by_loop.parts, one_seed(states.params, 0), one_seed(states.sharing, 0)),
+        iteration.team(by_loop.parts, one_seed(states.params, 0), one_seed(states.sharing, 0)),
     )
     orders = Orders(simulators.seeds(keys)[None], k_act[None], members, jnp.ones(1))
     done = by_loop.host.collect(orders)
@@ -200,9 +201,9 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
     assert parts.env.spec.ends_early
     zero = jnp.zeros((), jnp.int32)
     learning = program.Learning(state.params, state.opt_state, state.sharing, state.weighting)
-    inside = jax.jit(program.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
-    keys, k_act, eps = program.rollout_keys(chosen, state.key, zero, zero)
-    members = program.team(parts, state.params, state.sharing)
+    inside = jax.jit(iteration.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
+    keys, k_act, eps = iteration.rollout_keys(chosen, state.key, zero, zero)
+    members = iteration.team(parts, state.params, state.sharing)
     orders = jax.tree.map(lambda x: x[None], Orders(simulators.seeds(keys), k_act, members, eps))
     outside = one_seed(by_loop.host.collect(orders).episodes, 0)
     by_loop.host.close()

@@ -13,7 +13,8 @@ import pytest
 import gpgrad
 from envs.errors import SettingError
 from gpgrad import logs, plan, train
-from gpgrad.program import actors, make_program, start_clock
+from gpgrad.initial import start_clock
+from gpgrad.program import actors, make_program
 from tests.systems import one_seed, tiny
 
 EARLY_ENDS = {
