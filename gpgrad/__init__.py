@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envs.errors import SettingError
-    from gpgrad.config import Config, load
+    from gpgrad.config import load
     from gpgrad.policy import Policy, load_policy
     from gpgrad.registry import register
+    from gpgrad.settings import Config
     from gpgrad.train import Result, run
 
 __version__ = "0.1.0"
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "gpgrad.config",
+    "Config": "gpgrad.settings",
     "Result": "gpgrad.train",
     "SettingError": "envs.errors",
     "Policy": "gpgrad.policy",

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from gpgrad.compose import compose, example_view
-from gpgrad.config import Config
 from gpgrad.nets.agent import count, input_size
+from gpgrad.settings import Config
 
 METHODS = ("FuPS", "GradPS", "FuPS+id", "SNP", "SePS", "NoPS", "Kaleidoscope")
 _MEBI = 2**20 / 10**6  # table 13's column for NoPS is larger by this

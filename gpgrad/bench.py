@@ -18,12 +18,12 @@ import optax
 from envs.api import Env, EnvParams, OneHot, View
 from envs.errors import SettingError
 from gpgrad import replay, simulators
-from gpgrad.config import Config
 from gpgrad.initial import example_episode, make_init, start_clock
 from gpgrad.iteration import make_collection, rearrange
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
 from gpgrad.program import make_program
+from gpgrad.settings import Config
 from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState
 
 MATRIX = 1024

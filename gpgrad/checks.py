@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from envs.errors import SettingError, suggest
 
 if TYPE_CHECKING:
-    from gpgrad.config import Config
+    from gpgrad.settings import Config
 
 LARGEST = 2**31 - 1  # steps and seeds are counted in int32
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}

@@ -8,9 +8,9 @@ import envs
 from envs.api import Env, View
 from envs.errors import SettingError
 from gpgrad import optimisers, registry
-from gpgrad.config import Config
 from gpgrad.learner import Parts
 from gpgrad.nets.agent import make_agent
+from gpgrad.settings import Config
 from gpgrad.types import Context, NetSpec, Returns
 
 

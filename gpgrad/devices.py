@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from envs.errors import SettingError
-from gpgrad.config import Config
+from gpgrad.settings import Config
 
 AXIS = "seeds"
 

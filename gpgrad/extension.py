@@ -10,8 +10,8 @@ from pathlib import Path
 
 from envs.errors import SettingError
 from gpgrad import checkpoint, config, lock, recorder
-from gpgrad.config import Config
 from gpgrad.recorder import SEEDS
+from gpgrad.settings import Config
 
 LEFT_BEHIND = shutil.ignore_patterns(
     "config.yaml", "manifest.json", "final.jsonl", "team", "media", "wandb", lock.NAME, "*.draft"

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from gpgrad import replay
 from gpgrad.compose import example_view, has_roles
-from gpgrad.config import Config
 from gpgrad.iteration import make_collection, stream
 from gpgrad.learner import Learning, Parts, make_learn
+from gpgrad.settings import Config
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 

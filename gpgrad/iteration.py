@@ -15,9 +15,9 @@ import numpy as np
 
 from envs.api import EnvParams
 from gpgrad import optimisers, replay, rollout
-from gpgrad.config import Config
 from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
+from gpgrad.settings import Config
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 Index = jax.Array | np.ndarray | int

@@ -22,11 +22,11 @@ import numpy as np
 from envs.errors import SettingError
 from gpgrad import checkpoint, hosts, logs, rollout, teams
 from gpgrad.checkpoint import Position
-from gpgrad.config import Config
 from gpgrad.initial import start_clock
 from gpgrad.logs import Row
 from gpgrad.program import Actor, Program, actors
 from gpgrad.recorder import Listener, Recorder, run_of
+from gpgrad.settings import Config
 from gpgrad.types import Clock, Params
 
 SECONDS_BETWEEN_SIGNS = 2.0

@@ -25,11 +25,11 @@ import numpy as np
 
 from envs.errors import SettingError
 from gpgrad import checkpoint, lock, logs, loop, recorder
-from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.plan import Plan, show
 from gpgrad.program import Program
 from gpgrad.recorder import FILES, SEEDS
+from gpgrad.settings import Config
 
 # A run with less of both than this is over before processes have started: bytes of an update, steps of all seeds.
 SMALL_WORK, FEW_STEPS = 2**24, 20_000

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 
 from envs.api import OneHot
 from gpgrad import rollout
-from gpgrad.config import Config
 from gpgrad.initial import make_init
 from gpgrad.iteration import team
 from gpgrad.learner import Parts
 from gpgrad.program import Actor
+from gpgrad.settings import Config
 from gpgrad.types import PyTree
 from gpgrad.weighting import simhash
 

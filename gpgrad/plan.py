@@ -8,9 +8,9 @@ import jax
 
 from envs.errors import SettingError
 from gpgrad import memory, replay
-from gpgrad.config import Config
 from gpgrad.initial import example_episode, make_init
 from gpgrad.program import Program
+from gpgrad.settings import Config
 
 GIB = 2**30
 # Floats alive per agent and step of an update, in units of inputs and of hidden width: counted from the buffers of

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from envs.api import EnvSpec
 from envs.errors import SettingError
 from gpgrad import rollout, teams
-from gpgrad.config import Config
 from gpgrad.iteration import team
 from gpgrad.learner import Parts
 from gpgrad.program import make_program
 from gpgrad.rollout import Team
+from gpgrad.settings import Config
 from gpgrad.types import PyTree
 
 

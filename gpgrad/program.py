@@ -12,7 +12,6 @@ import numpy as np
 from envs.api import EnvParams
 from gpgrad import devices, diagnostics, rollout, simulators
 from gpgrad.compose import compose
-from gpgrad.config import Config
 from gpgrad.evaluate import make_evaluate, summary, test_keys
 from gpgrad.initial import make_init
 from gpgrad.iteration import (
@@ -27,6 +26,7 @@ from gpgrad.iteration import (
     team,
 )
 from gpgrad.learner import Parts
+from gpgrad.settings import Config
 from gpgrad.simulators import Host, Orders
 from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
 

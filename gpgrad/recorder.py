@@ -16,9 +16,9 @@ import numpy as np
 import envs
 from envs.errors import SettingError
 from gpgrad import config, logs, media, plugins
-from gpgrad.config import Config
 from gpgrad.logs import Row
 from gpgrad.progress import Display
+from gpgrad.settings import Config
 
 FILES = ("metrics", "timing", "final")
 SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 from envs.errors import SettingError
 from gpgrad import config, lock, logs
-from gpgrad.config import Config
 from gpgrad.logs import Row
+from gpgrad.settings import Config
 
 
 class Run(NamedTuple):

@@ -20,9 +20,9 @@ from envs.api import Env
 from envs.errors import SettingError
 from envs.host.pool import Pool
 from envs.host.world import MOST_LANES, HostState, HostWorld, seed_words, seeds_of
-from gpgrad.config import Config
 from gpgrad.learner import Parts
 from gpgrad.rollout import Rollout, Team, make_act
+from gpgrad.settings import Config
 from gpgrad.types import Episode
 
 

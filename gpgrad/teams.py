@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from envs.errors import SettingError
 from gpgrad import checkpoint, config, hosts
 from gpgrad.compose import has_roles
-from gpgrad.config import Config
 from gpgrad.iteration import stream
 from gpgrad.learner import Parts
 from gpgrad.program import Actor, Program, actors, make_program
+from gpgrad.settings import Config
 from gpgrad.types import Params, Purpose, PyTree, SeedState
 
 

@@ -12,11 +12,11 @@ import jax
 
 from envs.errors import SettingError
 from gpgrad import checks, config, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
-from gpgrad.config import Config
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
 from gpgrad.recorder import create_folder, describe_run
+from gpgrad.settings import Config
 
 __all__ = ["Result", "Stopped", "extend", "resume", "run"]
 

@@ -11,10 +11,10 @@ import jax
 
 from envs.errors import SettingError
 from gpgrad import checkpoint, config, initial, loop, program
-from gpgrad.config import Config
 from gpgrad.learner import Parts
 from gpgrad.program import Actor
 from gpgrad.recorder import SEEDS
+from gpgrad.settings import Config
 from gpgrad.types import Clock, PyTree, SeedState
 
 

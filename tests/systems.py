@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from gpgrad import config, initial, program, registry
 from gpgrad.compose import compose
-from gpgrad.config import Config
 from gpgrad.program import Program
+from gpgrad.settings import Config
 from gpgrad.types import Clock, SeedState
 
 TINY = {

@@ -108,11 +108,12 @@ def show_settings(settings) -> int:
     from rich.table import Table
 
     from gpgrad import config
+    from gpgrad.settings import Part
 
     helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
     for group in dataclasses.fields(settings):
         value = getattr(settings, group.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, config.Part):
+        if dataclasses.is_dataclass(value) and not isinstance(value, Part):
             helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
     table = Table("--setting", "value", "what it does")
     for name, value in config.flat(settings).items():

@@ -18,8 +18,8 @@ import numpy as np
 
 from envs.errors import SettingError
 from gpgrad import config, logs, plots, stats
-from gpgrad.config import Config
 from gpgrad.logs import Row
+from gpgrad.settings import Config
 from gpgrad.stats import Curve
 
 FIRST = ("test_return", "train_return")  # of metrics, in this order before all others

@@ -13,6 +13,7 @@ import pytest
 
 from envs.errors import SettingError
 from gpgrad import checks, config, presets, registry
+from gpgrad.settings import Log, Part
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +90,7 @@ def test_round_trip_and_fingerprint(tmp_path):
             config.parse(file)
     with pytest.raises(SettingError, match="holds no resolved settings"):
         config.parse(tmp_path / "nothing.yaml")
-    same = dataclasses.replace(settings, log=config.Log(name="elsewhere"))
+    same = dataclasses.replace(settings, log=Log(name="elsewhere"))
     other = dataclasses.replace(settings, seed=1)
     assert config.fingerprint(same) == config.fingerprint(settings) != config.fingerprint(other)
 
@@ -110,9 +111,7 @@ def test_identity_is_what_a_seeds_numbers_depend_on():
     one = dataclasses.replace(settings, algo="fups", preset="pymarl")
     assert config.identity(one) == config.identity(settings)
     options = {**settings.env.options, "penalty": 0}
-    assert config.identity(dataclasses.replace(settings, env=config.Part("pp_small", options))) == config.identity(
-        settings
-    )
+    assert config.identity(dataclasses.replace(settings, env=Part("pp_small", options))) == config.identity(settings)
     others = [{"t_max": 300_000}, {"learner.lr": 1e-3}, {"env.penalty": -1}, {"decomposition": "vdn"}]
     others += [{"evaluation.final_episodes": 9}, {"agent.agent_id": True}]
     names = {config.identity(config.load("pp_small", "qmix", changes)) for changes in others}

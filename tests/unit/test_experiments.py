@@ -21,6 +21,7 @@ from envs.errors import SettingError
 from experiments import definition, report
 from gpgrad import config, execute, lock, logs, runs, stats, train
 from gpgrad.execute import Stopped
+from gpgrad.settings import Config
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
@@ -53,11 +54,11 @@ def root(tmp_path):
     return folder
 
 
-def settings_of(algo: str = "vdn", **changes) -> config.Config:
+def settings_of(algo: str = "vdn", **changes) -> Config:
     return config.load("matrix_additive", algo, {**SMALL, **changes})
 
 
-def put(root: Path, name: str, settings: config.Config, final=None, top: float = 10.0, **manifest: str) -> Path:
+def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, **manifest: str) -> Path:
     """A run's folder as training leaves it; `final` is how many seeds have a final row, by default all."""
     folder = root / name
     folder.mkdir(parents=True)
@@ -77,7 +78,7 @@ def put(root: Path, name: str, settings: config.Config, final=None, top: float =
     return folder
 
 
-def job(root: Path, settings: config.Config, wanted: range):
+def job(root: Path, settings: Config, wanted: range):
     found = runs.next_job(runs.scan(root)[0], config.identity(settings), wanted)
     return found and (found.action, found.seeds, found.run and found.run.folder.name)
 

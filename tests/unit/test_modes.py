@@ -20,6 +20,7 @@ from gpgrad import checkpoint, config, loop, modes, recorder, train
 from gpgrad.__main__ import main
 from gpgrad.plan import Plan
 from gpgrad.program import make_program
+from gpgrad.settings import Config
 from tests.systems import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +149,7 @@ def test_sequential_goes_on_where_it_was(results, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, resumed.params, results["sequential"].params)
 
 
-def command(settings: config.Config) -> list[str]:
+def command(settings: Config) -> list[str]:
     kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
     options = [f"--{key}={value}" for key, value in kept.items()]
     return [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]

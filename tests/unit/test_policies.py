@@ -19,11 +19,11 @@ from envs.errors import SettingError
 from gpgrad import __main__ as cli
 from gpgrad import checkpoint, config, export, loop, policy, recorder, teams
 from gpgrad.compose import compose
-from gpgrad.config import Config
 from gpgrad.iteration import stream, team
 from gpgrad.policy import Loaded
 from gpgrad.program import Actor, actors, make_program
 from gpgrad.rollout import make_collect
+from gpgrad.settings import Config
 from gpgrad.types import Purpose
 from tests.systems import BOARD, TINY, one_seed, tiny
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "presets", "config", "reading"},
+    {"registry", "plugins", "checks", "presets", "settings", "config", "reading"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting"},

@@ -15,6 +15,7 @@ from envs.errors import SettingError
 from gpgrad import __main__ as cli
 from gpgrad import cluster, config, execute, runs, sweep
 from gpgrad.commands import COMMANDS
+from gpgrad.settings import Config
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
 FOUR = {
@@ -37,7 +38,7 @@ def points_of(folder: Path, content: dict) -> list[sweep.Point]:
     return sweep.points(sweep.load(written(folder, content)))
 
 
-def put(root: Path, settings: config.Config, value: float = 1.0) -> None:
+def put(root: Path, settings: Config, value: float = 1.0) -> None:
     """A finished run, as training leaves it."""
     folder = root / f"{config.label(settings)}-{config.fingerprint(settings)}"
     folder.mkdir(parents=True)
@@ -48,7 +49,7 @@ def put(root: Path, settings: config.Config, value: float = 1.0) -> None:
         (folder / f"{name}.jsonl").write_text("".join(rows))
 
 
-def settings_of(point: sweep.Point) -> config.Config:
+def settings_of(point: sweep.Point) -> Config:
     return config.load(point.env, point.algo, {**point.options, "seeds": len(point.seeds), "seed": point.seeds[0]})
 
 

@@ -1,0 +1,122 @@
+"""Every setting of a run: its name, its type, its default and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with one line that says what it does."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chosen world, decomposition, sharing scheme or weighting with all its settings."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agents' network and inputs."""
+
+    hidden: int = setting(64, "width of the dense layers and of the GRU")
+    layers: int = setting(1, "dense layers before the GRU")
+    agent_id: bool = setting(True, "one-hot agent id as an input; sharing fups_id always has it")
+    last_action: bool = setting(True, "one-hot last action as an input")
+    init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Gradient steps and targets."""
+
+    optimiser: Literal["rmsprop", "adam", "sgd"] = setting("rmsprop", "optimiser, with PyTorch's arithmetic")
+    lr: float = setting(5e-4, "learning rate")
+    clip: float = setting(10.0, "largest global gradient norm")
+    gamma: float = setting(0.99, "discount per step")
+    td_lambda: float = setting(0.0, "lambda of the returns; 0 is the one-step target")
+    double_q: bool = setting(True, "the online network selects the next action")
+    loss_factor: float = setting(1.0, "factor of the squared TD error")
+    reward_scale: float = setting(1.0, "factor of rewards in what is learned; logged returns are the world's")
+    batch_episodes: int = setting(32, "episodes in a gradient step")
+    updates_per_episode: float = setting(1.0, "gradient steps per collected episode")
+    target_every_episodes: int = setting(200, "episodes between copies of the target network")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Episode memory."""
+
+    capacity: int = setting(5000, "episodes kept, oldest overwritten first")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Collection."""
+
+    worlds: int = setting(1, "episodes collected at once")
+    start: float = setting(1.0, "first epsilon")
+    finish: float = setting(0.05, "last epsilon")
+    anneal_steps: int = setting(50_000, "environment steps over which epsilon falls")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Greedy tests, the first before training."""
+
+    episodes: int = setting(32, "episodes in a test")
+    every_steps: int = setting(10_000, "full-length steps between tests; rounded up to whole episodes")
+    every_episodes: int | None = setting(None, "episodes between tests, instead of every_steps")
+    final_episodes: int = setting(200, "fresh episodes in the test of the last parameters")
+    gradient_flow: bool = setting(False, "write what every joint action does to utilities; matrix games of one step")
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where results go; nothing here changes a number."""
+
+    dir: str = setting("runs", "folder of all runs")
+    name: str | None = setting(None, "the run's folder in it; by default made of world, algorithm, hash and time")
+    wandb: Literal["auto", "online", "offline", "disabled"] = setting("auto", "auto: online with a key, else offline")
+    project: str = setting("gpgrad", "project in wandb")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Saved positions to resume from; nothing here changes a number."""
+
+    every_minutes: float = setting(5.0, "minutes between checkpoints")
+    keep: int = setting(2, "newest checkpoints kept")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    env: Part
+    algo: str
+    preset: str
+    decomposition: Part
+    sharing: Part
+    weighting: Part
+    seeds: int = setting(1, "seeds trained side by side")
+    seed: int = setting(0, "the first seed; the others count up from it")
+    seeds_mode: Literal["auto", "vmap", "sequential", "process"] = setting(
+        "auto", "seeds in one program, one after another, or as single-core processes; auto decides and says why"
+    )
+    devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
+    t_max: int = setting(2_050_000, "environment steps per seed")
+    init_from: str | None = setting(None, "folder of a finished run whose teams training starts from")
+    plugin: tuple[str, ...] = setting((), "modules from outside that register parts or worlds")
+    agent: Agent = field(default_factory=Agent)
+    learner: Learner = field(default_factory=Learner)
+    replay: Replay = field(default_factory=Replay)
+    rollout: Rollout = field(default_factory=Rollout)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    log: Log = field(default_factory=Log)
