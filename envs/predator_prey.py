@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.api import EnvSpec, OneHot, Step, View
+from envs import predator_prey_sizes as sizes
+from envs.api import EnvSpec, Step, View
 from envs.board import GONE, MOVES, NO_TARGET, Board, count, distinct, is_in, random_order
-from envs.errors import SettingError
+from envs.predator_prey_view import available, global_state, windows
 
 N_ACTIONS = 6
 RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(N_ACTIONS)
-STAG_CATCHERS = 2  # a hare needs one
 SPECIAL_FACTOR = 5.0  # special over ordinary hare reward, where none is given
 
 
@@ -106,7 +106,7 @@ class PredatorPrey:
 
     def __post_init__(self) -> None:
         """Refuse sizes no world can have."""
-        _check(self)
+        sizes.check(self)
 
     @property
     def n_prey(self) -> int:
@@ -131,14 +131,14 @@ class PredatorPrey:
             episode_limit=self.episode_limit,
             limit_is_terminal=False,
             has_win=False,
-            return_scale=_best_return(self),
+            return_scale=sizes.best_return(self),
         )
 
     def params(self, key: jax.Array) -> PredatorPreyParams:
         """The special predators: those of `special_ids`, else a uniformly drawn set of `n_special`."""
         if self.special_ids:
             special = np.zeros(self.n_agents, bool)
-            special[_parse_ids(self.special_ids)] = True
+            special[sizes.parse_ids(self.special_ids)] = True
             return PredatorPreyParams(jnp.asarray(special))
         return PredatorPreyParams(random_order(jax.random.bits(key, (self.n_agents,))) < self.n_special)
 
@@ -255,7 +255,7 @@ class PredatorPrey:
         near = self.board.around(state.prey)[order]  # [P, 4]
         catching = jnp.where(actions == CATCH, agent_cell, GONE)
         tries = jnp.any(near[:, :, None] == catching, axis=1)  # [P, A]
-        need = jnp.where(order < self.n_stags, STAG_CATCHERS, 1)
+        need = jnp.where(order < self.n_stags, sizes.STAG_CATCHERS, 1)
         choice = draws.prey_choice[order]
 
         def move_prey(
@@ -298,106 +298,9 @@ class PredatorPrey:
         prey on a neighbouring cell. A frozen predator can only stay.
         """
         del params
-        return View(self._windows(state), self._avail(state), self._board(state))
+        return View(windows(self, state), available(self, state), global_state(self, state))
 
     @property
     def _special_hare_reward(self) -> float:
         given = self.special_hare_reward
         return SPECIAL_FACTOR * self.hare_reward if given is None else given
-
-    def _avail(self, state: PredatorPreyState) -> jax.Array:
-        """Available actions, bool [A, U]."""
-        around = self.board.around(state.agents)  # [A, 4]
-        living = jnp.where(state.alive, self.board.cell(state.prey), GONE)
-        catch = jnp.any(is_in(around, living), axis=1, keepdims=True)
-        rest = jnp.ones_like(catch)
-        on = state.active[:, None]
-        return jnp.concatenate([(around != NO_TARGET) & on, rest, catch & on], axis=1)
-
-    def _windows(self, state: PredatorPreyState) -> jax.Array:
-        """Observations, float32 [A, O]."""
-        side = 2 * self.view_radius + 1
-        positions = jnp.concatenate([state.agents, state.prey]).astype(jnp.int32)  # [E, 2]
-        present = jnp.concatenate([state.active, state.alive])
-        offset = positions - state.agents[:, None].astype(jnp.int32) + self.view_radius  # [A, E, 2]
-        seen = jnp.all((offset >= 0) & (offset < side), axis=-1) & present & state.active[:, None]
-        place = jnp.where(seen, offset[..., 0] * side + offset[..., 1], NO_TARGET)  # [A, E]
-
-        # A chain of comparisons per channel fuses into one vectorised pass that only writes the result: many
-        # times faster than contracting one-hot offsets, and unlike a scatter it suits accelerators as well.
-        window = jnp.arange(side * side)
-        channels = []
-        for members in self._channels():
-            hit = jnp.zeros((self.n_agents, side * side), bool)  # [A, W]
-            for entity in members:
-                hit = hit | (place[:, entity, None] == window)
-            channels.append(hit)
-        return jnp.stack(channels, axis=-1).reshape(self.n_agents, -1).astype(jnp.float32)
-
-    def _board(self, state: PredatorPreyState) -> OneHot:
-        """The global state, index [E]."""
-        size = 3 * self.height * self.width
-        dtype = jnp.int16 if size < np.iinfo(np.int16).max else jnp.int32
-        channel = np.repeat(np.arange(3), [len(members) for members in self._channels()])  # [E]
-        cells = self.board.cell(jnp.concatenate([state.agents, state.prey]))
-        present = jnp.concatenate([state.active, state.alive])
-        return OneHot(jnp.where(present, cells * 3 + channel, size).astype(dtype), size)
-
-    def _channels(self) -> tuple[range, range, range]:
-        """The entities of each channel, out of predators, stags and hares in one row."""
-        stags = self.n_agents + self.n_stags
-        return range(self.n_agents), range(self.n_agents, stags), range(stags, stags + self.n_hares)
-
-
-def _best_return(env: PredatorPrey) -> float:
-    """The return of every possible capture, each at its best price; 1 where nothing can be earned."""
-    ordinary, special = env.hare_reward, max(env._special_hare_reward, env.hare_reward)
-
-    def earned(stags: int, hunters: int) -> float:
-        hares = min(env.n_hares, hunters)
-        best = min(hares, env.n_special) if env.freeze else hares * (env.n_special > 0)
-        return env.stag_reward * stags + special * best + ordinary * (hares - best)
-
-    most_stags = env.n_stags if env.n_agents >= STAG_CATCHERS else 0
-    if not env.freeze:
-        return earned(most_stags, hunters=env.n_hares) or 1.0
-    # Every capture uses up its catchers, so stags are traded against hares.
-    most_stags = min(most_stags, env.n_agents // STAG_CATCHERS)
-    return max(earned(s, hunters=env.n_agents - STAG_CATCHERS * s) for s in range(most_stags + 1)) or 1.0
-
-
-def _parse_ids(text: str) -> list[int]:
-    """The numbers of "2,3"."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise SettingError(f"special_ids is {text!r}, expected predator numbers such as '2,3'.") from None
-
-
-def _check(env: PredatorPrey) -> None:
-    """Raise `SettingError` on the first size that cannot be."""
-    lowest = {"height": 1, "width": 1, "n_agents": 1, "n_stags": 0, "n_hares": 0, "n_special": 0}
-    for field, low in (lowest | {"view_radius": 0, "episode_limit": 1}).items():
-        if getattr(env, field) < low:
-            raise SettingError(f"{field} is {getattr(env, field)}, expected at least {low}.")
-    for field, high in (("height", 127), ("width", 127), ("episode_limit", 32767)):
-        if getattr(env, field) > high:
-            raise SettingError(f"{field} is {getattr(env, field)}, expected at most {high}.")
-    if env.n_prey < 1:
-        raise SettingError("n_stags and n_hares are both 0, expected at least one prey.")
-    entities, cells = env.n_agents + env.n_prey, env.height * env.width
-    if entities > cells:
-        raise SettingError(
-            f"{env.n_agents} predators and {env.n_prey} prey do not fit on {env.height} x {env.width} cells, "
-            f"expected at most {cells} in all."
-        )
-    if env.n_special > env.n_agents:
-        raise SettingError(f"n_special is {env.n_special}, expected at most n_agents = {env.n_agents}.")
-    if env.special_ids:
-        ids = _parse_ids(env.special_ids)
-        if len(set(ids)) != env.n_special or len(ids) != env.n_special:
-            raise SettingError(
-                f"special_ids is {env.special_ids!r}, expected n_special = {env.n_special} different numbers."
-            )
-        if min(ids) < 0 or max(ids) >= env.n_agents:
-            raise SettingError(f"special_ids is {env.special_ids!r}, expected numbers from 0 to {env.n_agents - 1}.")
