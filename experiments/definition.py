@@ -42,7 +42,7 @@ from gpgrad import reading
 from gpgrad.reading import Reader
 
 if TYPE_CHECKING:
-    from gpgrad.config import Config
+    from gpgrad.settings import Config
 
 CATALOG = Path(__file__).parent / "catalog"
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]

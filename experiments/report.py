@@ -13,10 +13,10 @@ from envs.errors import SettingError, suggest
 from experiments.definition import Definition, Setup
 from experiments.obstacles import NOT_TESTABLE, obstacle
 from gpgrad import config, layouts, registry, stats
-from gpgrad.config import Config
 from gpgrad.execute import shown, train_arguments
 from gpgrad.layouts import Experiment
 from gpgrad.runs import Run, Share, finished, minutes, overview, versions
+from gpgrad.settings import Config
 from gpgrad.stats import Curve
 
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")

@@ -7,6 +7,7 @@ as if they were dense, against the rate of a large float32 product measured in t
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import optax
 
 from envs.api import Env, EnvParams, OneHot, View
 from envs.errors import SettingError
-from gpgrad import replay, simulators
+from gpgrad import lengths, replay, simulators
 from gpgrad.initial import example_episode, make_init, start_clock
 from gpgrad.iteration import make_collection, rearrange
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
@@ -85,7 +86,9 @@ def setup(label: str, config: Config) -> Setup:
     kept, stored = (
         sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) // config.seeds for tree in (states, states.replay)
     )
-    return Setup(label, config, pieces, seconds, update_flops(config, parts), kept, stored)
+    cuts = Counter(update_lengths(config, parts, clock, one))
+    flops = sum(n * update_flops(config, parts, length) for length, n in cuts.items()) / _LOOPS
+    return Setup(label, config, pieces, seconds, flops, kept, stored)
 
 
 def _iteration(config: Config, compiled: Callable, clock: Clock, states: SeedState) -> Timed:
@@ -119,7 +122,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
 
     def several(state: SeedState, clock: Clock, learning: Learning) -> Learning:
         def step(i: jax.Array, learning: Learning) -> Learning:
-            key = jax.random.fold_in(state.key, i)
+            key = update_key(state, i)
             return learn(key, clock, learning, state.target, state.env_params, sample(state, clock, key))[0]
 
         return jax.lax.fori_loop(0, _LOOPS, step, learning)
@@ -188,8 +191,24 @@ def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
     return {"world": Timed(lambda: run(state.key, state.env_params), WORLDS * limit)}
 
 
-def update_flops(config: Config, parts: Parts) -> float:
-    """Floating-point operations of the dense matrix products in one update."""
+def update_key(state: SeedState, i: jax.Array | int) -> jax.Array:
+    """Of the i-th update in a timed call."""
+    return jax.random.fold_in(state.key, i)
+
+
+def update_lengths(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[int]:
+    """The steps that each update of a timed call is cut to, since its episodes may all end before the limit."""
+    spec, count = parts.env.spec, config.learner.batch_episodes
+    if not spec.ends_early:
+        return [spec.episode_limit] * _LOOPS
+    sample = jax.jit(replay.sample, static_argnums=3)
+    batches = [sample(update_key(state, i), state.replay, clock.episodes, count) for i in range(_LOOPS)]
+    longest = [int(batch.valid.sum(1).max()) for batch in batches]
+    return [min(length for length in lengths.options(spec.episode_limit) if length >= each) for each in longest]
+
+
+def update_flops(config: Config, parts: Parts, length: int) -> float:
+    """Floating-point operations of the dense matrix products in one update on episodes of `length` steps."""
     dense = parts._replace(env=DenseState(parts.env))  # type: ignore[arg-type]
 
     def update(key: jax.Array) -> Any:
@@ -198,7 +217,7 @@ def update_flops(config: Config, parts: Parts) -> float:
         example = example_episode(parts)
         count = config.learner.batch_episodes
         episodes = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), example)
-        batch = make_batch(dense.env, state.env_params, episodes)
+        batch = make_batch(dense.env, state.env_params, lengths.cut(episodes, length))
         return make_update(dense)(key, start_clock(), learning, state.target, batch)
 
     def init(key: jax.Array) -> Any:

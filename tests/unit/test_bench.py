@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ import pytest
 from gpgrad import __main__ as cli
 from gpgrad import bench
 from gpgrad.compose import compose
+from gpgrad.initial import start_clock
+from gpgrad.types import Episode
 from tests.systems import BOARD, TINY, tiny
 
 
@@ -31,7 +35,25 @@ def test_update_flops_match_the_network():
     rows = (parts.env.spec.episode_limit + 1) * settings.learner.batch_episodes * parts.env.spec.n_agents
     width, inputs, actions = 8, parts.agent.n_inputs, parts.env.spec.n_actions
     first, rest = 2 * rows * inputs * width, 2 * rows * (6 * width * width + width * actions)
-    assert bench.update_flops(settings, parts) == pytest.approx(2 * first + 3 * rest + first + rest, rel=0.02)
+    counted = 2 * first + 3 * rest + first + rest
+    limit = parts.env.spec.episode_limit
+    assert bench.update_flops(settings, parts, limit) == pytest.approx(counted, rel=0.02)
+    assert bench.update_flops(settings, parts, 1) == pytest.approx(counted * 2 / (limit + 1), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("longest", "ends_early", "expected"), [(3, True, 5), (6, True, 10), (11, True, 20), (3, False, 20)]
+)
+def test_updates_are_counted_as_long_as_they_are(longest, ends_early, expected):
+    spec = SimpleNamespace(episode_limit=20, ends_early=ends_early)
+    settings = tiny("vdn")
+    count = settings.learner.batch_episodes
+    valid = jnp.broadcast_to(jnp.arange(20) < longest, (count, 20))
+    ring = Episode((), jnp.zeros((count, 20, 2), jnp.int8), jnp.zeros((count, 20)), valid, valid)
+    state: Any = SimpleNamespace(key=jax.random.key(0), replay=ring)
+    parts: Any = SimpleNamespace(env=SimpleNamespace(spec=spec))
+    clock = start_clock()._replace(episodes=jnp.int32(count))
+    assert set(bench.update_lengths(settings, parts, clock, state)) == {expected}
 
 
 def test_ratio_is_paired():
