@@ -13,6 +13,8 @@
     claims: [[GradPS, QMIX]]      # the first is better than the second; by default the first arm than all others
     interaction: []               # or [both, A, B, neither]: is what both bring more than the sum of A's and B's
     measure: training             # or parameters, or times: tables without training
+    sizes:                        # of worlds that are not here, for tables of parameters
+      MMM2: {agents: 10, inputs: 194, actions: 18, state: 322, groups: 3}
     metric: test_return           # a name in rows of metrics.jsonl and final.jsonl
     threshold: 60                 # of steps to threshold; none by default
     drawings:                     # by default the metric's curves alone
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from gpgrad.settings import Config
 
 CATALOG = Path(__file__).parent / "catalog"
+SIZES = ("agents", "inputs", "actions", "state", "groups")  # inputs: of an agent, without an id
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
 
 
@@ -98,6 +101,7 @@ class Definition:
 
     interactions: fours of such indices, `both` methods, one, the other, `neither`, of one panel.
     measure: what is found out: by `training`, or of methods as they are, their `parameters` and `times`.
+    sizes: by name, what parameters depend on in worlds that are not here: `SIZES`.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Definition:
     measure: Literal["training", "parameters", "times"] = "training"
     paper: str = ""
     remark: str = ""
+    sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
         """One of its scales. Raises SettingError for another name."""
@@ -209,6 +214,7 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
         arms=arms,
         claims=_claims(reader, arms),
         interactions=_interactions(reader, arms),
+        sizes={name: _sizes(entry) for name, entry in reader.reader("sizes", {}).items()},
         metric=reader.value("metric", str, "test_return"),
         threshold=reader.value("threshold", float | None, None),
         drawings=_drawings(reader),
@@ -242,6 +248,12 @@ def _scale(reader: Reader) -> Scale:
     scale = Scale(range(first, first + count), reader.overrides())
     reader.end()
     return scale
+
+
+def _sizes(reader: Reader) -> dict[str, int]:
+    sizes = {name: reader.value(name, int) for name in SIZES}
+    reader.end()
+    return sizes
 
 
 def _filled(reader: Reader) -> dict[str, Reader]:

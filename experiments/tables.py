@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
 def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: Path) -> None:
     """Measure, then write the page and a CSV file for each table."""
-    made = {"parameters": parameters, "times": times}[definition.measure](setups)
+    made = times(setups) if definition.measure == "times" else parameters(setups, definition.sizes)
     folder.mkdir(parents=True, exist_ok=True)
     for one in made:
         with (folder / f"{one.stem}.csv").open("w", newline="") as file:
@@ -41,8 +41,8 @@ def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: P
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
-def parameters(setups: Sequence[Setup]) -> list[Table]:
-    """What every arm trains and uses, and what the GradPS paper would count for it."""
+def parameters(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> list[Table]:
+    """What every arm trains and uses, and what the GradPS paper would count for it; that also in worlds elsewhere."""
     header = ["world", "method", "agents", "in use", "decomposition", "together"]
     rows = []
     for setup in setups:
@@ -51,19 +51,24 @@ def parameters(setups: Sequence[Setup]) -> list[Table]:
         rows.append([setup.arm.panel, setup.arm.label, *map(str, sizes)])
     words = "Agents: trained parameters of the team. In use: those that act before anything is cloned."
     ours = Table("parameters", "What is trained", header, rows, words)
-    return [ours, _paper(setups)]
+    return [ours, _paper(setups, elsewhere)]
 
 
-def _paper(setups: Sequence[Setup]) -> Table:
+def _paper(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> Table:
     header = ["world", "method", "agents", "agents, % of FuPS", "together", "together, % of FuPS"]
+    counted = [
+        (setup.arm.panel, setup.label, accounting.sizes(setup.config)._replace(groups=_groups(setups, setup.arm.panel)))
+        for setup in setups
+    ]
+    labels = list(dict.fromkeys(setup.label for setup in setups))
+    counted += [(world, label, accounting.Sizes(**sizes)) for world, sizes in elsewhere.items() for label in labels]
     rows = []
-    for setup in setups:
-        if setup.arm.label in accounting.METHODS:
-            sizes = accounting.sizes(setup.config)._replace(groups=_groups(setups, setup.arm.panel))
-            agents = accounting.paper_agents(setup.arm.label, sizes)
-            alone, whole = accounting.paper_percent(setup.arm.label, sizes)
+    for world, label, sizes in counted:
+        if label in accounting.METHODS:
+            agents = accounting.paper_agents(label, sizes)
+            alone, whole = accounting.paper_percent(label, sizes)
             counts = (str(agents), f"{alone:.2f}", str(agents + accounting.paper_mixer(sizes)), f"{whole:.2f}")
-            rows.append([setup.arm.panel, setup.arm.label, *counts])
+            rows.append([world, label, *counts])
     words = "The paper's own counts, dead layers of its code included: agents as in Table 13, together as in Table 12."
     return Table("paper", "As the paper counts", header, rows, words)
 

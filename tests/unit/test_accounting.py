@@ -6,6 +6,8 @@ import jax
 import pytest
 
 from envs.api import EnvSpec
+from experiments import definition as definitions
+from experiments import tables
 from gpgrad import __main__ as cli
 from gpgrad import config
 from gpgrad.accounting import METHODS, Sizes, account, linear, paper_agents, paper_mixer, paper_percent, sizes
@@ -83,3 +85,15 @@ def test_params_prints_both_counts(capsys):
         assert number in printed
     assert cli.main(["params", "--algo", "gradps", "--sharing.k", "0"]) == 2
     assert "sharing.k is 0" in capsys.readouterr().err
+
+
+def test_the_experiment_counts_for_all_six_boards(oracles):
+    """Those that can be made here by their configuration, those of StarCraft II by their sizes."""
+    definition = definitions.load("gradps_tables_12_13")
+    counted = tables.parameters(definitions.setups(definition, "quick"), definition.sizes)[1]
+    assert list(dict.fromkeys(row[0] for row in counted.rows)) == list(MAPS)
+    for world, method, agents, alone, _, together in counted.rows:
+        expected = oracles["param_tables_12_13"]["expected"]["computed"][world]
+        assert int(agents) == expected["agent_params"][method]
+        assert float(alone) == pytest.approx(expected["table13_percent"][method], abs=0.006)
+        assert float(together) == pytest.approx(expected["table12_percent"][method], abs=0.006)
