@@ -136,7 +136,8 @@ def collect_results(arguments: Sequence[str]) -> int:
 def _collect(results: Path) -> None:
     from experiments import overview
 
-    for path in overview.write(results):
+    wanted = definition.names() if results == RESULTS else []  # a folder of one's own need not have everything
+    for path in overview.write(results, wanted):
         _say(f"{path} was made by another version and is left out of {overview.PAGE}, expected it to be made again")
 
 
@@ -145,6 +146,7 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
     folder = results / f"{loaded.name}-{scale}"
     tables.write(loaded, scale, definition.setups(loaded, scale), folder)
+    _collect(results)
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import definition
+from experiments.definition import Definition
+from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.page import NO_NUMBER, SENTENCES, mean, number, table
 
 PAGE = "RESULTS.md"
@@ -19,21 +22,44 @@ Student's 95 percent interval over seeds. Minutes: of training, all arms and see
 nothing. `make experiment NAME=NAME SCALE=SCALE` makes each of them again."""
 
 
-def write(folder: Path) -> list[Path]:
-    """Make the page from the summaries of all reports in a folder; returns those of older versions, passed over."""
+def write(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
+    """Make the page from the summaries of all reports in a folder; returns those of older versions, passed over.
+
+    wanted: names of the catalog of which the page says why they have no report, where they have none.
+    """
     found = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/summary.json"))}
     older = [path for path, one in found.items() if "paper" not in one]
-    rows = [_row(one) for path, one in found.items() if path not in older]
-    (folder / PAGE).write_text(f"{WORDS}\n\n{table(HEADER, rows)}\n")
+    read = [one for path, one in found.items() if path not in older]
+    trained, measured = [one for one in read if "arms" in one], [one for one in read if "arms" not in one]
+    parts = [WORDS, table(HEADER, [_row(one) for one in trained])]
+    if measured:
+        rows = [[_link(one), one["paper"] or NO_NUMBER, one["remark"] or NO_NUMBER] for one in measured]
+        parts += ["## Without training", table(["report", "the paper", "here"], rows)]
+    names = {one["experiment"] for one in read}
+    if left := [definition.load(name) for name in wanted if name not in names]:
+        rows = [[f"`{one.name}`", one.question, _why(one)] for one in left]
+        parts += ["## Without a report", table(["experiment", "question", "why"], rows)]
+    (folder / PAGE).write_text("\n\n".join(parts) + "\n")
     return older
 
 
+def _link(found: Mapping[str, Any]) -> str:
+    name = f"{found['experiment']}-{found['scale']}"
+    return f"[{name}]({name}/README.md)"
+
+
+def _why(one: Definition) -> str:
+    """Why an experiment has no report."""
+    reasons = [obstacle(setup) for setup in definition.setups(one, next(iter(one.scales)))]
+    return f"{NOT_TESTABLE}: {reasons[0]}" if all(reasons) else "not run to an end yet"
+
+
 def _row(found: Mapping[str, Any]) -> list[str]:
-    name, arms = f"{found['experiment']}-{found['scale']}", found["arms"]
+    arms = found["arms"]
     seeds = sorted({len(arm["seeds"]) for arm in arms})
     steps = sorted({arm["steps"] for arm in arms})
     return [
-        f"[{name}]({name}/README.md)",
+        _link(found),
         found["paper"] or NO_NUMBER,
         "<br>".join(_values(found, panel) for panel in dict.fromkeys(arm["panel"] for arm in arms)),
         _span(seeds),

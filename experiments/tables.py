@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,9 @@ def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: P
     for one in made:
         with (folder / f"{one.stem}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([one.header, *one.rows])
+    told = {"question": definition.question, "paper": definition.paper, "remark": definition.remark}
+    summary = {"experiment": definition.name, "scale": scale, **told, "tables": [one.stem for one in made]}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     parts = [f"# {definition.name}, {scale}", definition.question]
     parts += [f"The paper: {definition.paper}"] if definition.paper else []
     parts += [f"Here: {definition.remark}"] if definition.remark else []

@@ -18,7 +18,7 @@ import yaml
 
 import experiments.__main__ as cli
 from envs.errors import SettingError
-from experiments import definition, report
+from experiments import definition, overview, report
 from gpgrad import config, execute, lock, logs, runs, stats, train
 from gpgrad.execute import Stopped
 from gpgrad.settings import Config
@@ -504,6 +504,25 @@ def test_all_reports_come_to_one_page(two, root, tmp_path, capsys):
     )
     page = (out / "mine-paper" / "README.md").read_text()
     assert "The paper: VDN is far ahead\n\nHere: Ours are drawn, not trained." in page
+
+
+def test_the_page_says_what_was_measured_and_what_has_no_report(tmp_path, monkeypatch):
+    arms = [{"label": "FuPS", "algo": "fups"}]
+    content = {**TWO, "env": "pp_small", "preset": "gradps_paper", "overrides": {}, "arms": arms, "claims": []}
+    said = {"measure": "parameters", "paper": "It is 45446.", "remark": "So it is."}
+    file, out = written(tmp_path, {**content, **said}), tmp_path / "out"
+    asked = ["gpvd_fig4_smac", "gpvd_fig5"]
+    monkeypatch.setattr(cli, "RESULTS", out)
+    monkeypatch.setattr(definition, "names", lambda: asked)
+    monkeypatch.setattr(overview, "obstacle", lambda setup: "no StarCraft" if setup.env.startswith("smac_") else "")
+    assert cli.main(["run", file, "--results", str(out)]) == 0
+    lines = (out / "RESULTS.md").read_text().splitlines()
+    assert "| [mine-quick](mine-quick/README.md) | It is 45446. | So it is. |" in lines
+    questions = [definition.load(name).question for name in asked]
+    assert lines[-2:] == [
+        f"| `gpvd_fig4_smac` | {questions[0]} | not testable here: no StarCraft |",
+        f"| `gpvd_fig5` | {questions[1]} | not run to an end yet |",
+    ]
 
 
 def test_interactions_are_beyond_the_sum(tmp_path, root):
