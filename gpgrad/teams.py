@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from gpgrad.learner import Parts
 from gpgrad.program import Actor, Program, actors, make_program
 from gpgrad.settings import Config
 from gpgrad.types import Params, Purpose, PyTree, SeedState
+
+T = TypeVar("T")
 
 
 class _Team(NamedTuple):
@@ -35,11 +38,16 @@ def finished(folder: Path) -> Config:
 
 def load(folder: Path, program: Program, seeds: int) -> Actor:
     """The teams of a finished run. Raises SettingError where they do not fit."""
+    return fitting(folder, lambda: checkpoint.load_team(folder, program, seeds))
+
+
+def fitting(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` gives of a run's arrays. Raises SettingError where they are not those of its settings."""
     try:
-        return checkpoint.load_team(folder, program, seeds)
+        return read()
     except ValueError as error:
         problem = str(error).splitlines()[0]
-        raise SettingError(f"the team in {folder} does not fit its config.yaml or is damaged: {problem}") from None
+        raise SettingError(f"what {folder} holds does not fit its config.yaml or is damaged: {problem}") from None
 
 
 def load_into(folder: Path, program: Program, seeds: int) -> Actor:

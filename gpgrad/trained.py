@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, initial, loop, program
+from gpgrad import checkpoint, config, initial, loop, program, teams
 from gpgrad.learner import Parts
 from gpgrad.program import Actor
 from gpgrad.recorder import SEEDS
@@ -52,7 +51,7 @@ def team_of(folder: Path, seed: int | None = None) -> Trained:
     alone = _alone(settings, seed)
     if (folder / "team").is_dir():
         built = program.make_program(alone)
-        team = _fitting(folder, lambda: checkpoint.load_team(folder, built, settings.seeds))
+        team = teams.load(folder, built, settings.seeds)
         return Trained(seed, alone, built.parts, _pick(team, seed - settings.seed), None)
     found = _checkpoint(folder, settings, seed)
     if found is None:
@@ -105,18 +104,10 @@ def _checkpoint(folder: Path, settings: Config, seed: int) -> Learned | None:
         return None
     built = program.make_program(shape)
     template = jax.eval_shape(lambda: loop.start(shape, built))
-    position = _fitting(folder, lambda: checkpoint.read(where, template))
+    position = teams.fitting(folder, lambda: checkpoint.read(where, template))
     state = _pick(position.states, seed - shape.seed)
     return Learned(seed, _alone(settings, seed), built.parts, position.clock, state, True)
 
 
 def _pick(tree: PyTree, index: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _fitting(folder: Path, read: Callable[[], PyTree]) -> PyTree:
-    try:
-        return read()
-    except ValueError as error:
-        problem = str(error).splitlines()[0]
-        raise SettingError(f"what {folder} holds does not fit its config.yaml or is damaged: {problem}") from None
