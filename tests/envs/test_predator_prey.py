@@ -613,7 +613,7 @@ def test_bad_sizes_are_refused_in_one_sentence(bad, message):
     ("name", "references"),
     [
         ("pp_small", [(15.17, 0.29), (15.12, 0.10)]),
-        ("pp_medium", [(25.11, 0.23)]),
+        pytest.param("pp_medium", [(25.11, 0.23)], marks=pytest.mark.slow),
         pytest.param("pp_large", [(40.41, 0.66)], marks=pytest.mark.slow),
         ("pp_p0", [(5.34, 0.14)]),
         ("pp_p2", [(-94.2, 0.7), (-93.0, 0.33)]),

@@ -131,7 +131,9 @@ def test_every_array_of_a_position_survives(tmp_path, program):
     assert loaded[1] == {"metrics": 5}
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "flip", "draft"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", "draft", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("remove", "flip"))]
+)
 def test_broken_checkpoints_are_passed_over(whole, tmp_path, monkeypatch, damage):
     folder = interrupted(tmp_path, monkeypatch, 5)
     new, old = checkpoint.found(folder)
@@ -177,7 +179,7 @@ def test_only_the_newest_are_kept(tmp_path, monkeypatch):
     assert all(checkpoint.is_whole(place) for place in places)
 
 
-@pytest.mark.parametrize("rows", ["", "one", "torn"])
+@pytest.mark.parametrize("rows", ["torn", *(pytest.param(rows, marks=pytest.mark.slow) for rows in ("", "one"))])
 def test_a_kill_after_training_costs_nothing(whole, tmp_path, monkeypatch, rows):
     """The team is there, of the final rows none, one of two, or one and a half."""
     folder = interrupted(tmp_path, monkeypatch, 7)

@@ -14,9 +14,10 @@ from envs.errors import SettingError
 from envs.host.process import SimulatorError
 from envs.host.world import seeds_of
 from gpgrad import __main__ as cli
-from gpgrad import bench, config, evaluate, iteration, logs, loop, plan, program, simulators, train
+from gpgrad import bench, config, evaluate, iteration, logs, loop, plan, simulators, train
 from gpgrad.compose import compose
 from gpgrad.initial import start_clock
+from gpgrad.learner import Learning
 from gpgrad.program import actors, make_program
 from gpgrad.simulators import Orders
 from gpgrad.types import Purpose
@@ -200,7 +201,7 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
     parts = compose(chosen)
     assert parts.env.spec.ends_early
     zero = jnp.zeros((), jnp.int32)
-    learning = program.Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
     inside = jax.jit(iteration.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
     keys, k_act, eps = iteration.rollout_keys(chosen, state.key, zero, zero)
     members = iteration.team(parts, state.params, state.sharing)
