@@ -55,10 +55,11 @@ def parameters(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int
         rows.append([setup.arm.panel, setup.arm.label, *map(str, sizes)])
     words = "Agents: trained parameters of the team. In use: those that act before anything is cloned."
     ours = Table("parameters", "What is trained", header, rows, words)
-    return [ours, _paper(setups, elsewhere)]
+    return [ours, paper(setups, elsewhere)]
 
 
-def _paper(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> Table:
+def paper(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> Table:
+    """What the GradPS paper would count, in the arms' worlds and in worlds elsewhere."""
     header = ["world", "method", "agents", "agents, % of FuPS", "together", "together, % of FuPS"]
     counted = [
         (setup.arm.panel, setup.label, accounting.sizes(setup.config)._replace(groups=_groups(setups, setup.arm.panel)))

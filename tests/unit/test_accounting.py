@@ -90,7 +90,7 @@ def test_params_prints_both_counts(capsys):
 def test_the_experiment_counts_for_all_six_boards(oracles):
     """Those that can be made here by their configuration, those of StarCraft II by their sizes."""
     definition = definitions.load("gradps_tables_12_13")
-    counted = tables.parameters(definitions.setups(definition, "quick"), definition.sizes)[1]
+    counted = tables.paper(definitions.setups(definition, "quick"), definition.sizes)
     assert list(dict.fromkeys(row[0] for row in counted.rows)) == list(MAPS)
     for world, method, agents, alone, _, together in counted.rows:
         expected = oracles["param_tables_12_13"]["expected"]["computed"][world]

@@ -74,32 +74,40 @@ def test_resume_is_bit_exact(whole, tmp_path, monkeypatch, visits):
     assert_same(train.resume(folder, say=silent), whole)
 
 
-def short(folder: Path) -> Path:
-    """A finished run of half the length."""
-    return train.run(tiny(log__dir=str(folder), log__name="short", **{**RUN, "t_max": 300}), say=silent).run_dir
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, program):
+    """A run of half the length; the program is compiled once for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_program", lambda settings, parts=None: program)
+        folder = str(tmp_path_factory.mktemp("finished"))
+        return train.run(tiny(log__dir=folder, log__name="short", **{**RUN, "t_max": 300}), say=silent).run_dir
 
 
-def test_an_extended_run_ends_as_one_that_was_as_long_from_the_start(whole, tmp_path):
-    folder = short(tmp_path)
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != lock.NAME}
-    result = train.extend(folder, 600, {"name": "long"}, say=silent)
+@pytest.fixture
+def short(finished, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "short")
+
+
+def test_an_extended_run_ends_as_one_that_was_as_long_from_the_start(whole, tmp_path, short):
+    before = {p: p.read_bytes() for p in short.rglob("*") if p.is_file() and p.name != lock.NAME}
+    result = train.extend(short, 600, {"name": "long", "dir": str(tmp_path)}, say=silent)
     assert result.run_dir == tmp_path / "long"
     assert_same(result, whole)
     assert config.identity(config.parse(result.run_dir / "config.yaml")) == config.identity(tiny(**RUN))
     assert {p: p.read_bytes() for p in before} == before
 
 
-def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_path):
+def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_path, short):
     """That seed is no longer tested there, so its rows would be missing."""
-    folder = short(tmp_path)
-    newest = checkpoint.found(folder)[0]
+    newest = checkpoint.found(short)[0]
     notes = json.loads((newest / checkpoint.NOTES).read_text())
     late = newest.with_name("9999999999-000000")
     shutil.copytree(newest, late)
-    size = (folder / "metrics.jsonl").stat().st_size
+    size = (short / "metrics.jsonl").stat().st_size
     (late / checkpoint.NOTES).write_text(json.dumps({**notes, "metrics": size}))
     (late / checkpoint.SEAL).write_text(json.dumps(checkpoint._checksums(late)))
-    assert_same(train.extend(folder, 600, {"name": "long"}, say=silent), whole)
+    assert_same(train.extend(short, 600, {"name": "long", "dir": str(tmp_path)}, say=silent), whole)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +117,10 @@ def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_p
         (600, lambda folder: shutil.rmtree(folder / checkpoint.FOLDER), "no checkpoint from before its end"),
     ],
 )
-def test_what_cannot_be_extended_is_said(tmp_path, t_max, change, words):
-    folder = short(tmp_path)
-    change(folder)
+def test_what_cannot_be_extended_is_said(tmp_path, short, t_max, change, words):
+    change(short)
     with pytest.raises(SettingError, match=words):
-        train.extend(folder, t_max, {"name": "long"}, say=silent)
+        train.extend(short, t_max, {"name": "long", "dir": str(tmp_path)}, say=silent)
     assert not (tmp_path / "long").exists()
 
 
