@@ -29,7 +29,7 @@ SMALL = {
     "log.wandb": "disabled",
 }
 SIZES = {  # of other commands, and of an algorithm
-    "bench": {"rounds": "3", "learner.batch_episodes": "2", "replay.capacity": "8", "agent.hidden": "8"},
+    "bench": {"rounds": "3", "learner.batch_episodes": "2", "replay.capacity": "400", "agent.hidden": "8"},
     "eval": {"episodes": "3"},
     "occupancy": {"episodes": "128"},
     "seps": {"sharing.episodes": "2"},
