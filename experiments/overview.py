@@ -35,6 +35,13 @@ def write(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
     if measured:
         rows = [[_link(one), one["paper"] or NO_NUMBER, one["remark"] or NO_NUMBER] for one in measured]
         parts += ["## Without training", table(["report", "the paper", "here"], rows)]
+    if pictured := [
+        path.parent for path in sorted(folder.glob("*/README.md")) if path.with_name("summary.json") not in found
+    ]:
+        parts += [
+            "## Pictures of single runs",
+            "\n".join(f"- [{place.name}]({place.name}/README.md)" for place in pictured),
+        ]
     names = {one["experiment"] for one in read}
     if left := [definition.load(name) for name in wanted if name not in names]:
         rows = [[f"`{one.name}`", one.question, _why(one)] for one in left]

@@ -14,7 +14,7 @@ from gpgrad.recorder import SEEDS
 from gpgrad.settings import Config
 
 LEFT_BEHIND = shutil.ignore_patterns(
-    "config.yaml", "manifest.json", "final.jsonl", "team", "media", "wandb", lock.NAME, "*.draft"
+    "config.yaml", "manifest.json", "final.jsonl", "team", "pictures", "wandb", lock.NAME, "*.draft"
 )
 
 

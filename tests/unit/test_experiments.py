@@ -515,9 +515,13 @@ def test_the_page_says_what_was_measured_and_what_has_no_report(tmp_path, monkey
     monkeypatch.setattr(cli, "RESULTS", out)
     monkeypatch.setattr(definition, "names", lambda: asked)
     monkeypatch.setattr(overview, "obstacle", lambda setup: "no StarCraft" if setup.env.startswith("smac_") else "")
+    (out / "hunt").mkdir(parents=True)
+    (out / "hunt" / "README.md").touch()
     assert cli.main(["run", file, "--results", str(out)]) == 0
     lines = (out / "RESULTS.md").read_text().splitlines()
     assert "| [mine-quick](mine-quick/README.md) | It is 45446. | So it is. |" in lines
+    assert "- [hunt](hunt/README.md)" in lines
+    assert not any("- [mine" in line for line in lines)
     questions = [definition.load(name).question for name in asked]
     assert lines[-2:] == [
         f"| `gpvd_fig4_smac` | {questions[0]} | not testable here: no StarCraft |",

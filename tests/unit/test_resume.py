@@ -90,12 +90,14 @@ def short(finished, tmp_path):
 
 
 def test_an_extended_run_ends_as_one_that_was_as_long_from_the_start(whole, tmp_path, short):
+    (short / "pictures").mkdir()  # of the shorter run
     before = {p: p.read_bytes() for p in short.rglob("*") if p.is_file() and p.name != lock.NAME}
     result = train.extend(short, 600, {"name": "long", "dir": str(tmp_path)}, say=silent)
     assert result.run_dir == tmp_path / "long"
     assert_same(result, whole)
     assert config.identity(config.parse(result.run_dir / "config.yaml")) == config.identity(tiny(**RUN))
     assert {p: p.read_bytes() for p in before} == before
+    assert not (result.run_dir / "pictures").exists()
 
 
 def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_path, short):
