@@ -18,13 +18,14 @@ import optax
 
 from envs.api import Env, EnvParams, OneHot, View
 from envs.errors import SettingError
-from gpgrad import lengths, replay, simulators
+from gpgrad import replay, simulators, stairs
 from gpgrad.initial import example_episode, make_init, start_clock
 from gpgrad.iteration import make_collection, rearrange
 from gpgrad.learner import Learning, Parts, make_batch, make_learn, make_update
 from gpgrad.nets.agent import last_actions
 from gpgrad.program import make_program
 from gpgrad.settings import Config
+from gpgrad.stairs import Stairs
 from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState
 
 MATRIX = 1024
@@ -86,8 +87,8 @@ def setup(label: str, config: Config) -> Setup:
     kept, stored = (
         sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) // config.seeds for tree in (states, states.replay)
     )
-    cuts = Counter(update_lengths(config, parts, clock, one))
-    flops = sum(n * update_flops(config, parts, length) for length, n in cuts.items()) / _LOOPS
+    flights = Counter(update_stairs(config, parts, clock, one))
+    flops = sum(n * update_flops(config, parts, flight) for flight, n in flights.items()) / _LOOPS
     return Setup(label, config, pieces, seconds, flops, kept, stored)
 
 
@@ -196,20 +197,20 @@ def update_key(state: SeedState, i: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(state.key, i)
 
 
-def update_lengths(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[int]:
-    """The steps that each update of a timed call is cut to, since its episodes may all end before the limit."""
+def update_stairs(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[Stairs]:
+    """What is computed of the batch of each update of a timed call, since episodes may end before the limit."""
     spec, count = parts.env.spec, config.learner.batch_episodes
     if not spec.ends_early:
-        return [spec.episode_limit] * _LOOPS
-    sample = jax.jit(replay.sample, static_argnums=3)
+        return [stairs.whole(spec.episode_limit, count)] * _LOOPS
+    sample, flights = jax.jit(replay.sample, static_argnums=3), stairs.options(spec.episode_limit, count)
     batches = [sample(update_key(state, i), state.replay, clock.episodes, count) for i in range(_LOOPS)]
-    longest = [int(batch.valid.sum(1).max()) for batch in batches]
-    return [min(length for length in lengths.options(spec.episode_limit) if length >= each) for each in longest]
+    return [flights[int(stairs.choose(flights, batch.valid.sum(1)))] for batch in batches]
 
 
-def update_flops(config: Config, parts: Parts, length: int) -> float:
-    """Floating-point operations of the dense matrix products in one update on episodes of `length` steps."""
-    dense = parts._replace(env=DenseState(parts.env))  # type: ignore[arg-type]
+def update_flops(config: Config, parts: Parts, flight: Stairs) -> float:
+    """Floating-point operations of the dense matrix products in one update on what is on these stairs."""
+    env: Env = DenseState(parts.env)  # type: ignore[assignment]
+    dense = parts._replace(env=env, agent=stairs.agent(flight, parts.agent))
 
     def update(key: jax.Array) -> Any:
         state = make_init(config, parts)(jnp.zeros((), jnp.int32))
@@ -217,7 +218,8 @@ def update_flops(config: Config, parts: Parts, length: int) -> float:
         example = example_episode(parts)
         count = config.learner.batch_episodes
         episodes = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), example)
-        batch = make_batch(dense.env, state.env_params, lengths.cut(episodes, length))
+        episodes = stairs.cut(episodes, flight.ends[-1])
+        batch = make_batch(dense.env, state.env_params, episodes, flight=flight)
         return make_update(dense)(key, start_clock(), learning, state.target, batch)
 
     def init(key: jax.Array) -> Any:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import optax
 
 from envs.api import Env, EnvParams
-from gpgrad import lengths, optimisers, replay
+from gpgrad import optimisers, replay, stairs
 from gpgrad.decomposition.base import Decomposition, masked_mean
 from gpgrad.nets.agent import AgentNet, last_actions
 from gpgrad.sharing.base import Sharing
+from gpgrad.stairs import Stairs
 from gpgrad.types import AgentOut, Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
 from gpgrad.weighting.base import Weighting
 
@@ -54,10 +55,16 @@ class _Aux(NamedTuple):
     log: Metrics
 
 
-def make_batch(env: Env, env_params: EnvParams, episodes: Episode, reward_scale: float = 1.0) -> Batch:
-    """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed, rewards in its own unit."""
+def make_batch(
+    env: Env, env_params: EnvParams, episodes: Episode, reward_scale: float = 1.0, flight: Stairs | None = None
+) -> Batch:
+    """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed, rewards in its own unit.
+
+    With stairs, for sorted episodes, only what is on them is computed.
+    """
+    flight = flight or stairs.whole(episodes.valid.shape[1], episodes.valid.shape[0])
     episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
-    view = jax.vmap(jax.vmap(env.view, (None, 0)), (None, 0))(env_params, episodes.states)
+    view = stairs.view(flight, env, env_params, episodes.states)
     rewards = episodes.reward * reward_scale
     return Batch(view, episodes.actions.astype(jnp.int32), rewards, episodes.terminated, episodes.valid)
 
@@ -135,17 +142,19 @@ def make_update(parts: Parts) -> Update:
 
 def make_learn(parts: Parts) -> Callable[..., tuple[Learning, Metrics]]:
     """learn(key, clock, learning, target, env_params, episodes) -> (learning, metrics): a gradient step on sampled
-    episodes [B, ...] of one seed, cut where they all have ended if the world's episodes end early.
+    episodes [B, ...] of one seed, without most of the padding if the world's episodes end early.
     """
-    update = make_update(parts)
 
-    def on(episodes: Episode, key, clock, learning: Learning, target: Params, env_params: EnvParams):
-        batch = make_batch(parts.env, env_params, episodes, parts.reward_scale)
+    def on(flight: Stairs, episodes: Episode, key, clock, learning: Learning, target: Params, env_params: EnvParams):
+        batch = make_batch(parts.env, env_params, episodes, parts.reward_scale, flight)
+        update = make_update(parts._replace(agent=stairs.agent(flight, parts.agent)))
         return update(key, clock, learning, target, batch)
 
     def learn(key, clock, learning, target, env_params, episodes: Episode) -> tuple[Learning, Metrics]:
         args = (key, clock, learning, target, env_params)
-        return lengths.on_shortest(on, episodes, *args) if parts.env.spec.ends_early else on(episodes, *args)
+        if parts.env.spec.ends_early:
+            return stairs.on_first(on, episodes, *args)
+        return on(stairs.whole(episodes.valid.shape[1], episodes.valid.shape[0]), episodes, *args)
 
     return learn
 

@@ -1,11 +1,7 @@
-"""Loops and learning that stop where the longest episode at hand does.
+"""Loops that stop with the last lane that goes on.
 
 Padding costs as much as play. In worlds whose episodes mostly end long before the limit (`EnvSpec.ends_early`)
-collection stops when no world goes on, and a gradient step sees its batch cut to the shortest of a few lengths that
-holds it: fixed lengths, because the derivative of a loop needs to know how often it turned. What is cut off is not
-valid, so nothing but the rounding of sums depends on it.
-
-Axes in comments: B batch, T time.
+collection stops when no world goes on; `gpgrad.stairs` does the same for gradient steps.
 """
 
 from __future__ import annotations
@@ -16,10 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gpgrad.types import Episode, PyTree
-
-SHARES = (0.25, 0.5)  # of the limit; each costs the compilation of a gradient step
-
+from gpgrad.types import PyTree
 
 @jax.custom_batching.custom_vmap
 def largest(x: jax.Array) -> jax.Array:
@@ -34,27 +27,6 @@ def largest(x: jax.Array) -> jax.Array:
 def _largest_of_lanes(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
     del axis_size, in_batched
     return largest(jnp.max(x, axis=0)), False
-
-
-def options(limit: int) -> tuple[int, ...]:
-    """The lengths that batches are cut to, ascending; the last is the limit."""
-    return tuple(sorted({max(1, round(share * limit)) for share in SHARES} | {limit}))
-
-
-def cut(episodes: Episode, length: int) -> Episode:
-    """The first steps of episodes [B, T, ...], and one state more."""
-    states = jax.tree.map(lambda leaf: leaf[:, : length + 1], episodes.states)
-    rest = jax.tree.map(lambda leaf: leaf[:, :length], episodes._replace(states=None))
-    return rest._replace(states=states)
-
-
-def on_shortest(function: Callable[..., Any], episodes: Episode, *args: PyTree) -> Any:
-    """function(episodes cut as short as the longest of all lanes allows, *args)."""
-    lengths = options(episodes.valid.shape[1])
-    longest = largest(episodes.valid.sum(1, dtype=jnp.int32).max())
-    place = sum((longest > length).astype(jnp.int32) for length in lengths[:-1])
-    branches = [lambda e, *rest, length=length: function(cut(e, length), *rest) for length in lengths]
-    return jax.lax.switch(place, branches, episodes, *args)
 
 
 def scan_while_running(

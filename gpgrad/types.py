@@ -140,7 +140,7 @@ class AgentOut(NamedTuple):
 
     q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
     their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
-    the next step of acting needs; None in an unroll. fractions: [..., width], in [0, 1), the same for all agents.
+    the next step needs. fractions: [..., width], in [0, 1), the same for all agents.
     lagging: as q, of heads with that path; no gradient reaches the layers it has in common with q.
     """
 

@@ -41,8 +41,8 @@ class AgentNet(NamedTuple):
     init(key) -> AgentParams, one set for all agents.
     start(n) -> what the first step of n worlds is given as carry.
     step(params, gates, obs [E, A, O], last_actions [E, A], carry, key) -> AgentOut, one step of acting.
-    unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False) -> AgentOut over time, from the
-        start; with `acting` it draws as many fractions as a step does.
+    unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False, carry=None) -> AgentOut over
+        time, from the start or on from `carry`; with `acting` it draws as many fractions as a step does.
     gates is [A, N], multiplied to the first activation, or one array or None for each dense layer's, or None. A last
     action of -1 means none. Only heads that draw fractions need the key.
     """
@@ -138,17 +138,19 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         after = gru.cell(path.gru, gru.project(path.gru, jax.nn.relu(layers.dense(path.fc, seen))), behind)
         return out._replace(carry=(hidden, after), lagging=lag(params, behind))
 
-    def unroll(params, gates, obs, last_actions, key=None, acting: bool = False) -> AgentOut:
+    def unroll(params, gates, obs, last_actions, key=None, acting: bool = False, carry=None) -> AgentOut:
+        hidden, behind = carry if head.lagging and carry is not None else (carry, None)
         seen = inputs(obs, last_actions)
         first, x = embed(params, gates, seen)
         count = head.acting_fractions if acting else head.fractions
-        out = finish(params, first, gru.unroll(params.gru, x), key, count)
+        out = finish(params, first, gru.unroll(params.gru, x, hidden), key, count)
         if not head.lagging:
-            return out
+            return out._replace(carry=out.hidden[-1])
         path = params.lagging
-        after = gru.unroll(path.gru, jax.nn.relu(layers.dense(path.fc, seen)))
-        behind = jnp.concatenate([jnp.zeros_like(after[:1]), after[:-1]])
-        return out._replace(lagging=lag(params, behind))
+        after = gru.unroll(path.gru, jax.nn.relu(layers.dense(path.fc, seen)), behind)
+        behind = jnp.zeros_like(after[0]) if behind is None else behind
+        before = jnp.concatenate([behind[None], after[:-1]])
+        return out._replace(carry=(out.hidden[-1], after[-1]), lagging=lag(params, before))
 
     return AgentNet(init, start, step, unroll, n_inputs, net.hidden)
 

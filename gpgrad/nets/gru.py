@@ -64,9 +64,12 @@ def cell(gru: GRU, projected: Gates, hidden: jax.Array) -> jax.Array:
     return n + z * (hidden - n)
 
 
-def unroll(gru: GRU, x: jax.Array) -> jax.Array:
-    """Hidden states after each step, from zero: x [T, ..., A, D] to [T, ..., A, H]."""
-    return _scan(gru.w_rec, gru.b_rec, project(gru, x))
+def unroll(gru: GRU, x: jax.Array, start: jax.Array | None = None) -> jax.Array:
+    """Hidden states after each step: x [T, ..., A, D] to [T, ..., A, H], from `start` [..., A, H] or zero."""
+    projected = project(gru, x)
+    if start is None:
+        start = jnp.zeros(projected.r.shape[1:], projected.r.dtype)
+    return _scan(gru.w_rec, gru.b_rec, projected, start)
 
 
 class _Saved(NamedTuple):
@@ -80,7 +83,9 @@ class _Saved(NamedTuple):
     rec_n: jax.Array
 
 
-def _forward(w_rec: Gates, b_rec: Gates, projected: Gates) -> tuple[jax.Array, _Saved]:
+def _forward(
+    w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array
+) -> tuple[jax.Array, _Saved]:
     def step(hidden: jax.Array, p: Gates) -> tuple[jax.Array, tuple[jax.Array, _Saved]]:
         rec = Gates(*(layers.matmul(hidden, w) + b for w, b in zip(w_rec, b_rec, strict=True)))
         r = jax.nn.sigmoid(p.r + rec.r)
@@ -89,30 +94,29 @@ def _forward(w_rec: Gates, b_rec: Gates, projected: Gates) -> tuple[jax.Array, _
         after = n + z * (hidden - n)
         return after, (after, _Saved(r, z, n, rec.n))
 
-    start = jnp.zeros(projected.r.shape[1:], projected.r.dtype)
     return jax.lax.scan(step, start, projected)[1]
 
 
 @jax.custom_vjp
-def _scan(w_rec: Gates, b_rec: Gates, projected: Gates) -> jax.Array:
-    """Hidden states [T, ..., H] from projected inputs [T, ..., H].
+def _scan(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array) -> jax.Array:
+    """Hidden states [T, ..., H] from projected inputs [T, ..., H] and the hidden states [..., H] before them.
 
     Its own derivative, because the automatic one accumulates weight gradients inside the time loop; here they are
     one product after it.
     """
-    return _forward(w_rec, b_rec, projected)[0]
+    return _forward(w_rec, b_rec, projected, start)[0]
 
 
-def _scan_forward(w_rec: Gates, b_rec: Gates, projected: Gates):
-    hiddens, saved = _forward(w_rec, b_rec, projected)
-    return hiddens, (w_rec, b_rec, hiddens, saved)
+def _scan_forward(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array):
+    hiddens, saved = _forward(w_rec, b_rec, projected, start)
+    return hiddens, (w_rec, b_rec, start, hiddens, saved)
 
 
 def _scan_backward(
-    residuals: tuple[Gates, Gates, jax.Array, _Saved], cotangent: jax.Array
-) -> tuple[Gates, Gates, Gates]:
-    w_rec, b_rec, hiddens, saved = residuals
-    before = jnp.concatenate([jnp.zeros_like(hiddens[:1]), hiddens[:-1]])
+    residuals: tuple[Gates, Gates, jax.Array, jax.Array, _Saved], cotangent: jax.Array
+) -> tuple[Gates, Gates, Gates, jax.Array]:
+    w_rec, b_rec, start, hiddens, saved = residuals
+    before = jnp.concatenate([start[None], hiddens[:-1]])
     transposed = Gates(*(jnp.swapaxes(w, -1, -2) for w in w_rec))
 
     def step(d_after: jax.Array, x: tuple[jax.Array, jax.Array, _Saved]) -> tuple[jax.Array, Gates]:
@@ -125,12 +129,12 @@ def _scan_backward(
         d_before = d * s.z + sum(layers.matmul(g, w) for g, w in zip(back, transposed, strict=True))
         return d_before, Gates(d_r, d_z, d_n)
 
-    start = jnp.zeros_like(cotangent[0])
-    d_projected = jax.lax.scan(step, start, (cotangent, before, saved), reverse=True)[1]
+    end = jnp.zeros_like(cotangent[0])
+    d_start, d_projected = jax.lax.scan(step, end, (cotangent, before, saved), reverse=True)
     d_rec = d_projected._replace(n=d_projected.n * saved.r)
     d_w = Gates(*(layers.kernel_grad(before, d, w.ndim) for d, w in zip(d_rec, w_rec, strict=True)))
     d_b = Gates(*(layers.bias_grad(d, b.ndim) for d, b in zip(d_rec, b_rec, strict=True)))
-    return d_w, d_b, d_projected
+    return d_w, d_b, d_projected, d_start
 
 
 _scan.defvjp(_scan_forward, _scan_backward)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from gpgrad import __main__ as cli
-from gpgrad import bench
+from gpgrad import bench, stairs
 from gpgrad.compose import compose
 from gpgrad.initial import start_clock
+from gpgrad.stairs import Stairs
 from gpgrad.types import Episode
 from tests.systems import BOARD, TINY, tiny
 
@@ -37,8 +38,14 @@ def test_update_flops_match_the_network():
     first, rest = 2 * rows * inputs * width, 2 * rows * (6 * width * width + width * actions)
     counted = 2 * first + 3 * rest + first + rest
     limit = parts.env.spec.episode_limit
-    assert bench.update_flops(settings, parts, limit) == pytest.approx(counted, rel=0.02)
-    assert bench.update_flops(settings, parts, 1) == pytest.approx(counted * 2 / (limit + 1), rel=0.02)
+    count = settings.learner.batch_episodes
+    assert bench.update_flops(settings, parts, stairs.whole(limit, count)) == pytest.approx(counted, rel=0.02)
+    assert bench.update_flops(settings, parts, stairs.whole(1, count)) == pytest.approx(
+        counted * 2 / (limit + 1), rel=0.02
+    )
+    halves = Stairs((limit // 2, limit), (count, count // 2))
+    share = (limit // 2 + (limit // 2 + 1) / 2) / (limit + 1)
+    assert bench.update_flops(settings, parts, halves) == pytest.approx(counted * share, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_updates_are_counted_as_long_as_they_are(longest, ends_early, expected):
     state: Any = SimpleNamespace(key=jax.random.key(0), replay=ring)
     parts: Any = SimpleNamespace(env=SimpleNamespace(spec=spec))
     clock = start_clock()._replace(episodes=jnp.int32(count))
-    assert set(bench.update_lengths(settings, parts, clock, state)) == {expected}
+    assert set(bench.update_stairs(settings, parts, clock, state)) == {stairs.whole(expected, count)}
 
 
 def test_ratio_is_paired():
