@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from gpgrad.types import PyTree
 
+
 @jax.custom_batching.custom_vmap
 def largest(x: jax.Array) -> jax.Array:
     """The largest value over all that is mapped by `jax.vmap`: a number for all lanes alike.

@@ -28,7 +28,7 @@ from gpgrad.types import AgentOut, Episode, Gates, PyTree
 # Shares of the batch in each quarter of the limit, the shortest flights first, then the cheapest. Each costs the
 # compilation of a gradient step. In battles one episode in four reaches the second quarter, few the last; when a
 # predator-prey team has learned, it is two in three and one in ten.
-FLIGHTS = ((1,), (1, 1 / 4), (1, 1), (1, 3 / 8, 1 / 8, 1 / 8), (1, 3 / 4, 3 / 8, 1 / 4), (1, 1, 1, 1))
+FLIGHTS = ((1,), (1, 1), (1, 3 / 8, 1 / 8, 1 / 8), (1, 3 / 4, 3 / 8, 3 / 8), (1, 1, 1, 1))
 _QUARTERS = 4
 
 
@@ -48,10 +48,10 @@ class Stairs(NamedTuple):
         """Steps of episodes that are computed."""
         return sum((end - start) * rows for start, end, rows in zip(self.starts, self.ends, self.rows, strict=True))
 
-    def blocks(self) -> list[tuple[slice, int]]:
-        """The observations of each block and its rows; the last block has the observation after its last step, too."""
+    def blocks(self) -> list[tuple[slice, slice]]:
+        """Each block's observations and rows; the last block has the observation after its last step, too."""
         stops = (*self.ends[:-1], self.ends[-1] + 1)
-        return [(slice(*ends), rows) for *ends, rows in zip(self.starts, stops, self.rows, strict=True)]
+        return [(slice(*ends), slice(rows)) for *ends, rows in zip(self.starts, stops, self.rows, strict=True)]
 
 
 def whole(length: int, batch: int) -> Stairs:
@@ -116,7 +116,7 @@ def view(stairs: Stairs, env: Env, env_params: EnvParams, states: EnvState) -> V
         last = jnp.broadcast_to(leaf[:, -1:], (leaf.shape[0], missing, *leaf.shape[2:]))
         return jnp.concatenate([leaf, last], 1)
 
-    blocks = [see(env_params, jax.tree.map(lambda x: x[time, :rows], states)) for time, rows in stairs.blocks()]
+    blocks = [see(env_params, _block(states, time, rows)) for time, rows in stairs.blocks()]
     return _joined(stairs, blocks, fill)
 
 
@@ -129,8 +129,8 @@ def agent(stairs: Stairs, net: AgentNet) -> AgentNet:
         outs = []
         for i, (time, rows) in enumerate(stairs.blocks()):
             own = None if key is None else jax.random.fold_in(key, i)
-            carry = jax.tree.map(lambda leaf: leaf[:rows], carry)
-            out = net.unroll(params, gates, obs[time, :rows], last_actions[time, :rows], own, acting, carry)
+            seen, before = _block((obs, last_actions), time, rows)
+            out = net.unroll(params, gates, seen, before, own, acting, _block(carry, rows))
             carry = out.carry
             outs.append(out._replace(carry=None))
         return _joined(stairs, outs, lambda leaf, n: jnp.pad(leaf, [(0, 0), (0, n), *[(0, 0)] * (leaf.ndim - 2)]))
@@ -138,10 +138,16 @@ def agent(stairs: Stairs, net: AgentNet) -> AgentNet:
     return net._replace(unroll=unroll)
 
 
+def _block(tree: PyTree, *index: slice) -> PyTree:
+    """A part of the leading axes of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
 def _joined(stairs: Stairs, blocks: list[Any], fill: Callable[[jax.Array, int], jax.Array]) -> Any:
     """Leaves [t, rows, ...] of each block, filled to the rows of the first, as one [T+1, B, ...]."""
-    filled = [
-        jax.tree.map(lambda leaf: fill(leaf, stairs.rows[0] - rows) if rows < stairs.rows[0] else leaf, block)
-        for block, rows in zip(blocks, stairs.rows, strict=True)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *filled)
+
+    def join(*leaves: jax.Array) -> jax.Array:
+        missing = [stairs.rows[0] - rows for rows in stairs.rows]
+        return jnp.concatenate([fill(leaf, n) if n else leaf for leaf, n in zip(leaves, missing, strict=True)])
+
+    return jax.tree.map(join, *blocks)

@@ -83,9 +83,7 @@ class _Saved(NamedTuple):
     rec_n: jax.Array
 
 
-def _forward(
-    w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array
-) -> tuple[jax.Array, _Saved]:
+def _forward(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array) -> tuple[jax.Array, _Saved]:
     def step(hidden: jax.Array, p: Gates) -> tuple[jax.Array, tuple[jax.Array, _Saved]]:
         rec = Gates(*(layers.matmul(hidden, w) + b for w, b in zip(w_rec, b_rec, strict=True)))
         r = jax.nn.sigmoid(p.r + rec.r)

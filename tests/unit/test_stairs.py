@@ -23,23 +23,22 @@ def on_stairs(flight: Stairs, limit: int, batch: int) -> np.ndarray:
     """Which observations [B, limit + 1] are computed, by the blocks."""
     computed = np.zeros((batch, limit + 1), bool)
     for time, rows in flight.blocks():
-        assert not computed[:rows, time].any(), "blocks overlap"
-        computed[:rows, time] = True
+        assert not computed[rows, time].any(), "blocks overlap"
+        computed[rows, time] = True
     return computed
 
 
 def test_options():
     assert stairs.options(100, 32) == (
         Stairs((25,), (32,)),
-        Stairs((25, 50), (32, 8)),
         Stairs((50,), (32,)),
         Stairs((25, 50, 100), (32, 12, 4)),
-        Stairs((25, 50, 75, 100), (32, 24, 12, 8)),
+        Stairs((25, 50, 100), (32, 24, 12)),
         Stairs((100,), (32,)),
     )
     assert stairs.options(1, 4) == (stairs.whole(1, 4),)
     assert stairs.options(8, 1) == (stairs.whole(2, 1), stairs.whole(4, 1), stairs.whole(8, 1))
-    assert [flight.size for flight in stairs.options(100, 32)] == [800, 1000, 1600, 1300, 1900, 3200]
+    assert [flight.size for flight in stairs.options(100, 32)] == [800, 1600, 1300, 2000, 3200]
 
 
 @settings(max_examples=200, deadline=None)
@@ -88,7 +87,6 @@ def test_branches_stay_real_over_lanes():
 # Lengths of eight episodes, at most eight steps, for each flight.
 BATCHES = {
     "a quarter": [2, 1, 2, 1, 1, 2, 1, 2],
-    "a quarter, few a half": [1, 4, 1, 1, 1, 3, 1, 1],
     "a half": [1, 4, 2, 4, 3, 3, 1, 2],
     "few to the end": [1, 1, 8, 2, 3, 1, 1, 1],
     "more to the end": [1, 2, 8, 4, 3, 8, 1, 1],
@@ -120,8 +118,7 @@ def test_a_gradient_step_is_the_same_without_the_padding(algo):
         episodes = Episode(states, actions, reward, terminated, valid)
         assert int(stairs.choose(flights, jnp.array(lasted))) == place
         padded, cut = (
-            step(jax.random.key(2), start_clock(), learning, state.target, state.env_params, episodes)
-            for step in steps
+            step(jax.random.key(2), start_clock(), learning, state.target, state.env_params, episodes) for step in steps
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), padded, cut)
         assert float(padded[1]["grad_norm"]) > 0
@@ -134,14 +131,15 @@ def test_hidden_states_go_on_from_block_to_block(head):
     params = net.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (9, 8, spec.n_agents, spec.obs_dim))
     last = last_actions(jax.random.randint(jax.random.key(2), (8, 8, spec.n_agents), 0, spec.n_actions))
-    for flight in stairs.options(8, 8)[3:]:
+    for flight in stairs.options(8, 8)[2:]:
         inside = jnp.array(on_stairs(flight, 8, 8)).T  # [T+1, B]
 
         def read(params, unroll, inside=inside):
             out = unroll(params, None, obs, last)
             leaves = [leaf for leaf in (out.q, out.hidden, out.lagging) if leaf is not None]
-            kept = [jnp.where(inside.reshape(*inside.shape, *[1] * (leaf.ndim - 2)), leaf, 0.0) for leaf in leaves]
-            return sum(jnp.sin(leaf * (1 + jnp.arange(9).reshape(9, *[1] * (leaf.ndim - 1)))).sum() for leaf in kept), kept
+            kept = [jnp.where(jnp.expand_dims(inside, range(2, leaf.ndim)), leaf, 0.0) for leaf in leaves]
+            time = jnp.arange(1.0, 10.0)
+            return sum(jnp.einsum("t,t...->...", time, jnp.sin(leaf)).sum() for leaf in kept), kept
 
         plain, cut = (
             jax.value_and_grad(read, has_aux=True)(params, unroll)
@@ -161,10 +159,10 @@ def test_views_beside_the_stairs_let_agents_act():
     start = jax.vmap(parts.env.reset, (0, None))(jax.random.split(jax.random.key(1), 8), state.env_params)
     states = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], 9, 1), start)
     episodes = played([8, 1, 1, 1, 1, 1, 1, 1])._replace(states=states)
-    flight = stairs.options(8, 8)[3]
+    flight = stairs.options(8, 8)[2]
     whole, cut = (make_batch(parts.env, state.env_params, episodes, flight=f) for f in (None, flight))
     inside = jnp.array(on_stairs(flight, 8, 8)).T
-    np.testing.assert_array_equal(cut.view.obs[inside], whole.view.obs[inside])
-    np.testing.assert_array_equal(cut.view.state.index[inside], whole.view.state.index[inside])
+    for a, b in zip(jax.tree.leaves(cut.view), jax.tree.leaves(whole.view), strict=True):
+        np.testing.assert_array_equal(a[inside], b[inside])
     assert not np.array_equal(cut.view.obs, whole.view.obs), "nothing was left out"
     assert bool(cut.view.avail.any(-1).all())
