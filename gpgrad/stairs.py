@@ -25,9 +25,9 @@ from gpgrad import lengths
 from gpgrad.nets.agent import AgentNet
 from gpgrad.types import AgentOut, Episode, Gates, PyTree
 
-# Shares of the batch in each quarter of the limit, the shortest flights first, then the cheapest. Each costs the
-# compilation of a gradient step. In battles one episode in four reaches the second quarter, few the last; when a
-# predator-prey team has learned, it is two in three and one in ten.
+# Shares of the batch in each quarter of the limit, the shortest flights first, then the cheapest; every block costs
+# seconds of compilation. In battles one episode in four reaches the second quarter and few reach the last; of teams
+# that run away, or fight long, more do.
 FLIGHTS = ((1,), (1, 1), (1, 3 / 8, 1 / 8, 1 / 8), (1, 3 / 4, 3 / 8, 3 / 8), (1, 1, 1, 1))
 _QUARTERS = 4
 
