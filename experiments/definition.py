@@ -22,7 +22,7 @@
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
       - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
       - {kind: chance, name: futile_all, metric: futile, chance: futile_chance, ylabel: futile neurons (%)}
-      - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles}
+      - {kind: grids, name: conflict, metric: conflict, seeds: 3, marked: roles, arms: [GradPS]}
       - {kind: bars, name: parameters, metric: effective_params}
       - {kind: profiles, name: profile}
     scales:
@@ -81,6 +81,7 @@ class Drawing(NamedTuple):
     number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
+    arms: labels of those that are drawn, by default all.
     """
 
     kind: Kind
@@ -93,6 +94,7 @@ class Drawing(NamedTuple):
     marked: str
     beside: str
     chance: str = ""
+    arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
         sizes={name: _sizes(entry) for name, entry in reader.reader("sizes", {}).items()},
         metric=reader.value("metric", str, "test_return"),
         threshold=reader.value("threshold", float | None, None),
-        drawings=_drawings(reader),
+        drawings=_drawings(reader, arms),
         scales={key: _scale(entry) for key, entry in _filled(reader.reader("scales")).items()},
     )
     reader.end()
@@ -263,8 +265,8 @@ def _filled(reader: Reader) -> dict[str, Reader]:
     return entries
 
 
-def _drawings(reader: Reader) -> tuple[Drawing, ...]:
-    found = tuple(_drawing(entry) for entry in reader.readers("drawings", [{}]))
+def _drawings(reader: Reader, arms: tuple[Arm, ...]) -> tuple[Drawing, ...]:
+    found = tuple(_drawing(entry, [arm.label for arm in arms]) for entry in reader.readers("drawings", [{}]))
     names = [drawing.name for drawing in found]
     for name in names:
         if names.count(name) > 1:
@@ -272,7 +274,7 @@ def _drawings(reader: Reader) -> tuple[Drawing, ...]:
     return found
 
 
-def _drawing(reader: Reader) -> Drawing:
+def _drawing(reader: Reader, labels: list[str]) -> Drawing:
     kind = reader.value("kind", Kind, "curves")
     drawing = Drawing(
         kind=kind,
@@ -285,7 +287,11 @@ def _drawing(reader: Reader) -> Drawing:
         marked=reader.value("marked", str, ""),
         beside=reader.value("beside", str, ""),
         chance=reader.value("chance", str) if kind == "chance" else "",
+        arms=reader.value("arms", tuple[str, ...], ()),
     )
+    for label in drawing.arms:
+        if label not in labels:
+            raise SettingError(f"unknown arm {label!r} in {reader.what} in {reader.source}{suggest(label, labels)}")
     reader.end()
     return drawing
 

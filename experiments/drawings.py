@@ -36,9 +36,13 @@ class Picture(NamedTuple):
 
 def draw(definition: Definition, results: Sequence[Result], folder: Path) -> list[Picture]:
     """Draw everything an experiment asks for; nothing of arms that have no finished seed. Raises SettingError."""
-    if not any(result.curves for result in results):
-        return []
-    return [_draw(definition, drawing, results, folder) for drawing in definition.drawings]
+    asked = [(drawing, drawn(drawing, results)) for drawing in definition.drawings]
+    return [_draw(definition, drawing, told, folder) for drawing, told in asked if any(r.curves for r in told)]
+
+
+def drawn(drawing: Drawing, results: Sequence[Result]) -> list[Result]:
+    """Those that a drawing is of."""
+    return [result for result in results if not drawing.arms or result.setup.arm.label in drawing.arms]
 
 
 def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Centre = Literal["mean", "iqm"]
 NULL, NULL_DASH = "by chance", (0, (1, 1.5))
+CROWD = 4  # names in a legend
+NAME_WIDTH, KEY_WIDTH = 0.055, 0.5  # inches of a letter, and of the line beside a name
 
 
 class Line(NamedTuple):
@@ -89,7 +91,21 @@ def learning_curves(panels: Sequence[Panel], ylabel: str, centre: Centre = "mean
             place.set_xlabel("environment steps")
         for place in axes[::3]:
             place.set_ylabel(ylabel)
+        _explain(figure, axes)
     return figure
+
+
+def _explain(figure: Figure, axes: Sequence[Axes]) -> None:
+    """A legend on each pair of axes; below them all where it is the same and long enough to hide lines."""
+    keys = [place.get_legend_handles_labels() for place in axes]
+    if all(labels == keys[0][1] for _, labels in keys) and len(keys[0][1]) >= CROWD:
+        widest = NAME_WIDTH * max(map(len, keys[0][1])) + KEY_WIDTH
+        columns = max(1, int(figure.get_size_inches()[0] / widest))
+        figure.legend(*keys[0], loc="outside lower center", ncols=columns)
+        return
+    for place, (handles, labels) in zip(axes, keys, strict=True):
+        if labels:
+            place.legend(handles, labels, loc="best")
 
 
 def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> None:
@@ -107,8 +123,6 @@ def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> N
     place.set_title(panel.title)
     place.margins(x=0)
     place.xaxis.set_major_formatter(lambda value, _: steps_text(value))
-    if panel.lines:
-        place.legend(loc="best")
 
 
 def steps_text(steps: float) -> str:

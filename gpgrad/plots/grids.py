@@ -82,8 +82,9 @@ def _draw(place: Axes, grid: Grid, look: dict, top: float):
 
 
 def number(value: float, top: float) -> str:
-    """A cell's text: as many digits as the largest magnitude of the picture leaves room for."""
-    return "" if math.isnan(value) else f"{value:.{0 if top >= 100 else 1 if top >= 10 else 2}f}"
+    """A cell's text: as many digits as the largest magnitude of the picture leaves room for, and two of that."""
+    digits = 0 if top >= 100 else 1 if top >= 10 else max(2, 1 - math.floor(math.log10(top)))
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def write_grids(grids: Sequence[Grid], stem: Path, metric: str) -> Path:

@@ -43,7 +43,8 @@ STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.2,
-    "legend.frameon": False,
+    "legend.framealpha": 0.8,
+    "legend.edgecolor": "none",
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by some publishers
     "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them

@@ -52,6 +52,12 @@ def test_traces_are_what_was_logged(result):
     np.testing.assert_array_equal(pull.curves[1], [[0, 10, 20], [1, 1, 1]])
 
 
+def test_a_drawing_may_be_of_some_arms(result):
+    other = result._replace(setup=result.setup._replace(arm=result.setup.arm._replace(label="VDN")))
+    assert drawings.drawn(DRAWING, [result, other]) == [result, other]
+    assert drawings.drawn(DRAWING._replace(arms=("VDN",)), [result, other]) == [other]
+
+
 def test_a_heat_map_is_the_mean_over_seeds(result):
     (grid,) = drawings.grids(DRAWING._replace(beside="utilities"), result, "QMIX")
     np.testing.assert_array_equal(grid.values, CONFLICT + 0.5)

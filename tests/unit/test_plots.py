@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 from envs.errors import SettingError
 from gpgrad import plots, stats
 from gpgrad.plots import Line, Panel
+from gpgrad.plots.grids import number
 from gpgrad.stats import Curve
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,17 @@ def test_a_picture_shows_the_data(panels):
     assert [text.get_text() for text in small.get_legend().get_texts()] == ["QMIX (5 seeds)", "VDN (3 seeds)"]
     assert small.lines[1].get_color() == large.lines[0].get_color() != small.lines[0].get_color()
     assert small.xaxis.get_major_formatter()(1_050_000) == "1.05M"
+
+
+def test_a_long_legend_that_holds_for_all_panels_stands_below(panels):
+    one, *_ = panels[0].lines
+    crowd = [one._replace(label=label) for label in "ABCD"]
+    figure = plots.learning_curves([Panel("left", crowd), Panel("right", crowd)], "y")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{label} (5 seeds)" for label in "ABCD"]
+    assert not any(place.get_legend() for place in figure.axes)
+    figure = plots.learning_curves([Panel("left", crowd), Panel("right", crowd[:3])], "y")
+    assert not figure.legends
+    assert all(place.get_legend() for place in figure.axes)
 
 
 def test_a_panel_alone_is_a_column_wide(panels):
@@ -179,3 +191,11 @@ def test_without_matplotlib_there_is_one_sentence(monkeypatch, panels, tmp_path)
         with pytest.raises(SettingError, match=r"pip install 'gpgrad\[plot\]'"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "top", "text"),
+    [(7.0, 120.0, "7"), (7.04, 12.0, "7.0"), (0.128, 1.0, "0.13"), (0.00493, 0.0056, "0.0049"), (np.nan, 1.0, "")],
+)
+def test_cells_show_what_tells_them_apart(value, top, text):
+    assert number(value, top) == text
