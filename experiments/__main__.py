@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envs.errors import SettingError, suggest
 from experiments import definition
-from experiments.definition import Definition
+from experiments.records import Definition
 from gpgrad.commands.arguments import options
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]

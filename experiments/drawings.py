@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError, suggest
-from experiments.definition import Definition, Drawing
+from experiments.records import Definition, Drawing
 from experiments.report import Result
 from gpgrad import plots
 from gpgrad.logs import Row

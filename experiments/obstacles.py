@@ -7,7 +7,7 @@ import json
 
 import envs
 from envs.errors import SettingError
-from experiments.definition import Setup
+from experiments.records import Setup
 
 NOT_TESTABLE = "not testable here"
 

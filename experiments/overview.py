@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import definition
-from experiments.definition import Definition
 from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.page import NO_NUMBER, SENTENCES, mean, number, table
+from experiments.records import Definition
 
 PAGE = "RESULTS.md"
 MANY = 8  # arms of a panel above which the page leaves numbers to the report

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import drawings, report
-from experiments.definition import Definition
 from experiments.drawings import Picture, metric_text
 from experiments.obstacles import NOT_TESTABLE
+from experiments.records import Definition
 from experiments.report import Result
 from gpgrad import plots, stats
 from gpgrad.execute import seeds_text

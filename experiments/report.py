@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError, suggest
-from experiments.definition import Definition, Setup
 from experiments.obstacles import NOT_TESTABLE, obstacle
+from experiments.records import Definition, Setup
 from gpgrad import config, layouts, registry, stats
 from gpgrad.execute import shown, train_arguments
 from gpgrad.layouts import Experiment

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.definition import Definition, Setup
 from experiments.page import number, table
+from experiments.records import Definition, Setup
 from gpgrad import accounting, bench
 from gpgrad.compose import compose
 

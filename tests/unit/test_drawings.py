@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from experiments import definition, drawings
-from experiments.definition import Drawing
+from experiments import drawings, records
+from experiments.records import Drawing
 from experiments.report import Result
 from gpgrad import plots
 from gpgrad.runs import Run, Share
@@ -22,8 +22,8 @@ CONFLICT = np.arange(9.0).reshape(3, 3)
 @pytest.fixture
 def result(tmp_path):
     """Two seeds of an arm."""
-    arm = definition.Arm("QMIX", "pp_small", "qmix", None, {}, "pp_small")
-    setup = definition.Setup(arm, None, "identity", range(2), {})  # type: ignore[arg-type]
+    arm = records.Arm("QMIX", "pp_small", "qmix", None, {}, "pp_small")
+    setup = records.Setup(arm, None, "identity", range(2), {})  # type: ignore[arg-type]
     metrics = [
         {"seed": seed, "env_steps": steps, "futile": None if steps == 0 else steps + seed, "flow": [[steps], [seed]]}
         for steps in (0, 10, 20)

@@ -18,7 +18,7 @@ import yaml
 
 import experiments.__main__ as cli
 from envs.errors import SettingError
-from experiments import definition, overview, report
+from experiments import definition, overview, records, report
 from gpgrad import config, execute, lock, logs, runs, stats, train
 from gpgrad.execute import Stopped
 from gpgrad.settings import Config
@@ -428,7 +428,7 @@ os.kill({os.getpid()}, {int(signal.SIGTERM)})
 # What was found.
 
 
-def reported(experiment: definition.Definition, scale: str, root: Path) -> dict:
+def reported(experiment: records.Definition, scale: str, root: Path) -> dict:
     found, _ = runs.scan(root)
     results = report.collect(experiment, definition.setups(experiment, scale), found)
     return report.summary(experiment, scale, results, found)

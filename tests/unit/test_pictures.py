@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from experiments import definition, drawings
-from experiments.definition import Drawing
+from experiments import definition, drawings, records
+from experiments.records import Drawing
 from experiments.report import Result
 from gpgrad import plots
 from gpgrad.plots import Bar, BarPanel, Line, Panel, ProfilePanel, Scores
@@ -114,8 +114,8 @@ def test_occupancy_is_drawn_by_bits_of_a_code(tmp_path):
 
 
 def arm(label, panel, tmp_path, metrics, final):
-    made = definition.Arm(label, panel, "qmix", None, {}, panel)
-    setup = definition.Setup(made, None, "identity", range(2), {})  # type: ignore[arg-type]
+    made = records.Arm(label, panel, "qmix", None, {}, panel)
+    setup = records.Setup(made, None, "identity", range(2), {})  # type: ignore[arg-type]
     run = Run(tmp_path, None, "identity", range(2), True, None)  # type: ignore[arg-type]
     curves = {seed: Curve(STEPS, STEPS + seed) for seed in range(2)}
     return Result(setup, [Share(run, [0, 1], metrics, final)], curves, {0: 1.0, 1: 2.0}, [])
@@ -133,7 +133,7 @@ DRAWING = Drawing("bars", "made", "mean", {}, "", "", 0, "", "")
 
 
 def experiment(results):
-    return definition.Definition("made", "made", "?", tuple(r.setup.arm for r in results), (), "test_return", None, ())
+    return records.Definition("made", "made", "?", tuple(r.setup.arm for r in results), (), "test_return", None, ())
 
 
 @pytest.mark.parametrize(
