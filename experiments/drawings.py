@@ -145,7 +145,7 @@ def against_chance(definition: Definition, drawing: Drawing, results: Sequence[R
 
 
 def _logs(result: Result, place: str) -> bool:
-    return any(place.partition("[")[0] in row for share in result.shares for row in share.metrics)
+    return any(_names(place, row) for share in result.shares for row in share.metrics)
 
 
 def title(result: Result, results: Sequence[Result]) -> str:
@@ -157,13 +157,20 @@ def title(result: Result, results: Sequence[Result]) -> str:
 
 def _trace(result: Result, place: str) -> dict[int, Curve]:
     found: dict[int, list[tuple[float, float]]] = {}
-    for row in (row for share in result.shares for row in share.metrics):
+    rows = [row for share in result.shares for row in share.metrics]
+    told = [row for row in rows if _names(place, row)] or rows  # a run may be older than what is logged today
+    for row in told:
         value = logged(row, place)
         if value is not None and np.ndim(value) == 0:
             found.setdefault(row["seed"], []).append((row["env_steps"], float(value)))
     if not found:
         raise SettingError(f"{result.setup.arm.label} has no number {place!r} in any row of its runs")
     return {seed: Curve(*np.array(points).T) for seed, points in found.items()}
+
+
+def _names(place: str, row: Row) -> bool:
+    match = PLACE.fullmatch(place)
+    return match is not None and match["name"] in row
 
 
 def logged(row: Row, place: str) -> Any:

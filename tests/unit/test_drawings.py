@@ -52,6 +52,14 @@ def test_traces_are_what_was_logged(result):
     np.testing.assert_array_equal(pull.curves[1], [[0, 10, 20], [1, 1, 1]])
 
 
+def test_rows_older_than_what_is_drawn_are_left_out(result):
+    (share,) = result.shares
+    older = [{k: v for k, v in row.items() if k != "flow"} if row["env_steps"] == 0 else row for row in share.metrics]
+    drawing = DRAWING._replace(kind="traces", lines={"pull": "flow[1,0]"})
+    (panel,) = drawings.traces(drawing, [result._replace(shares=[share._replace(metrics=older)])])
+    np.testing.assert_array_equal(panel.lines[0].curves[1], [[10, 20], [1, 1]])
+
+
 def test_a_drawing_may_be_of_some_arms(result):
     other = result._replace(setup=result.setup._replace(arm=result.setup.arm._replace(label="VDN")))
     assert drawings.drawn(DRAWING, [result, other]) == [result, other]
