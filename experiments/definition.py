@@ -19,6 +19,7 @@
     threshold: 60                 # of steps to threshold; none by default
     drawings:                     # by default the metric's curves alone
       - {kind: curves, centre: mean}
+      - {kind: curves, name: by_hours, by: hours}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
       - {kind: traces, name: efficiency, lines: {mean: mean efficiency, first neuron: "efficiency[0]"}}
       - {kind: chance, name: futile_all, metric: futile, chance: futile_chance, ylabel: futile neurons (%)}
@@ -39,7 +40,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from envs.errors import SettingError, suggest
-from experiments.records import SIZES, Arm, Definition, Drawing, Kind, Scale, Setup
+from experiments.records import SIZES, Arm, Axis, Definition, Drawing, Kind, Scale, Setup
 from gpgrad import reading
 from gpgrad.reading import Reader
 
@@ -176,6 +177,7 @@ def _drawing(reader: Reader, labels: list[str]) -> Drawing:
         beside=reader.value("beside", str, ""),
         chance=reader.value("chance", str) if kind == "chance" else "",
         arms=reader.value("arms", tuple[str, ...], ()),
+        by=reader.value("by", Axis, "steps") if kind == "curves" else "steps",
     )
     for label in drawing.arms:
         if label not in labels:

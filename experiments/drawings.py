@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError, suggest
-from experiments.records import Definition, Drawing
+from experiments import axes
+from experiments.records import Axis, Definition, Drawing
 from experiments.report import Result
 from gpgrad import plots
 from gpgrad.logs import Row
@@ -50,21 +51,22 @@ def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], f
         return _grids(drawing, results, folder)
     if drawing.kind in ("bars", "profiles"):
         return _finals(definition, drawing, results, folder)
-    made = curves(definition, results) if drawing.kind == "curves" else traces(drawing, results)
+    made = curves(definition, results, drawing.by) if drawing.kind == "curves" else traces(drawing, results)
     if drawing.kind == "chance":
         made = against_chance(definition, drawing, results)
     metric = definition.metric if drawing.kind == "curves" else drawing.metric or drawing.name
     stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
-    plots.save(plots.learning_curves(made, label, drawing.centre), stem)
-    plots.write_data(made, stem, metric, drawing.centre)
+    along = axes.LABELS[drawing.by]
+    plots.save(plots.learning_curves(made, label, drawing.centre, along), stem)
+    plots.write_data(made, stem, metric, drawing.centre, axes.COLUMNS[drawing.by])
     data = [
         f"`{drawing.name}.csv`: a row per test of a seed",
         f"`{drawing.name}_{drawing.centre}.csv`: a row per point of a line",
     ]
-    words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training."
+    words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training." + axes.REMARKS[drawing.by]
     if drawing.kind == "chance":
         words += " Dotted: the same number with random signs, where only chance is left."
-    return Picture(drawing.name, f"{label} by environment steps", words, data)
+    return Picture(drawing.name, f"{label} by {along}", words, data)
 
 
 def _finals(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
@@ -113,11 +115,11 @@ def metric_text(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def curves(definition: Definition, results: Sequence[Result]) -> list[Panel]:
+def curves(definition: Definition, results: Sequence[Result], by: Axis = "steps") -> list[Panel]:
     """The experiment's metric, of finished seeds."""
+    told = [(r.setup.arm, axes.against(r, by)) for r in results if r.curves]
     return [
-        Panel(name, [Line(r.setup.arm.label, r.curves) for r in results if r.curves and r.setup.arm.panel == name])
-        for name in definition.panels
+        Panel(name, [Line(arm.label, lines) for arm, lines in told if arm.panel == name]) for name in definition.panels
     ]
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gpgrad.settings import Config
 
 SIZES = ("agents", "inputs", "actions", "state", "groups")  # inputs: of an agent, without an id
+Axis = Literal["steps", "updates", "hours"]
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
 
 
@@ -36,16 +37,16 @@ class Scale(NamedTuple):
 class Drawing(NamedTuple):
     """A picture of what runs logged.
 
-    kind: `curves`, the experiment's metric by steps, a panel for each of its panels; `traces`, several logged numbers
-    by steps, a panel for each arm; `chance`, one logged number of all arms by steps, a panel for each of the
-    experiment's, with what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm;
-    `bars`, a number after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
+    kind: `curves`, the experiment's metric, a panel for each of its panels; `traces`, several logged numbers by steps,
+    a panel for each arm; `chance`, one logged number of all arms by steps, a panel for each of the experiment's, with
+    what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm; `bars`, a number
+    after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
     name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
     array. metric: of chance and grids; of bars and profiles, by default the experiment's. chance: of chance, the logged
     number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
     marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
     stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
-    arms: labels of those that are drawn, by default all.
+    arms: labels of those that are drawn, by default all. by: of curves, what they are drawn against.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Drawing(NamedTuple):
     beside: str
     chance: str = ""
     arms: tuple[str, ...] = ()
+    by: Axis = "steps"
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,13 @@ def band(curves: Mapping[int, Curve], centre: Centre = "mean") -> Band:
     return Band(steps, middle, *(np.where(unknown, math.nan, side) for side in (low, high)))
 
 
-def learning_curves(panels: Sequence[Panel], ylabel: str, centre: Centre = "mean") -> Figure:
-    """Lines with their bands by environment steps: a column wide for one panel, else a page wide, three in a row.
+def learning_curves(
+    panels: Sequence[Panel], ylabel: str, centre: Centre = "mean", xlabel: str = "environment steps"
+) -> Figure:
+    """Lines with their bands: a column wide for one panel, else a page wide, three in a row.
 
-    A label has the same colour in all panels. Raises SettingError without matplotlib.
+    xlabel: what the steps of curves are. A label has the same colour in all panels. Raises SettingError without
+    matplotlib.
     """
     matplotlib = require()
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
@@ -88,7 +91,7 @@ def learning_curves(panels: Sequence[Panel], ylabel: str, centre: Centre = "mean
         figure, axes = panel_axes(len(panels), PANEL_HEIGHT)
         for place, panel in zip(axes, panels, strict=True):
             _draw(place, panel, labels, centre)
-            place.set_xlabel("environment steps")
+            place.set_xlabel(xlabel)
         for place in axes[::3]:
             place.set_ylabel(ylabel)
         _explain(figure, axes)
@@ -133,13 +136,15 @@ def steps_text(steps: float) -> str:
     return f"{steps:.3g}"
 
 
-def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean") -> list[Path]:
+def write_data(
+    panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean", place: str = "env_steps"
+) -> list[Path]:
     """The numbers of a picture: STEM.csv, a row per test of a seed, and STEM_CENTRE.csv, a row per point of a line."""
     points, bands = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}_{centre}.csv")
     lines = [(panel.title, line) for panel in panels for drawn in panel.lines for line in _with_null(drawn)]
     write_csv(
         points,
-        ("panel", "algorithm", "seed", "env_steps", metric),
+        ("panel", "algorithm", "seed", place, metric),
         [
             (title, line.label, seed, *point)
             for title, line in lines
@@ -149,7 +154,7 @@ def write_data(panels: Sequence[Panel], stem: Path, metric: str, centre: Centre 
     )
     write_csv(
         bands,
-        ("panel", "algorithm", "env_steps", "seeds", centre, "low", "high"),
+        ("panel", "algorithm", place, "seeds", centre, "low", "high"),
         [
             (title, line.label, step, len(line.curves), *("" if math.isnan(value) else value for value in point))
             for title, line in lines

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from experiments import drawings, records
+from experiments import axes, drawings, records
 from experiments.records import Drawing
 from experiments.report import Result
 from gpgrad import plots
@@ -58,6 +59,20 @@ def test_rows_older_than_what_is_drawn_are_left_out(result):
     drawing = DRAWING._replace(kind="traces", lines={"pull": "flow[1,0]"})
     (panel,) = drawings.traces(drawing, [result._replace(shares=[share._replace(metrics=older)])])
     np.testing.assert_array_equal(panel.lines[0].curves[1], [[10, 20], [1, 1]])
+
+
+def test_curves_go_by_updates_and_by_hours(result, tmp_path):
+    (share,) = result.shares
+    metrics = [row | {"updates": 3 * row["env_steps"], "iterations": row["env_steps"] // 10} for row in share.metrics]
+    rows = [{"iterations": i, "seconds": seconds} for i, seconds in ((0, 360), (1, 720), (2, 360))]  # resumed at 1
+    (tmp_path / "timing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = {seed: Curve(np.array([0, 10, 20]), np.arange(3.0)) for seed in range(2)}
+    result = result._replace(shares=[share._replace(metrics=metrics)], curves=curves)
+    assert axes.against(result, "steps") is curves
+    for axis, expected in (("updates", [0, 30, 60]), ("hours", [0.1, 0.2, 0.3])):
+        for curve in axes.against(result, axis).values():
+            np.testing.assert_allclose(curve.steps, expected)
+            np.testing.assert_array_equal(curve.returns, np.arange(3.0))
 
 
 def test_a_drawing_may_be_of_some_arms(result):

@@ -197,6 +197,7 @@ def arm(**changes):
         ({"drawings": [{"kind": "curve"}]}, "kind of entry 1 of drawings in .* is 'curve'; did you mean 'curves'"),
         ({"drawings": [{}, {}]}, "two drawings in .* are called 'curve', expected one"),
         ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, expected one"),
+        ({"drawings": [{"by": "hour"}]}, "by of entry 1 of drawings in .* is 'hour'; did you mean 'hours'"),
         ({"drawings": [{"arms": ["VDM"]}]}, "unknown arm 'VDM' in entry 1 of drawings in .*; did you mean 'VDN'"),
         ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
     ],
