@@ -14,7 +14,7 @@ LAYERS = [
     {"registry", "plugins", "checks", "presets", "settings", "config", "reading"},
     {"types"},
     {"nets", "optimisers", "lengths"},
-    {"sharing", "decomposition", "weighting"},
+    {"sharing", "decomposition", "weighting", "stairs"},
     {"replay", "rollout", "learner", "devices", "simulators"},
     {"compose", "evaluate", "diagnostics"},
     {"iteration", "hosts"},
