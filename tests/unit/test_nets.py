@@ -44,6 +44,19 @@ def test_gru_unroll_and_its_derivative(shared):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, plain)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4, 5), (2, 3, 7)])
+def test_sums_of_rows_of_any_shape(shape):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(11, 4)).astype(np.float32)
+    index = rng.integers(-2, 14, (*shape, 6))
+    ones = np.sum(index[..., None] == np.arange(11), axis=-2, dtype=np.float32)  # [..., D]
+    weight = rng.normal(size=(*shape, 4)).astype(np.float32)
+    np.testing.assert_allclose(layers.pick_rows(jnp.array(kernel), jnp.array(index)), ones @ kernel, atol=1e-5)
+    gradient = jax.grad(lambda k: (layers.pick_rows(k, jnp.array(index)) * weight).sum())(jnp.array(kernel))
+    expected = ones.reshape(-1, 11).T @ weight.reshape(-1, 4)
+    np.testing.assert_allclose(gradient, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(4, 2, 3), (5, 3), (3,)])
 @pytest.mark.parametrize("shared", [True, False])
 def test_dense_derivative(shape, shared):
