@@ -21,7 +21,8 @@ USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 
   NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
   --log.dir DIR     where runs are looked for and put, by default runs
-  --results DIR     where reports are put, by default experiments/results
+  --results DIR     where reports are put, by default experiments/results, with the settings and rows of their runs in
+                    records: report and status count those too, run trains anew what is in records alone
   run passes --seeds-mode, --log.* and --checkpoint.* on to the runs it begins"""
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,11 +65,12 @@ def show_names(arguments: Sequence[str]) -> int:
 def status(arguments: Sequence[str]) -> int:
     """What there is of each arm's seeds."""
     named = bool(arguments) and not arguments[0].startswith("--")
-    name, given = _given(arguments, named, "scale", "log.dir")
+    name, given = _given(arguments, named, "scale", "log.dir", "results")
+    from experiments import keeping
     from experiments.obstacles import NOT_TESTABLE, obstacle
     from gpgrad import execute, runs
 
-    found, problems = runs.scan(Path(given.get("log.dir", "runs")))
+    found, problems = keeping.scan(Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS)))
     for problem in problems:
         print(problem)
     for loaded in map(definition.load, [name] if named else definition.names()):
@@ -151,16 +153,16 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
-    from experiments import page
+    from experiments import keeping, page
     from experiments.report import collect
-    from gpgrad import runs
 
-    found, problems = runs.scan(root)
+    found, problems = keeping.scan(root, results)
     for problem in problems:
         _say(problem)
     folder = results / f"{loaded.name}-{scale}"
     collected = collect(loaded, definition.setups(loaded, scale), found)
     summary = page.write(folder, loaded, scale, collected, found)
+    keeping.keep([share.run for result in collected for share in result.shares], results)
     _collect(results)
     missing = sum(len(arm["missing"]) for arm in summary["arms"])
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))

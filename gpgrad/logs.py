@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import netrc
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -61,14 +63,19 @@ class JsonLines:
 def read_rows(path: Path) -> list[Row]:
     """All rows of a file; none where there is no file. A line without an end was cut off by a kill and is no row.
 
-    Raises SettingError for a file of anything else.
+    Where only a packed file is, with .gz behind its name, that one is read. Raises SettingError for a file of anything
+    else.
     """
-    if not path.is_file():
+    packed = path.with_name(f"{path.name}.gz")
+    source = path if path.is_file() else packed
+    if not source.is_file():
         return []
     try:
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-    except ValueError as error:
-        raise SettingError(f"{path} is damaged, expected a JSON object in every line: {error}") from None
+        content = source.read_bytes()
+        text = (gzip.decompress(content) if source == packed else content).decode()
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SettingError(f"{source} is damaged, expected a JSON object in every line: {error}") from None
 
 
 class Mirror:

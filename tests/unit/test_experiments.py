@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -649,6 +650,37 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     put(root, "iql", settings_of("iql", seed=1, seeds=1))
     assert cli.main(["report", file, *places]) == 0
     assert json.loads((out / "mine-quick" / "rliable.json").read_text()) == {"VDN": [[12]], "IQL": [[12]]}
+
+
+def test_a_report_is_made_again_where_the_runs_are_gone(two, root, tmp_path, capsys):
+    file, out = str(tmp_path / "mine.yaml"), tmp_path / "out"
+    places = ["--log.dir", str(root), "--results", str(out)]
+    put(root, "vdn", settings_of(seeds=2), top=20.0)
+    put(root, "half", settings_of("iql", seeds=2), final=1)
+    assert cli.main(["report", file, *places]) == 0
+    kept = out / "records" / "vdn"
+    assert {path.name for path in kept.parent.iterdir()} == {"vdn"}  # what is not finished is not kept
+    assert {path.name for path in kept.iterdir()} == {
+        path.name if path.suffix != ".jsonl" else f"{path.name}.gz" for path in (root / "vdn").glob("*.*")
+    }
+    before = json.loads((out / "mine-quick" / "summary.json").read_text())["arms"][0]
+    curve = (out / "mine-quick" / "curve.csv").read_bytes()
+    shutil.rmtree(root / "vdn")
+    shutil.rmtree(root / "half")
+    assert cli.main(["report", file, *places]) == 0
+    after = json.loads((out / "mine-quick" / "summary.json").read_text())["arms"][0]
+    assert after == {**before, "runs": [str(kept)]}
+    assert (out / "mine-quick" / "curve.csv").read_bytes() == curve
+    put(root, "iql", settings_of("iql", seeds=2))  # what is run later joins what was kept
+    capsys.readouterr()
+    assert cli.main(["status", file, *places, "--scale", "quick"]) == 0
+    told = capsys.readouterr().out
+    assert f"VDN on matrix_additive, seeds 0 to 1: finished in {kept}" in told
+    assert cli.main(["report", file, *places]) == 0
+    assert json.loads((out / "mine-quick" / "summary.json").read_text())["complete"]
+    (kept / "metrics.jsonl.gz").write_bytes(b"damaged")
+    assert cli.main(["report", file, *places]) == 2
+    assert "metrics.jsonl.gz is damaged, expected a JSON object in every line" in capsys.readouterr().err
 
 
 def test_worlds_without_their_simulator_are_not_testable(tmp_path, root, capsys):

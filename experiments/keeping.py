@@ -1,0 +1,52 @@
+"""What stays of finished runs when their folders are gone: settings and rows, without checkpoints, beside the reports.
+
+A report can so be made again, or grow by further seeds, wherever the results are: on another machine, from a checkout.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from gpgrad import runs
+from gpgrad.runs import Run
+
+RECORDS = "records"  # not `runs`, which version control leaves out
+PLAIN = ("config.yaml", "manifest.json")
+ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl")
+
+
+def scan(root: Path, results: Path) -> tuple[list[Run], list[str]]:
+    """The runs in a folder and those kept beside the reports; of a run that is in both, the one in the folder."""
+    here, problems = runs.scan(root)
+    kept, others = runs.scan(_relative(results / RECORDS))
+    known = {run.folder.name for run in here}
+    return [*here, *(run for run in kept if run.folder.name not in known)], [*problems, *others]
+
+
+def keep(found: Iterable[Run], results: Path) -> None:
+    """Copy finished runs' settings and rows, rows packed. What is already kept stays as it is."""
+    shelf = results / RECORDS
+    for run in found:
+        folder = shelf / run.folder.name
+        if folder.exists() or not run.finished:
+            continue
+        draft = shelf / f"{run.folder.name}.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for path in (run.folder / name for name in (*PLAIN, *ROWS)):
+            if not path.is_file():
+                continue
+            if path.name in PLAIN:
+                shutil.copyfile(path, draft / path.name)
+            else:  # packed without a time in it, the same rows are the same file
+                (draft / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        draft.rename(folder)
+
+
+def _relative(path: Path) -> Path:
+    """From where the program runs, so that reports name no machine's folders."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
