@@ -100,6 +100,11 @@ class TwoStepGame:
         """Static sizes and rules."""
         return _spec(self.name, n_agents=2, n_actions=2, obs_dim=4, limit=2, best=8.0)
 
+    @property
+    def paths(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """Joint actions that lead to each node where there is something to choose, by its name."""
+        return {"start": (), "A": ((0, 0),), "B": ((1, 1),)}
+
     def params(self, key: jax.Array) -> MatrixParams:
         """The tables; nothing is drawn."""
         del key

@@ -21,6 +21,7 @@ from gpgrad.types import AgentOut, Batch, Clock, Episode, Metrics, PyTree, SeedS
 from gpgrad.weighting import gpvd, inspect
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
+Path = tuple[tuple[int, ...], ...]  # joint actions from the start of a game
 DRAWS = 32
 
 
@@ -28,7 +29,8 @@ def make_diagnostics(parts: Parts) -> Diagnose:
     """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table and without hidden roles.
 
     For games of one step: `utilities` [A, U], `payoff_table` [U] * A, the learned Q_tot of every joint action, and
-    `payoff_error`, its mean squared distance from the game's payoffs. For worlds with hidden roles: `roles` [A] and
+    `payoff_error`, its mean squared distance from the game's payoffs. For games of a few steps that name the `paths`
+    to their nodes, `utilities_NODE` and `payoff_table_NODE`. For worlds with hidden roles: `roles` [A] and
     `disagreement`.
     """
     if has_roles(parts.env):
@@ -36,6 +38,12 @@ def make_diagnostics(parts: Parts) -> Diagnose:
         return lambda env_params, team: {
             "roles": parts.env.roles(env_params),  # type: ignore[attr-defined]
             "disagreement": differ(env_params, team),
+        }
+    if paths := getattr(parts.env, "paths", None):
+        return lambda env_params, team: {
+            f"{name}_{node}": value
+            for node, path in paths.items()
+            for name, value in learned_game(parts, env_params, team, path)._asdict().items()
         }
     payoff = _payoff(parts)
     if payoff is None:
@@ -85,42 +93,47 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
 
 
 class Learned(NamedTuple):
-    """What a team thinks of a game of one step: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
+    """What a team thinks of one move: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
 
     utilities: jax.Array
     payoff_table: jax.Array
 
 
-def learned_game(parts: Parts, env_params: EnvParams, team: Team) -> Learned:
-    """Utilities and Q_tot of every joint action in the start state of a one-step game.
+def learned_game(parts: Parts, env_params: EnvParams, team: Team, path: Path = ()) -> Learned:
+    """Utilities and Q_tot of every joint action in a game without chance, after the joint actions of `path`.
 
     Where agents draw quantile fractions, means over `DRAWS` draws.
     """
-    batch = joint_actions(parts, env_params)
+    batch, now = joint_actions(parts, env_params, path), len(path)
     clock = Clock(*(jnp.zeros((), jnp.int32) for _ in range(3)))
     last, mixer = last_actions(batch.actions), team.decomposition
 
     def learned(key: jax.Array) -> Learned:
         out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last, key, acting=True)
-        q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[0]
-        return Learned(parts.decomposition.utilities(mixer, out, key)[0, 0], q_tot)
+        q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[now]
+        return Learned(parts.decomposition.utilities(mixer, out, key)[now, 0], q_tot)
 
     keys = jax.random.split(jax.random.key(0), DRAWS if parts.decomposition.head.fractions else 1)
     drawn = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(learned)(keys))
     return drawn._replace(payoff_table=_as_table(parts, drawn.payoff_table))
 
 
-def joint_actions(parts: Parts, env_params: EnvParams) -> Batch:
-    """Every joint action of a one-step game, once, with its payoff: a batch of U ** A episodes."""
-    spec, payoff = parts.env.spec, _payoff(parts)
-    joint = jnp.array(list(itertools.product(range(spec.n_actions), repeat=spec.n_agents)), jnp.int32)  # [B, A]
-    state = parts.env.reset(jax.random.key(0), env_params)
-    view: View = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (2, len(joint), *leaf.shape)), parts.env.view(env_params, state)
-    )
-    ones = jnp.ones((1, len(joint)), bool)
-    reward = jnp.zeros(ones.shape) if payoff is None else payoff(env_params).reshape(ones.shape)
-    return Batch(view, joint[None], reward, ones, ones)
+def joint_actions(parts: Parts, env_params: EnvParams, path: Path = ()) -> Batch:
+    """Every joint action of a game without chance after those of `path`: a batch of U ** A episodes that end there."""
+    spec, key = parts.env.spec, jax.random.key(0)
+    last = jnp.array(list(itertools.product(range(spec.n_actions), repeat=spec.n_agents)), jnp.int32)  # [B, A]
+    actions = jnp.stack([*(jnp.broadcast_to(jnp.array(joint, jnp.int32), last.shape) for joint in path), last])
+    start = parts.env.reset(key, env_params)
+    start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(last), *leaf.shape)), start)
+
+    def move(state: EnvState, joint: jax.Array) -> tuple[EnvState, tuple[EnvState, jax.Array, jax.Array]]:
+        step = jax.vmap(parts.env.step, (None, None, 0, 0))(key, env_params, state, joint)
+        return step.state, (step.state, step.reward, step.terminated)
+
+    _, (later, reward, terminated) = jax.lax.scan(move, start, actions)
+    states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, later)  # [T+1, B]
+    view: View = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))(env_params, states)
+    return Batch(view, actions, reward * parts.reward_scale, terminated, jnp.ones_like(terminated))
 
 
 def _as_table(parts: Parts, values: jax.Array) -> jax.Array:

@@ -14,7 +14,6 @@ from gpgrad.logs import Mirror, Row
 from gpgrad.plots import Grid
 
 PICTURES = 10  # heat maps of a run in the mirror, evenly over its steps
-TABLES = {"conflict": "conflict between agents", "payoff_table": "Q_tot"}  # in rows, and what their colours stand for
 
 
 class Gallery:
@@ -42,10 +41,15 @@ class Gallery:
 
 def heat_maps(row: Mapping[str, Any]) -> dict[str, bytes]:
     """A PNG of every square or oblong table in a row; none without matplotlib, which is not needed for training."""
-    tables = {name: np.array(row[name], float) for name in TABLES if row.get(name) is not None}
+    tables = plots.logged_tables(row)
     if not tables or not plots.installed():
         return {}
-    return {name: _png(_grid(name, table, row), TABLES[name]) for name, table in tables.items() if table.ndim == 2}
+    return {name: _png(_grid(name, table, row), _meaning(name)) for name, table in tables.items()}
+
+
+def _meaning(name: str) -> str:
+    """What the colours of a table stand for."""
+    return "conflict between agents" if name == "conflict" else "Q_tot"
 
 
 def films(folder: Path) -> list[Path]:

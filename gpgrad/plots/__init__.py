@@ -4,7 +4,7 @@ from gpgrad.plots.bars import Bar, BarPanel, bar_table, latex, write_bars
 from gpgrad.plots.board import Outcomes, Scene, draw_board
 from gpgrad.plots.buckets import Bucket, Member, draw_buckets, write_buckets
 from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves, steps_text, write_data
-from gpgrad.plots.grids import Grid, by_role, heat_maps, write_grids
+from gpgrad.plots.grids import Grid, by_role, heat_maps, logged_tables, write_grids
 from gpgrad.plots.occupancy import draw_occupancy, write_occupancy
 from gpgrad.plots.profiles import Profile, ProfilePanel, Scores, performance_profiles, profile, write_profiles
 from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, look, require, save, write_csv
@@ -38,6 +38,7 @@ __all__ = [
     "installed",
     "latex",
     "learning_curves",
+    "logged_tables",
     "look",
     "performance_profiles",
     "profile",

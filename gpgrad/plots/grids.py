@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,13 @@ class Grid(NamedTuple):
     rows: Sequence[str]
     columns: Sequence[str]
     marked: frozenset[str] = frozenset()
+
+
+def logged_tables(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The matrices of a row of metrics.jsonl by name: conflict between agents, payoffs that were learned."""
+    names = (name for name in row if name == "conflict" or name.startswith("payoff_table"))
+    found = {name: np.array(row[name], float) for name in names if row[name] is not None}
+    return {name: table for name, table in found.items() if table.ndim == 2}
 
 
 def by_role(title: str, values: np.ndarray, roles: np.ndarray) -> Grid:

@@ -12,14 +12,14 @@ from gpgrad.logs import Row
 from gpgrad.plots import Grid
 from gpgrad.report.collect import Entry
 
-MATRICES = ("conflict", "payoff_table")
 MOST = 4  # seeds of an entry that get a heat map
 
 
 def heat_pictures(entries: Sequence[Entry], folder: Path) -> list[Path]:
     """Draw them into a folder, for the last row of the first seeds of each entry; none where nothing was logged."""
     made = []
-    for name in MATRICES:
+    names = dict.fromkeys(name for entry in entries for seed in entry.rows for name in _tables(entry, seed))
+    for name in names:
         for index, entry in enumerate(entries):
             grids = [grid for seed in sorted(entry.rows)[:MOST] if (grid := _grid(entry, seed, name))]
             if grids:
@@ -29,14 +29,19 @@ def heat_pictures(entries: Sequence[Entry], folder: Path) -> list[Path]:
     return made
 
 
+def _row(entry: Entry, seed: int) -> Row:
+    return entry.final.get(seed) or entry.rows[seed][-1]
+
+
+def _tables(entry: Entry, seed: int) -> dict[str, np.ndarray]:
+    return plots.logged_tables(_row(entry, seed))
+
+
 def _grid(entry: Entry, seed: int, name: str) -> Grid | None:
-    row: Row = entry.final.get(seed) or entry.rows[seed][-1]
-    if row.get(name) is None:
+    values = _tables(entry, seed).get(name)
+    if values is None:
         return None
-    values = np.array(row[name], float)
-    if values.ndim != 2:
-        return None
-    roles = np.array(row.get("roles") or [0] * len(values))
+    roles = np.array(_row(entry, seed).get("roles") or [0] * len(values))
     if name != "conflict" or len(roles) != len(values):
         rows, columns = ([str(i + 1) for i in range(size)] for size in values.shape)
         return Grid(f"seed {seed}", values, rows, columns)

@@ -35,6 +35,15 @@ def test_two_step_game_separates_vdn_from_qmix(algo, value):
     tested = trained("two_step", algo, 800)
     assert (tested["test_return"] == value).all()
     assert tested["returns"].shape == (10, 1)
+    start, branch_a, branch_b = (tested[f"payoff_table_{node}"] for node in ("start", "A", "B"))
+    assert start.shape == branch_a.shape == branch_b.shape == (10, 2, 2)
+    np.testing.assert_allclose(branch_a, 7, atol=1)
+    np.testing.assert_allclose(branch_a.mean(0), 7, atol=0.3)
+    chosen = tested["utilities_start"][:, 0].argmax(-1)  # agent 0 alone picks the branch
+    assert (chosen == (value == 8)).all()
+    if algo == "qmix":  # a mixer of the state represents both branches, as in the paper's table
+        np.testing.assert_allclose(branch_b.mean(0), [[0, 1], [1, 8]], atol=0.6)
+        np.testing.assert_allclose(start.mean(0), [[7, 7], [8, 8]], atol=0.6)
 
 
 @pytest.mark.parametrize(("algo", "value"), [("gpvd", 8.0), ("qmix", -8.0)])
