@@ -13,6 +13,7 @@ import pytest
 import yaml
 from wandb.proto import wandb_internal_pb2
 
+import envs
 from gpgrad import __main__ as cli
 from gpgrad import config, dashboard, logs, media
 
@@ -163,7 +164,11 @@ def test_the_dashboard_shows_what_runs_log():
 def test_the_layout_names_sections_and_media():
     layout = yaml.safe_load((ROOT / "configs" / "dashboard.yaml").read_text())
     pictures = next(section for section in layout["sections"] if "media" in section)
-    assert {f"media/{name}" for name in media.TABLES} < set(pictures["media"])
+    nodes = [f"payoff_table_{node}" for node in envs.make("two_step").paths]
+    row = dict.fromkeys(["conflict", "payoff_table", *nodes], [[0.0, 1.0], [1.0, 0.0]])
+    made = media.heat_maps({**row, "payoff_table_of_three": [[[0.0]]], "conflict_null": [[0.0]], "loss": None})
+    assert set(made) == set(row)
+    assert {f"media/{name}" for name in made} < set(pictures["media"])
 
 
 @pytest.mark.parametrize(
