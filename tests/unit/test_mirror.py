@@ -165,7 +165,7 @@ def test_the_layout_names_sections_and_media():
     layout = yaml.safe_load((ROOT / "configs" / "dashboard.yaml").read_text())
     pictures = next(section for section in layout["sections"] if "media" in section)
     nodes = [f"payoff_table_{node}" for node in envs.make("two_step").paths]
-    row = dict.fromkeys(["conflict", "payoff_table", *nodes], [[0.0, 1.0], [1.0, 0.0]])
+    row = {name: [[0.0, 1.0], [1.0, 0.0]] for name in ["conflict", "payoff_table", *nodes]}
     made = media.heat_maps({**row, "payoff_table_of_three": [[[0.0]]], "conflict_null": [[0.0]], "loss": None})
     assert set(made) == set(row)
     assert {f"media/{name}" for name in made} < set(pictures["media"])
