@@ -20,7 +20,9 @@ import yaml
 import experiments.__main__ as cli
 from envs.errors import SettingError
 from experiments import definition, overview, records, report
+from experiments.obstacles import obstacle
 from gpgrad import config, execute, lock, logs, runs, stats, train
+from gpgrad.compose import compose
 from gpgrad.execute import Stopped
 from gpgrad.settings import Config
 
@@ -89,6 +91,7 @@ def job(root: Path, settings: Config, wanted: range):
 
 def test_the_catalog_can_be_run():
     assert {"pp_small_qmix", "pp_p0_qmix"} <= set(definition.names())
+    composed = set()
     for name in definition.names():
         loaded = definition.load(name)
         assert loaded.name == name
@@ -96,6 +99,9 @@ def test_the_catalog_can_be_run():
         for scale in loaded.scales:
             for setup in definition.setups(loaded, scale):
                 execute.train_arguments(setup, setup.seeds)
+                if setup.identity not in composed and not obstacle(setup):
+                    compose(setup.config)  # what its parts ask of each other
+                    composed.add(setup.identity)
 
 
 PAPERS = (
