@@ -99,12 +99,14 @@ def learning_curves(
 
 
 def _explain(figure: Figure, axes: Sequence[Axes]) -> None:
-    """A legend on each pair of axes; below them all where it is the same and long enough to hide lines."""
+    """A legend on each pair of axes; below them, in room of its own, where it is the same and would hide lines."""
     keys = [place.get_legend_handles_labels() for place in axes]
     if all(labels == keys[0][1] for _, labels in keys) and len(keys[0][1]) >= CROWD:
         widest = NAME_WIDTH * max(map(len, keys[0][1])) + KEY_WIDTH
         columns = max(1, int(figure.get_size_inches()[0] / widest))
-        figure.legend(*keys[0], loc="outside lower center", ncols=columns)
+        legend = figure.legend(*keys[0], loc="outside lower center", ncols=columns)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + legend.get_window_extent().height / figure.dpi)
         return
     for place, (handles, labels) in zip(axes, keys, strict=True):
         if labels:

@@ -106,6 +106,17 @@ def test_a_long_legend_that_holds_for_all_panels_stands_below(panels):
     assert all(place.get_legend() for place in figure.axes)
 
 
+@pytest.mark.parametrize("names", [4, 10, 20])
+def test_a_legend_below_leaves_the_lines_their_room(panels, names):
+    one, *_ = panels[0].lines
+    lines = [one._replace(label=f"a method with a long name, {i}") for i in range(names)]
+    figure = plots.learning_curves([Panel("alone", lines)], "y")
+    figure.draw_without_rendering()
+    (place,), (legend,) = figure.axes, figure.legends
+    assert place.get_window_extent().height / figure.dpi > plots.PANEL_HEIGHT / 2
+    assert not legend.get_window_extent().overlaps(place.get_tightbbox())
+
+
 def test_a_panel_alone_is_a_column_wide(panels):
     assert plots.learning_curves(panels[:1], "y").get_size_inches()[0] == plots.COLUMN
     many = plots.learning_curves([Panel(str(i), []) for i in range(5)], "y")
