@@ -5,16 +5,18 @@ A report can so be made again, or grow by further seeds, wherever the results ar
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpgrad import runs
+from gpgrad import config, runs
 from gpgrad.runs import Run
+from gpgrad.settings import Config
 
 RECORDS = "records"  # not `runs`, which version control leaves out
-PLAIN = ("config.yaml", "manifest.json")
+MANIFEST = "manifest.json"
 ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl")
 
 
@@ -36,14 +38,18 @@ def keep(found: Iterable[Run], results: Path) -> None:
         draft = shelf / f"{run.folder.name}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        for path in (run.folder / name for name in (*PLAIN, *ROWS)):
-            if not path.is_file():
-                continue
-            if path.name in PLAIN:
-                shutil.copyfile(path, draft / path.name)
-            else:  # packed without a time in it, the same rows are the same file
+        (draft / "config.yaml").write_text(config.dump(_anywhere(run.config)))
+        if (run.folder / MANIFEST).is_file():
+            shutil.copyfile(run.folder / MANIFEST, draft / MANIFEST)
+        for path in (run.folder / name for name in ROWS):
+            if path.is_file():  # packed without a time in it, the same rows are the same file
                 (draft / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         draft.rename(folder)
+
+
+def _anywhere(settings: Config) -> Config:
+    """Without the folder of the machine it ran on."""
+    return dataclasses.replace(settings, log=dataclasses.replace(settings.log, dir="runs"))
 
 
 def _relative(path: Path) -> Path:

@@ -661,7 +661,7 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
 def test_a_report_is_made_again_where_the_runs_are_gone(two, root, tmp_path, capsys):
     file, out = str(tmp_path / "mine.yaml"), tmp_path / "out"
     places = ["--log.dir", str(root), "--results", str(out)]
-    put(root, "vdn", settings_of(seeds=2), top=20.0)
+    put(root, "vdn", settings_of(seeds=2, **{"log.dir": str(root)}), top=20.0)
     put(root, "half", settings_of("iql", seeds=2), final=1)
     assert cli.main(["report", file, *places]) == 0
     kept = out / "records" / "vdn"
@@ -669,6 +669,7 @@ def test_a_report_is_made_again_where_the_runs_are_gone(two, root, tmp_path, cap
     assert {path.name for path in kept.iterdir()} == {
         path.name if path.suffix != ".jsonl" else f"{path.name}.gz" for path in (root / "vdn").glob("*.*")
     }
+    assert str(tmp_path) not in (kept / "config.yaml").read_text()  # no machine's folders
     before = json.loads((out / "mine-quick" / "summary.json").read_text())["arms"][0]
     curve = (out / "mine-quick" / "curve.csv").read_bytes()
     shutil.rmtree(root / "vdn")
