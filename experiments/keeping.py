@@ -29,21 +29,21 @@ def scan(root: Path, results: Path) -> tuple[list[Run], list[str]]:
 
 
 def keep(found: Iterable[Run], results: Path) -> None:
-    """Copy finished runs' settings and rows, rows packed. What is already kept stays as it is."""
+    """Copy finished runs' settings and rows, rows packed, over what is kept of an earlier run of the same name."""
     shelf = results / RECORDS
     for run in found:
-        folder = shelf / run.folder.name
-        if folder.exists() or not run.finished:
+        if run.folder.resolve().parent == shelf.resolve() or not run.finished:
             continue
-        draft = shelf / f"{run.folder.name}.draft"
+        folder, draft = shelf / run.folder.name, shelf / f"{run.folder.name}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        (draft / "config.yaml").write_text(config.dump(_anywhere(run.config)))
         if (run.folder / MANIFEST).is_file():
             shutil.copyfile(run.folder / MANIFEST, draft / MANIFEST)
         for path in (run.folder / name for name in ROWS):
             if path.is_file():  # packed without a time in it, the same rows are the same file
                 (draft / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        (draft / "config.yaml").write_text(config.dump(_anywhere(run.config)))  # last, as it makes a folder a run's
+        shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
 
 

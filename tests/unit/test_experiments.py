@@ -685,6 +685,10 @@ def test_a_report_is_made_again_where_the_runs_are_gone(two, root, tmp_path, cap
     assert f"VDN on matrix_additive, seeds 0 to 1: finished in {kept}" in told
     assert cli.main(["report", file, *places]) == 0
     assert json.loads((out / "mine-quick" / "summary.json").read_text())["complete"]
+    put(root, "vdn", settings_of(seeds=2), top=30.0)  # again, under the same name
+    assert cli.main(["report", file, *places]) == 0
+    assert logs.read_rows(kept / "final.jsonl") == logs.read_rows(root / "vdn" / "final.jsonl")
+    shutil.rmtree(root / "vdn")
     (kept / "metrics.jsonl.gz").write_bytes(b"damaged")
     assert cli.main(["report", file, *places]) == 2
     assert "metrics.jsonl.gz is damaged, expected a JSON object in every line" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from envs.api import OneHot, View
 from envs.errors import SettingError
 from gpgrad import buckets, checkpoint, diagnostics, initial, iteration, program
@@ -306,3 +307,19 @@ def test_gradient_flow(decomposition):
         np.testing.assert_allclose(flow.flow, np.stack([wanted, wanted], -1), rtol=1e-4)
     with pytest.raises(SettingError, match="pp_small has no payoff table"):
         program.make_program(tiny("gpvd", evaluation__gradient_flow=True))
+
+
+def test_every_node_of_a_game_of_few_steps():
+    built, _, states = start(tiny("vdn", "two_step", rollout__worlds=1, learner__updates_per_episode=1), [0])
+    state, paths = one_seed(states, 0), envs.make("two_step").paths.values()
+    team = iteration.team(built.parts, state.params, ())
+    payoffs = ([0, 0, 0, 0], [7, 7, 7, 7], [0, 1, 1, 8])
+    for node, (path, paid) in enumerate(zip(paths, payoffs, strict=True)):
+        batch = diagnostics.joint_actions(built.parts, state.env_params, path)
+        np.testing.assert_array_equal(batch.reward[-1], paid)
+        np.testing.assert_array_equal(batch.terminated[-1], [node > 0] * 4)
+        assert not batch.terminated[:-1].any()
+        np.testing.assert_array_equal(np.argmax(batch.view.state[len(path)], -1), [node] * 4)
+        learned = diagnostics.learned_game(built.parts, state.env_params, team, path)
+        sums = learned.utilities[0][:, None] + learned.utilities[1]
+        np.testing.assert_allclose(learned.payoff_table, sums, atol=1e-5)
