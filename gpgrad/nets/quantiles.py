@@ -33,10 +33,34 @@ def values(layer: layers.Dense, head: layers.Dense, hidden: jax.Array, fractions
 def huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> jax.Array:
     """Quantile regression: values [..., N] at fractions [..., N] against samples [..., M] of the target: [...].
 
-    |tau_i - 1[u <= 0]| huber_1(u) with u = target_j - value_i; mean over targets, sum over values. The targets carry no
-    gradient.
+    |tau_i - 1[u <= 0]| huber_1(u) with u = target_j - value_i; mean over targets, sum over values. No gradient to
+    fractions and targets.
     """
-    error = jax.lax.stop_gradient(targets)[..., None, :] - values[..., :, None]  # [..., N, M]
-    size = jnp.abs(error)
-    huber = jnp.where(size <= 1, 0.5 * jnp.square(error), size - 0.5)
-    return (jnp.abs(fractions[..., None] - (error <= 0)) * huber).mean(-1).sum(-1)
+    return _huber_loss(values, *jax.lax.stop_gradient((fractions, targets)))
+
+
+@jax.custom_vjp
+def _huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> jax.Array:
+    return _loss_and_slopes(values, fractions, targets)[0]
+
+
+def _loss_and_slopes(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The loss [...] and its derivatives in the values [..., N], without ever holding all pairs [..., N, M]."""
+    loss, slopes, count = jnp.zeros_like(values), jnp.zeros_like(values), targets.shape[-1]
+    for target in jnp.split(targets, count, axis=-1):
+        error = target - values
+        weight, inside = jnp.abs(fractions - (error <= 0)), jnp.clip(error, -1.0, 1.0)
+        loss += weight * inside * (error - 0.5 * inside)
+        slopes -= weight * inside
+    return loss.sum(-1) / count, slopes / count
+
+
+def _forward(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _loss_and_slopes(values, fractions, targets)
+
+
+def _backward(slopes: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    return cotangent[..., None] * slopes, None, None
+
+
+_huber_loss.defvjp(_forward, _backward)

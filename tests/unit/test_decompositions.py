@@ -318,6 +318,53 @@ def test_levels_of_a_hundred_atoms_keep_whole_tenths():
         close(risk.cvar(atoms, jnp.float32(k / 10)), (10 * k - 1) / 2, 1e-4)
 
 
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_cvar_is_that_of_sorted_atoms(count):
+    """With ties, negative zeros and levels that cut through an atom, values and both derivatives."""
+    rng = np.random.default_rng(count)
+    atoms = rng.normal(size=(40, count)).astype(np.float32)
+    atoms[:20] = np.round(atoms[:20])  # -0.0 among them
+    level = rng.uniform(0.02, 0.98, (40, 1)).astype(np.float32)[:, 0]
+
+    def by_sorting(atoms: jax.Array, level: jax.Array) -> jax.Array:
+        kept = level * count
+        weights = jnp.clip(kept[:, None] - jnp.arange(count), 0.0, 1.0)
+        return (jnp.sort(atoms, -1) * weights).sum(-1) / kept
+
+    def slopes(f):
+        return jax.jit(jax.grad(lambda atoms, level: (f(atoms, level) * jnp.arange(1.0, 41.0)).sum(), (0, 1)))
+
+    close(jax.jit(risk.cvar)(atoms, level), by_sorting(atoms, level))
+    (by_atom, by_level), (plain, expected) = slopes(risk.cvar)(atoms, level), slopes(by_sorting)(atoms, level)
+    close(by_level, expected, 1e-3)
+    close(by_atom[20:], plain[20:], 1e-4)
+    for value in np.unique(atoms[:20]):  # tied atoms share what sorting gives to some of them
+        tied = atoms[:20] == value
+        close((by_atom[:20] * tied).sum(-1), (plain[:20] * tied).sum(-1), 1e-3)
+    assert np.isnan(risk.cvar(jnp.array([jnp.nan] * 3), jnp.float32(0.5)))
+
+
+def test_slopes_of_the_quantile_loss_are_its_derivatives():
+    keys = jax.random.split(jax.random.key(0), 3)
+    values, targets = 2 * jax.random.normal(keys[0], (5, 3, 4)), 2 * jax.random.normal(keys[1], (5, 3, 6))
+    fractions = jax.random.uniform(keys[2], (5, 1, 4))
+
+    def pairwise(values: jax.Array) -> jax.Array:
+        error = targets[..., None, :] - values[..., :, None]
+        huber = jnp.where(jnp.abs(error) <= 1, 0.5 * error**2, jnp.abs(error) - 0.5)
+        return (jnp.abs(fractions[..., None] - (error <= 0)) * huber).mean(-1).sum(-1)
+
+    def weighed(f):
+        return jax.value_and_grad(lambda values: (f(values) * jnp.arange(1.0, 16.0).reshape(5, 3)).sum())(values)
+
+    (loss, slopes), (expected, plain) = (
+        weighed(lambda values: quantiles.huber_loss(values, fractions, targets)),
+        weighed(pairwise),
+    )
+    close(loss, expected, 1e-3)
+    close(slopes, plain)
+
+
 def test_the_risk_predictor_learns():
     decomposition = made("rmix")
     out, batch = played(jax.random.key(3), decomposition.head, JOINT[:5])
