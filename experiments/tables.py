@@ -91,7 +91,7 @@ def times(setups: Sequence[Setup]) -> list[Table]:
     for panel in dict.fromkeys(setup.arm.panel for setup in setups):
         mine = [setup for setup in setups if setup.arm.panel == panel]
         ready = [bench.setup(setup.arm.label, setup.config) for setup in mine]
-        measured = bench.report(ready, bench.measure(ready, ROUNDS))
+        measured = bench.report(ready, bench.measure(ready, ROUNDS, ("update", "iteration")))
         for setup, row in zip(mine, measured, strict=True):
             episodes = setup.config.t_max / compose(setup.config).env.spec.episode_limit
             hours = episodes / row["trained episodes/s"] / 3600

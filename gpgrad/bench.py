@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +30,7 @@ from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedSt
 
 MATRIX = 1024
 WORLDS = 32
+_RATES = {"world": "world steps/s", "collection": "collected episodes/s", "iteration": "trained episodes/s"}
 _LOOPS = 4  # updates in one timed call, so that what a call costs once is not counted as an update's
 
 
@@ -246,12 +247,17 @@ def count_products(jaxpr: Any) -> float:
     return total
 
 
-def measure(setups: Sequence[Setup], rounds: int) -> dict[str, Any]:
-    """Alternate all pieces of all configurations for a number of rounds; seconds per unit, every round kept."""
+def measure(setups: Sequence[Setup], rounds: int, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Alternate the pieces of all configurations, or those of these names, for a number of rounds.
+
+    Returns seconds per unit, every round kept.
+    """
     matrix = jnp.ones((MATRIX, MATRIX))
     product = jax.jit(lambda a: a @ a)
     everything = {("", "matrix"): Timed(lambda: product(matrix), 1)}
-    everything |= {(s.label, name): piece for s in setups for name, piece in s.pieces.items()}
+    everything |= {
+        (s.label, name): piece for s in setups for name, piece in s.pieces.items() if names is None or name in names
+    }
     for piece in everything.values():
         jax.block_until_ready(piece.call())
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in everything}
@@ -266,7 +272,8 @@ def measure(setups: Sequence[Setup], rounds: int) -> dict[str, Any]:
 def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per configuration: medians, shares, and ratios to the first with 95 percent intervals.
 
-    Everything is per seed: an iteration's time is that of one episode of one seed with all that belongs to it.
+    Everything is per seed: an iteration's time is that of one episode of one seed with all that belongs to it. Of what
+    was measured, update and iteration must be.
     """
     seconds = {key: np.array(values) for key, values in measured["seconds"].items()}
     rate = 2.0 * MATRIX**3 / np.median(seconds["", "matrix"])
@@ -275,13 +282,13 @@ def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, 
         update = seconds[s.label, "update"]
         row: dict[str, Any] = {"configuration": s.label, "matrix_gflops": rate / 1e9}
         for name in s.pieces:
-            if name not in ("world", "collection", "iteration"):
+            if name not in _RATES and (s.label, name) in seconds:
                 row[f"{name} ms"] = 1e3 * float(np.median(seconds[s.label, name]))
         row["update gflop"] = s.flops / 1e9
         row["share of machine"] = s.flops / float(np.median(update)) / rate
-        row["world steps/s"] = 1 / float(np.median(seconds[s.label, "world"]))
-        row["collected episodes/s"] = 1 / float(np.median(seconds[s.label, "collection"]))
-        row["trained episodes/s"] = 1 / float(np.median(seconds[s.label, "iteration"]))
+        for name, title in _RATES.items():
+            if (s.label, name) in seconds:
+                row[title] = 1 / float(np.median(seconds[s.label, name]))
         whole = seconds[s.label, "iteration"]
         row["outside the update"] = 1 - float(np.median(update * s.config.learner.updates_per_episode / whole))
         row["compile s"] = s.compile_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,21 @@ def test_ratio_is_paired():
     assert low < middle < high
     assert low > 1.49
     assert high < 1.51
+
+
+def test_only_pieces_asked_for_are_measured():
+    calls = Counter()
+
+    def piece(name: str) -> bench.Timed:
+        return bench.Timed(lambda: calls.update([name]), 1)
+
+    settings: Any = tiny("vdn")
+    pieces = {name: piece(name) for name in ("update", "sampling", "world", "iteration")}
+    ready = [bench.Setup(label, settings, pieces, 1.0, 1.0, 1, 1) for label in ("a", "b")]
+    rows = bench.report(ready, bench.measure(ready, 3, ("update", "iteration")))
+    assert calls == {"update": 8, "iteration": 8}  # once to warm up, of each of the two
+    assert all("update ms" in row and "trained episodes/s" in row and "update ratio" in row for row in rows)
+    assert not any("sampling ms" in row or "world steps/s" in row for row in rows)
 
 
 @pytest.mark.slow
