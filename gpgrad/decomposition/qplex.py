@@ -24,6 +24,9 @@ def make(
     are zero: exact, without a second network for lambda. As in the published code the target's advantages are measured
     from the target network's own maxima, and the attention and stop-gradient switches of its files, which it never
     reads, do not exist here.
+
+    Since the advantages carry no gradient, punished joint actions pull utilities down until they tie while lambda
+    grows: a table that it can represent, as that of `matrix_gpvd`, may take it tens of thousands of updates to learn.
     """
     base.check_sizes(heads=heads, hypernet_embed=hypernet_embed)
     spec = context.spec
