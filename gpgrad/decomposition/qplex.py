@@ -26,7 +26,7 @@ def make(
     reads, do not exist here.
 
     Since the advantages carry no gradient, punished joint actions pull utilities down until they tie while lambda
-    grows: a table that it can represent, as that of `matrix_gpvd`, may take it tens of thousands of updates to learn.
+    grows: a table that it can represent, as that of `matrix_gpvd`, may take it more than 10,000 updates to learn.
     """
     base.check_sizes(heads=heads, hypernet_embed=hypernet_embed)
     spec = context.spec
