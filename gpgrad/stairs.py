@@ -126,14 +126,16 @@ def agent(stairs: Stairs, net: AgentNet) -> AgentNet:
         return net
 
     def unroll(params: PyTree, gates: Gates, obs, last_actions, key=None, acting=False, carry=None) -> AgentOut:
-        outs = []
+        outs, head = [], None
         for i, (time, rows) in enumerate(stairs.blocks()):
             own = None if key is None else jax.random.fold_in(key, i)
             seen, before = _block((obs, last_actions), time, rows)
             out = net.unroll(params, gates, seen, before, own, acting, _block(carry, rows))
             carry = out.carry
-            outs.append(out._replace(carry=None))
-        return _joined(stairs, outs, lambda leaf, n: jnp.pad(leaf, [(0, 0), (0, n), *[(0, 0)] * (leaf.ndim - 2)]))
+            head = out.head
+            outs.append(out._replace(carry=None, head=None))
+        joined = _joined(stairs, outs, lambda leaf, n: jnp.pad(leaf, [(0, 0), (0, n), *[(0, 0)] * (leaf.ndim - 2)]))
+        return joined._replace(head=head)
 
     return net._replace(unroll=unroll)
 

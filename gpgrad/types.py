@@ -91,8 +91,8 @@ class HeadSpec(NamedTuple):
     """What an agent's last layers give: `width` numbers per action; 1 means a utility per action.
 
     fractions, acting_fractions: with more than 0, the head gives values at that many quantile fractions instead, drawn
-    at every step, in an unroll and in acting. lagging: also the values of a second recurrent path, which has not seen
-    the present input.
+    at every step, in an unroll and in acting. lagging: also what the head would be given by a second recurrent path,
+    which has not seen the present input.
     """
 
     width: int = 1
@@ -141,7 +141,9 @@ class AgentOut(NamedTuple):
     q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
     their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
     the next step needs. fractions: [..., width], in [0, 1), the same for all agents.
-    lagging: as q, of heads with that path; no gradient reaches the layers it has in common with q.
+    Of heads with a lagging path: given, lagging: [..., A, H], what the head was given and what it would be given by
+    that path, and head: its kernel and bias, for products with values too wide to hold. Gradients reach only the
+    lagging path's own layers.
     """
 
     q: jax.Array
@@ -149,7 +151,9 @@ class AgentOut(NamedTuple):
     activation: jax.Array
     carry: PyTree = None
     fractions: jax.Array | None = None
+    given: jax.Array | None = None
     lagging: jax.Array | None = None
+    head: dict[str, jax.Array] | None = None
 
 
 class Terms(NamedTuple):

@@ -39,8 +39,8 @@ def make(
     tenth of the learning rate, is left out.
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
-    if atoms < 2:
-        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
+    if not 2 <= atoms <= risk.MAX_ATOMS:
+        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 to {risk.MAX_ATOMS}")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
         if value < 0:
             raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
@@ -54,7 +54,7 @@ def make(
         return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:  # [..., A]
-        return predictor.levels(params["risk"], jax.lax.stop_gradient(out.q), jnp.asarray(out.lagging))
+        return predictor.levels(params["risk"], out)
 
     def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
         del key

@@ -118,9 +118,9 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         q = quantiles.values(params.cosine, params.head, read(params, hidden), fractions)
         return AgentOut(q, hidden, activation, fractions=fractions)
 
-    def lag(params: AgentParams, hidden: jax.Array) -> jax.Array:
-        own = jax.lax.stop_gradient(params)
-        return values(own.head, read(own, hidden))
+    def lag(params: AgentParams, out: AgentOut, before: jax.Array, carry: PyTree) -> AgentOut:
+        own, hidden = jax.lax.stop_gradient((params, out.hidden))
+        return out._replace(carry=carry, given=read(own, hidden), lagging=read(own, before), head=own.head)
 
     def start(n: int) -> PyTree:
         zeros = jnp.zeros((n, spec.n_agents, net.hidden))
@@ -136,7 +136,7 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
             return out._replace(carry=hidden)
         path = params.lagging
         after = gru.cell(path.gru, gru.project(path.gru, jax.nn.relu(layers.dense(path.fc, seen))), behind)
-        return out._replace(carry=(hidden, after), lagging=lag(params, behind))
+        return lag(params, out, behind, (hidden, after))
 
     def unroll(params, gates, obs, last_actions, key=None, acting: bool = False, carry=None) -> AgentOut:
         hidden, behind = carry if head.lagging and carry is not None else (carry, None)
@@ -150,7 +150,7 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         after = gru.unroll(path.gru, jax.nn.relu(layers.dense(path.fc, seen)), behind)
         behind = jnp.zeros_like(after[0]) if behind is None else behind
         before = jnp.concatenate([behind[None], after[:-1]])
-        return out._replace(carry=(out.hidden[-1], after[-1]), lagging=lag(params, before))
+        return lag(params, out, before, (out.hidden[-1], after[-1]))
 
     return AgentNet(init, start, step, unroll, n_inputs, net.hidden)
 

@@ -98,6 +98,15 @@ def dense(layer: Dense, x: jax.Array | OneHot) -> jax.Array:
     return matmul(x, layer["kernel"]) + layer["bias"]
 
 
+def project(layer: Dense, x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """The layer's output times a matrix [N, M]: [..., M]; of many inputs without ever holding the output."""
+    (width, between), wanted = layer["kernel"].shape[-2:], matrix.shape[-1]
+    rows = x.size // (width * (layer["kernel"].size // (width * between)))  # that meet one kernel
+    if rows * between * (width + wanted) <= width * wanted * (between + rows):
+        return dense(layer, x) @ matrix
+    return dense({"kernel": layer["kernel"] @ matrix, "bias": layer["bias"] @ matrix}, x)
+
+
 def size(x: jax.Array | OneHot) -> int:
     """Length of a dense or one-hot vector, leading axes aside."""
     return x.size if isinstance(x, OneHot) else x.shape[-1]

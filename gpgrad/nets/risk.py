@@ -9,48 +9,78 @@ import jax
 import jax.numpy as jnp
 
 from gpgrad.nets import layers
-from gpgrad.types import PyTree
+from gpgrad.types import AgentOut, PyTree
 
 LEVELS = 10
 ROUNDING = 1e-3  # of level * M, whole for most levels
 SAME = 1e-6  # relative difference of atoms that are taken for one
+MAX_ATOMS = 1023  # what ten bits count
+BLOCK = 2**20  # atoms searched at a time, so that they stay near the processor
 
 
 def cvar(atoms: jax.Array, level: jax.Array) -> jax.Array:
-    """Mean of the lowest share `level` in (0, 1] of atoms [..., M]: [...].
+    """Mean of the lowest share `level` in (0, 1] of atoms [..., M], level broadcast against [...]: [...].
 
     The atom at the edge counts in part, so that the mean is differentiable in the level; level * M atoms share the
     weight of one.
     """
+    return _cvar(atoms, jnp.broadcast_to(level, atoms.shape[:-1]))
+
+
+@jax.custom_vjp
+def _cvar(atoms: jax.Array, level: jax.Array) -> jax.Array:
+    return _forward(atoms, level)[0]
+
+
+def _forward(atoms: jax.Array, level: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     kept = level * atoms.shape[-1]
-    found = lowest(*jax.lax.stop_gradient((atoms, jnp.ceil(kept - ROUNDING))))
-    edge = found[..., None]
+    edge = lowest(atoms, jnp.ceil(kept - ROUNDING).astype(jnp.int32))
+    below = atoms < edge[..., None]
+    part = kept - _total(below.astype(jnp.float32))  # of the atom at the edge
+    value = (_total(jnp.where(below, atoms, 0.0)) + part * edge) / kept
+    return value, (atoms, kept, edge, part, value)
+
+
+def _backward(found: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    atoms, kept, edge, part, value = found
     # Compiled code may compute atoms anew where they are compared: what it found stays right if none is equal to it.
-    at = (jnp.abs(atoms - edge) <= SAME * jnp.abs(edge)).astype(jnp.float32)
-    mean = _total(jnp.where(at > 0, atoms, 0.0)) / jnp.maximum(_total(at), 1.0)
-    below = atoms < edge
-    rest = (kept - _total(below.astype(jnp.float32))) * (found + mean - jax.lax.stop_gradient(mean))
-    return (_total(jnp.where(below, atoms, 0.0)) + rest) / kept
+    at = jnp.abs(atoms - edge[..., None]) <= SAME * jnp.abs(edge)[..., None]
+    each = part / jnp.maximum(_total(at.astype(jnp.float32)), 1.0)
+    weights = (atoms < edge[..., None]) + jnp.where(at, each[..., None], 0.0)
+    return (cotangent / kept)[..., None] * weights, cotangent * atoms.shape[-1] * (edge - value) / kept
+
+
+_cvar.defvjp(_forward, _backward)
 
 
 def lowest(atoms: jax.Array, rank: jax.Array) -> jax.Array:
-    """The rank-th smallest of atoms [..., M], rank in 1..M broadcast against [...]: [...]. NaN if too many atoms are.
+    """The rank-th smallest of atoms [..., M], M up to 1023, rank in 1..M [...]: [...]. NaN if too many atoms are.
 
-    A binary search for its bits, since floats without a sign are ordered as integers are: many short sorts take ten
-    times as long.
+    A search for its bits, since floats without a sign are ordered as integers are, two at a time: many short sorts take
+    ten times as long.
     """
-    keys = _flip(jax.lax.bitcast_convert_type(atoms, jnp.int32))
+    keys = _flip(jax.lax.bitcast_convert_type(atoms, jnp.int32)).reshape(-1, atoms.shape[-1])
+    ranks = rank.reshape(-1)
+    size = max(BLOCK // atoms.shape[-1], 1)
+    missing = -len(keys) % size if len(keys) > size else 0
 
-    def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        enough = _total((keys <= middle[..., None]).astype(jnp.float32)) >= rank
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+    def search(block: tuple[jax.Array, jax.Array]) -> jax.Array:
+        keys, rank = block
 
-    limits = jnp.iinfo(jnp.int32)
-    low = jnp.full(atoms.shape[:-1], limits.min, jnp.int32)
-    low, _ = jax.lax.fori_loop(0, 32, halve, (low, jnp.full_like(low, limits.max)))
-    return jax.lax.bitcast_convert_type(_flip(low), jnp.float32)
+        def quarter(i: jax.Array, low: jax.Array) -> jax.Array:
+            """Which quarter of what is left it is in, by how many atoms the first, two and three quarters hold."""
+            width = jnp.left_shift(1, 30 - 2 * i)
+            ends = [(low + (n * width - 1))[:, None] for n in (1, 2, 3)]
+            held = sum((keys <= end).astype(jnp.int32) << (10 * n) for n, end in enumerate(ends)).sum(-1)
+            return low + width * sum((((held >> 10 * n) & MAX_ATOMS) < rank).astype(jnp.int32) for n in range(3))
+
+        low = jnp.full(rank.shape, jnp.iinfo(jnp.int32).min)
+        return jax.lax.fori_loop(0, 16, quarter, low)
+
+    blocks = jnp.pad(keys, ((0, missing), (0, 0))), jnp.pad(ranks, (0, missing))
+    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, min(size, len(keys)), *leaf.shape[1:]), blocks)
+    found = jax.lax.map(search, blocks).reshape(-1)[: len(keys)].reshape(rank.shape)
+    return jax.lax.bitcast_convert_type(_flip(found), jnp.float32)
 
 
 def _total(x: jax.Array) -> jax.Array:
@@ -64,16 +94,17 @@ def _flip(bits: jax.Array) -> jax.Array:
 
 
 class RiskPredictor(NamedTuple):
-    """init(key) -> params. levels(params, now, before) -> [..., A] in {0.1, ..., 1}, of atoms [..., A, U, M]."""
+    """init(key) -> params. levels(params, out) -> [..., A] in {0.1, ..., 1}, of the outputs of a head that lags."""
 
     init: Callable[[jax.Array], PyTree]
-    levels: Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+    levels: Callable[[PyTree, AgentOut], jax.Array]
 
 
 def predictor(n_actions: int, n_atoms: int, embed: int) -> RiskPredictor:
     """Each level's logit is the product of embeddings of the distributions before and now, over 8.
 
-    The most likely level is taken; gradients pass through as if it were the expected one.
+    The embeddings are linear in the atoms, and these in what the head is given. The most likely level is taken;
+    gradients pass through as if it were the expected one.
     """
     n = n_actions * n_atoms
 
@@ -84,10 +115,10 @@ def predictor(n_actions: int, n_atoms: int, embed: int) -> RiskPredictor:
             "before": layers.uniform(k_before, (n, LEVELS * embed), n),
         }
 
-    def levels(params: PyTree, now: jax.Array, before: jax.Array) -> jax.Array:
-        flat = now.reshape(*now.shape[:-2], n) @ params["now"]  # [..., A, E]
-        past = before.reshape(*before.shape[:-2], n) @ params["before"]
-        logits = (past.reshape(*past.shape[:-1], LEVELS, embed) * flat[..., None, :]).sum(-1) / 8.0
+    def levels(params: PyTree, out: AgentOut) -> jax.Array:
+        now = layers.project(out.head, out.given, params["now"])  # [..., A, E]
+        before = layers.project(out.head, out.lagging, params["before"])  # [..., A, LEVELS * E]
+        logits = (before.reshape(*before.shape[:-1], LEVELS, embed) * now[..., None, :]).sum(-1) / 8.0
         steps = jnp.arange(1, LEVELS + 1) / LEVELS
         expected = (jax.nn.softmax(logits) * steps).sum(-1)
         return expected + jax.lax.stop_gradient(steps[jnp.argmax(logits, -1)] - expected)

@@ -49,7 +49,11 @@ def played(key: jax.Array, head: HeadSpec, actions: jax.Array) -> tuple[AgentOut
     fractions = same(jax.random.uniform(keys[1], (2, *wide))) if head.fractions else None
     avail = jax.random.bernoulli(keys[2], 0.6, (2, SPEC.n_agents, SPEC.n_actions)).at[..., 1].set(True)
     hidden = noise(keys[3], SPEC.n_agents, CONTEXT.net.hidden)
-    out = AgentOut(q(keys[0]), hidden, hidden, None, fractions, q(keys[4]) if head.lagging else None)
+    out = AgentOut(q(keys[0]), hidden, hidden, None, fractions)
+    if head.lagging:  # the head is given its own values
+        flat, width = lambda x: x.reshape(*x.shape[:-2], -1), SPEC.n_actions * head.width
+        layer = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+        out = out._replace(given=flat(out.q), lagging=flat(q(keys[4])), head=layer)
     view = View(noise(keys[5], SPEC.n_agents, SPEC.obs_dim), same(avail), noise(keys[6], SPEC.state_dim))
     ones = jnp.ones((1, n), bool)
     return out, Batch(view, actions[None], jnp.zeros((1, n)), ones, ones)
@@ -291,13 +295,21 @@ def test_the_lagging_path_has_not_seen_the_present():
         out = step(obs[t], last[t], carry)
         carry = out.carry
         close(out.q, whole.q[t])
+        close(out.given, whole.given[t])
         close(out.lagging, whole.lagging[t])
+        close(layers.dense(out.head, out.given).reshape(out.q.shape), out.q)
     changed = unroll(params, obs.at[2].add(1.0)).lagging
     np.testing.assert_array_equal(changed[:3], whole.lagging[:3])
     assert not np.array_equal(changed[3], whole.lagging[3])
-    slopes = jax.jit(jax.grad(lambda p: jnp.square(unroll(p, obs).lagging).sum()))(params)
-    assert not np.asarray(slopes.head["kernel"]).any()
+
+    def read(params):
+        out = unroll(params, obs)
+        return sum(jnp.square(layers.dense(out.head, x)).sum() for x in (out.given, out.lagging))
+
+    slopes = jax.jit(jax.grad(read))(params)
     assert np.asarray(slopes.lagging.fc["kernel"]).any()
+    others = slopes._replace(lagging=None)
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(others))
 
 
 def test_cvar(oracles):
@@ -336,12 +348,24 @@ def test_cvar_is_that_of_sorted_atoms(count):
 
     close(jax.jit(risk.cvar)(atoms, level), by_sorting(atoms, level))
     (by_atom, by_level), (plain, expected) = slopes(risk.cvar)(atoms, level), slopes(by_sorting)(atoms, level)
-    close(by_level, expected, 1e-3)
+    scale = np.arange(1.0, 41.0)
+    close(by_level / scale, expected / scale, 1e-3)
     close(by_atom[20:], plain[20:], 1e-4)
     for value in np.unique(atoms[:20]):  # tied atoms share what sorting gives to some of them
         tied = atoms[:20] == value
         close((by_atom[:20] * tied).sum(-1), (plain[:20] * tied).sum(-1), 1e-3)
     assert np.isnan(risk.cvar(jnp.array([jnp.nan] * 3), jnp.float32(0.5)))
+
+
+def test_atoms_are_searched_block_by_block(monkeypatch):
+    atoms = jax.random.normal(jax.random.key(0), (3, 7, 5))
+    ranks = jax.random.randint(jax.random.key(1), (3, 7), 1, 6)
+    expected = np.take_along_axis(np.sort(atoms, -1), np.asarray(ranks)[..., None] - 1, -1)[..., 0]
+    for block in (1, 4 * 5, 2**20):  # of one row, of four with some left over, of all
+        monkeypatch.setattr(risk, "BLOCK", block)
+        np.testing.assert_array_equal(risk.lowest(atoms, ranks), expected)
+    widest = jnp.arange(float(risk.MAX_ATOMS))
+    assert [int(risk.lowest(widest, jnp.int32(rank))) for rank in (1, risk.MAX_ATOMS)] == [0, risk.MAX_ATOMS - 1]
 
 
 def test_slopes_of_the_quantile_loss_are_its_derivatives():
@@ -412,6 +436,19 @@ def test_shared_layers_split_and_stack():
     close(layers.stacked(stack, y)[:, 2], y[:, 2] @ stack["kernel"][2] + stack["bias"][2])
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_layer_and_a_product_are_one_layer_for_many_inputs(own):
+    layer = layers.init_dense(jax.random.key(0), 8, 20)
+    if own:
+        layer = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), layer)
+    matrix = jax.random.normal(jax.random.key(1), (20, 5))
+    for steps in (1, 50):
+        x = jax.random.normal(jax.random.key(2), (steps, 3, 8))
+        close(layers.project(layer, x, matrix), layers.dense(layer, x) @ matrix, 1e-4)
+        held = [v.aval.shape for e in jax.make_jaxpr(layers.project)(layer, x, matrix).eqns for v in e.outvars]
+        assert any(20 in shape and steps in shape for shape in held) == (steps == 1)
+
+
 @pytest.mark.parametrize(
     ("algo", "setting", "value", "sentence"),
     [
@@ -419,7 +456,7 @@ def test_shared_layers_split_and_stack():
         ("qtran", "nopt_loss", -1, "decomposition.nopt_loss is -1.0, expected 0 or more"),
         ("cw_qmix", "alpha", 0, "decomposition.alpha is 0.0, expected more than 0 and at most 1"),
         ("dmix", "fractions", 0, "decomposition.fractions is 0, expected 1 or more"),
-        ("rmix", "atoms", 1, "decomposition.atoms is 1, expected 2 or more"),
+        ("rmix", "atoms", 1, "decomposition.atoms is 1, expected 2 to 1023"),
         ("rmix", "quantile_every", -1, "decomposition.quantile_every is -1, expected 0 or more"),
         ("qatten", "embed", 0, "decomposition.embed is 0, expected 1 or more"),
     ],

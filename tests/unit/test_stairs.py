@@ -137,7 +137,7 @@ def test_hidden_states_go_on_from_block_to_block():
 
         def read(params, unroll, inside=inside):
             out = unroll(params, None, obs, last)
-            leaves = (out.q, out.hidden, out.lagging)
+            leaves = (out.q, out.hidden, out.given, out.lagging)
             kept = [jnp.where(jnp.expand_dims(inside, range(2, leaf.ndim)), leaf, 0.0) for leaf in leaves]
             time = jnp.arange(1.0, 10.0)
             return sum(jnp.einsum("t,t...->...", time, jnp.sin(leaf)).sum() for leaf in kept), kept
