@@ -151,9 +151,9 @@ class AgentOut(NamedTuple):
     activation: jax.Array
     carry: PyTree = None
     fractions: jax.Array | None = None
-    given: jax.Array | None = None
-    lagging: jax.Array | None = None
-    head: dict[str, jax.Array] | None = None
+    given: PyTree = None
+    lagging: PyTree = None
+    head: PyTree = None
 
 
 class Terms(NamedTuple):

@@ -71,7 +71,7 @@ def lowest(atoms: jax.Array, rank: jax.Array) -> jax.Array:
             """Which quarter of what is left it is in, by how many atoms the first, two and three quarters hold."""
             width = jnp.left_shift(1, 30 - 2 * i)
             ends = [(low + (n * width - 1))[:, None] for n in (1, 2, 3)]
-            held = sum((keys <= end).astype(jnp.int32) << (10 * n) for n, end in enumerate(ends)).sum(-1)
+            held = jnp.sum(sum((keys <= end).astype(jnp.int32) << (10 * n) for n, end in enumerate(ends)), -1)
             return low + width * sum((((held >> 10 * n) & MAX_ATOMS) < rank).astype(jnp.int32) for n in range(3))
 
         low = jnp.full(rank.shape, jnp.iinfo(jnp.int32).min)
