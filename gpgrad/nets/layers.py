@@ -40,10 +40,28 @@ def init_dense(key: jax.Array, n_in: int, n_out: int, init: Init = "torch") -> D
 def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """X [..., D] times [D, N], or x [..., A, D] times [A, D, N]: [..., N] or [..., A, N]."""
     if kernel.ndim == 2:
-        return x @ kernel
+        return _unrolled(x, kernel) if x.ndim >= 4 else x @ kernel
     rows = x.reshape(-1, *x.shape[-2:])
     own = jnp.swapaxes(rows, 0, 1) @ kernel  # [A, rows, N]: with agents first each is one large product
     return jnp.swapaxes(own, 0, 1).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@jax.custom_vjp
+def _unrolled(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A product over time, x [T, ..., A, D] times [D, N], whose gradient to the kernel is `kernel_grad`."""
+    return x @ kernel
+
+
+def _unrolled_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _unrolled_backward(kept: tuple[jax.Array, jax.Array], d: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    return d @ kernel.T, kernel_grad(x, d, 2)
+
+
+_unrolled.defvjp(_unrolled_forward, _unrolled_backward)
 
 
 @jax.custom_vjp
@@ -139,13 +157,14 @@ def cut(x: jax.Array, *widths: int) -> list[jax.Array]:
 def kernel_grad(x: jax.Array, d: jax.Array, ndim: int) -> jax.Array:
     """Gradient of `matmul`'s kernel: inputs x [T, ..., A, D] and cotangents d [T, ..., A, N] to [D, N] or [A, D, N].
 
-    One product per step and then a sum: a single product with a reduction over all steps is far from the machine's
-    speed.
+    Of a shared kernel one product per step and then a sum: a single product with a reduction over all steps is far from
+    the machine's speed. Of one per agent, with agents first, one product each.
     """
     if ndim == 2:
         flat = (x.reshape(x.shape[0], -1, x.shape[-1]), d.reshape(d.shape[0], -1, d.shape[-1]))
         return jnp.einsum("tmd,tmn->tdn", *flat).sum(0)
-    return jnp.einsum("t...ad,t...an->tadn", x, d).sum(0)
+    x, d = (jnp.swapaxes(y.reshape(-1, *y.shape[-2:]), 0, 1) for y in (x, d))  # [A, rows, .]
+    return jnp.swapaxes(x, 1, 2) @ d
 
 
 def bias_grad(d: jax.Array, ndim: int) -> jax.Array:
