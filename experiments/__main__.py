@@ -68,7 +68,8 @@ def status(arguments: Sequence[str]) -> int:
     name, given = _given(arguments, named, "scale", "log.dir", "results")
     from experiments import keeping
     from experiments.obstacles import NOT_TESTABLE, obstacle
-    from gpgrad import execute, runs
+    from gpgrad import runs
+    from gpgrad.progress import seeds_text
 
     found, problems = keeping.scan(Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS)))
     for problem in problems:
@@ -84,7 +85,7 @@ def status(arguments: Sequence[str]) -> int:
                     print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
                     continue
                 for line in runs.overview(found, setup.identity, setup.seeds):
-                    print(f"  {setup.arm.label} on {setup.arm.panel}, {execute.seeds_text(line.seeds)}: {line.text}")
+                    print(f"  {setup.arm.label} on {setup.arm.panel}, {seeds_text(line.seeds)}: {line.text}")
     return 0
 
 

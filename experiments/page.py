@@ -12,8 +12,8 @@ from experiments.drawings import Picture, metric_text
 from experiments.obstacles import NOT_TESTABLE
 from experiments.records import Definition
 from experiments.report import Result
-from gpgrad import plots, stats
-from gpgrad.execute import seeds_text
+from gpgrad import evidence, plots, stats
+from gpgrad.progress import seeds_text
 from gpgrad.runs import Run
 
 NO_NUMBER = "-"
@@ -65,6 +65,7 @@ def page(
         *(f"![{picture.title}]({picture.stem}.png)\n\n{picture.words}" for picture in pictures),
         "## Results",
         _results(definition, found),
+        *_acted(found),
         *_comparisons(found),
         *_interactions(found),
         *_settings(found),
@@ -115,6 +116,23 @@ def _results(definition: Definition, found: Mapping[str, Any]) -> str:
     if threshold:
         words += " Steps: the median over seeds until a test reaches the threshold."
     return table([*header, *threshold], rows) + "\n\n" + words
+
+
+def _acted(found: Mapping[str, Any]) -> list[str]:
+    """How much the methods did, and which runs say nothing about theirs."""
+    deeds = [deed for deed in evidence.DEEDS if any(deed.metric in arm["acted"] for arm in found["arms"])]
+    if not deeds:
+        return []
+    rows = []
+    for arm in found["arms"]:
+        if arm["acted"]:
+            amounts = [arm["acted"].get(deed.metric) for deed in deeds]
+            told = [f"{number(a['last'])} ({number(a['most'])})" if a else NO_NUMBER for a in amounts]
+            rows.append([arm["panel"], arm["label"], *told])
+    words = "In the last test, and in brackets the most in any; means over seeds."
+    parts = [table(["panel", "arm", *(deed.words for deed in deeds)], rows), words]
+    lacking = [f"- {arm['label']} on {arm['panel']}: {line}" for arm in found["arms"] for line in arm["lacking"]]
+    return ["## What the methods did", *parts, *(["\n".join(lacking)] if lacking else [])]
 
 
 def _comparisons(found: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,10 @@ import numpy as np
 from envs.errors import SettingError, suggest
 from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.records import Definition, Setup
-from gpgrad import config, layouts, registry, stats
+from gpgrad import config, evidence, layouts, registry, stats
 from gpgrad.execute import shown, train_arguments
 from gpgrad.layouts import Experiment
+from gpgrad.logs import Row
 from gpgrad.runs import Run, Share, finished, minutes, overview, versions
 from gpgrad.settings import Config
 from gpgrad.stats import Curve
@@ -103,9 +104,29 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
         "area": _plain(stats.mean_interval(_areas(result))._asdict()) if values else None,
         "steps_to_threshold": _threshold(definition, result),
         "command": shown(["python", "-m", "gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
+        "acted": _acted(result),
+        "lacking": evidence.sentences(result.setup.config, _rows(result)),
         "runs": [str(share.run.folder) for share in result.shares],
         "steps": result.setup.config.t_max,
         "minutes": round(sum(minutes(share.run) for share in result.shares), 1),
+    }
+
+
+def _rows(result: Result) -> dict[int, list[Row]]:
+    """Its finished seeds' rows."""
+    return evidence.by_seed([row for share in result.shares for row in share.metrics])
+
+
+def _acted(result: Result) -> dict[str, dict[str, float]]:
+    """What the method did, means over seeds."""
+    amounts = [evidence.amounts(rows) for rows in _rows(result).values()]
+    metrics = dict.fromkeys(metric for own in amounts for metric in own)
+    return {
+        metric: {
+            name: float(np.mean([getattr(own[metric], name) for own in amounts if metric in own]))
+            for name in evidence.Amount._fields
+        }
+        for metric in metrics
     }
 
 
@@ -148,6 +169,8 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
     common = sorted(one.final.keys() & other.final.keys())
     if not common:
         return {**result, "seeds": [], "verdict": _nothing((one, other))}
+    idle = [f"{each.setup.arm.label}: {line}" for each in (one, other) for line in _idle(each, common)]
+    result |= {"of_methods": not reasons + idle, "because": reasons + idle}
     rng = np.random.default_rng(0)
     pair = stats.common_seeds(one.final, other.final)
     paired = stats.paired_comparison(*pair, rng)
@@ -159,6 +182,13 @@ def _comparison(one: Result, other: Result) -> dict[str, Any]:
         "difference": _plain(paired._asdict()),
         "probability_of_improvement": _plain(better._asdict()),
     }
+
+
+def _idle(result: Result, seeds: Sequence[int]) -> list[str]:
+    """What these seeds say nothing about, where that is true of all of them."""
+    rows = {seed: own for seed, own in _rows(result).items() if seed in seeds}
+    lacking = evidence.lacking(result.setup.config, rows)
+    return [sentence for sentence, silent in lacking.items() if len(silent) == len(seeds)]
 
 
 def _nothing(results: Sequence[Result]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gpgrad import lock
+from gpgrad.progress import seeds_text
 from gpgrad.runs import Job, next_job, scan
 
 Say = Callable[[str], None]
@@ -150,14 +151,6 @@ def _text(value: Any) -> str:
 def shown(command: Sequence[str]) -> str:
     """A command as one would type it."""
     return shlex.join(["python" if part == sys.executable else part for part in command])
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """Some seeds for people."""
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    stretch = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f"seeds {seeds[0]} to {seeds[-1]}" if stretch else f"seeds {', '.join(map(str, seeds))}"
 
 
 class Child:

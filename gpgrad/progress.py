@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -77,3 +78,11 @@ def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
     values = np.array([row[name] for row in rows], float)
     mean = format(values.mean(), form)
     return f"{mean} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else mean
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Some seeds for people."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    stretch = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"seeds {seeds[0]} to {seeds[-1]}" if stretch else f"seeds {', '.join(map(str, seeds))}"

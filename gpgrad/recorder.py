@@ -15,7 +15,7 @@ import numpy as np
 
 import envs
 from envs.errors import SettingError
-from gpgrad import config, logs, media, plugins
+from gpgrad import config, evidence, logs, media, plugins
 from gpgrad.logs import Row
 from gpgrad.progress import Display
 from gpgrad.settings import Config
@@ -119,7 +119,7 @@ class Recorder:
         log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
         self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder).name, seeds, flat, folder)
         self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
-        self._warned = False
+        self._warned, self._settings = False, settings
         self._gallery = media.Gallery(self._mirror, settings.t_max)
 
     def __enter__(self) -> Recorder:
@@ -161,11 +161,13 @@ class Recorder:
         self._display.update(steps, place, means)
 
     def finish(self, rows: list[Row]) -> None:
-        """The final test."""
+        """The final test, and what the run says nothing about."""
         for row in rows:
             self._files["final"].write(row)
             self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
         self._display.final(rows)
+        for sentence in evidence.sentences(self._settings, evidence.by_seed(self.rows)):
+            self.say(sentence)
 
     def _warn(self) -> None:
         if self._mirror.problem and not self._warned:

@@ -59,13 +59,14 @@ def _check(given: dict[str, str]) -> None:
 def preview(points, root: Path, extra: Sequence[str]) -> int:
     """What there is of every point, and what would be run next."""
     from gpgrad import execute, runs
+    from gpgrad.progress import seeds_text
 
     found, problems = runs.scan(root)
     for problem in problems:
         print(problem)
     for point in points:
         for line in runs.overview(found, point.identity, point.seeds):
-            print(f"{point.label}, {execute.seeds_text(line.seeds)}: {line.text}")
+            print(f"{point.label}, {seeds_text(line.seeds)}: {line.text}")
         job = runs.next_job(found, point.identity, point.seeds)
         if job is not None and job.action != "wait":
             print(f"  {execute.shown(execute.command_of(job, point, root, extra))}")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import config, logs, plots, stats
+from gpgrad import config, evidence, logs, plots, stats
 from gpgrad.logs import Row
 from gpgrad.settings import Config
 from gpgrad.stats import Curve
@@ -55,9 +55,7 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
         if not (folder / "config.yaml").is_file():
             raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
         settings = config.parse(folder / "config.yaml")
-        rows: dict[int, list[Row]] = {}
-        for row in logs.read_rows(folder / "metrics.jsonl"):
-            rows.setdefault(row["seed"], []).append(row)
+        rows = evidence.by_seed(logs.read_rows(folder / "metrics.jsonl"))
         if not rows:
             raise SettingError(f"{folder} has no test in metrics.jsonl yet, expected at least one")
         final = {row["seed"]: row for row in logs.read_rows(folder / "final.jsonl")}
@@ -143,6 +141,7 @@ def _entry(entry: Entry, metrics: Sequence[str]) -> dict[str, Any]:
         "minutes": _minutes(entry),
         "final": _final([row["test_return"] for row in entry.final.values() if _is_number(row.get("test_return"))]),
         "acted": {name: _acted(last.values(), name) for name in ACTED},
+        "lacking": evidence.sentences(entry.config, entry.rows),
         "curves": {name: curve for name in metrics if (curve := _curve(entry, name)) is not None},
         "commands": [_command(folder) for folder in entry.folders],
     }

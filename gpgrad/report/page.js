@@ -227,6 +227,11 @@ function results() {
     }
   }
   sortable($("results-table"), columns, data.entries);
+  for (const entry of data.entries) {
+    for (const line of entry.lacking) {
+      $("results-table").append(make("p", { class: "hint" }, `${entry.name} on ${entry.world}: ${line}.`));
+    }
+  }
 }
 
 function settings() {

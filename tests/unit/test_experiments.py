@@ -717,6 +717,40 @@ def test_thresholds_that_are_not_reached(two, root):
     assert other["steps_to_threshold"] is None
 
 
+def test_a_method_that_did_not_act_is_not_compared(tmp_path, root):
+    algos = {"GPVD": "gpvd", "QMIX": "qmix"}
+    arms = [{"label": label, "algo": algo} for label, algo in algos.items()]
+    loaded = definition.load(written(tmp_path, {**TWO, "arms": arms}))
+
+    def told(*most: float) -> tuple[dict, str]:
+        """The comparison and the page where each seed's largest share is one of these."""
+        for label, algo in algos.items():
+            folder = put(root, label, settings_of(algo, seeds=2)) if not (root / label).exists() else root / label
+            rows = logs.read_rows(folder / "metrics.jsonl")
+            for row in rows:
+                share = {"share_downweighted": most[row["seed"]] if row["env_steps"] == 1000 else 0.0}
+                row |= share if algo == "gpvd" else {}
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = runs.scan(root)[0]
+        results = report.collect(loaded, definition.setups(loaded, "quick"), found)
+        from experiments import page
+
+        made = page.write(tmp_path / "out", loaded, "quick", results, found)
+        return made["comparisons"][0], (tmp_path / "out/README.md").read_text()
+
+    sentence = "no evidence about protection: less than 1 percent of transitions were down-weighted in every test"
+    claim, text = told(0.005, 0.001)
+    assert (claim["of_methods"], claim["because"]) == (False, [f"GPVD: {sentence}"])
+    assert "| matrix_additive | GPVD | 0 (0.003) |" in text
+    assert f"- GPVD on matrix_additive: {sentence} (seeds 0 to 1)" in text
+    claim, text = told(0.5, 0.001)
+    assert (claim["of_methods"], claim["because"]) == (True, [])
+    assert "| matrix_additive | GPVD | 0 (0.2505) |" in text
+    assert f"- GPVD on matrix_additive: {sentence} (seed 1)" in text
+    claim, text = told(0.5, 0.5)
+    assert "no evidence" not in text
+
+
 @pytest.mark.parametrize("metric", ["test_retrun", "test_agent"])
 def test_a_metric_must_be_a_number_of_the_rows(tmp_path, root, metric):
     put(root, "vdn", settings_of(seeds=2))

@@ -250,3 +250,14 @@ def test_nothing_was_asked_of_a_network(opened):
     assert any(url.startswith("file:") for url in asked)
     assert all(url.startswith(("file:", "data:")) for url in asked), asked
     assert [entry["message"] for entry in opened.get_log("browser")] == []
+
+
+def test_runs_in_which_the_method_did_not_act_say_so(runs, tmp_path, browser):
+    idle = write_run(tmp_path / "idle", tiny("gradps", seeds=2), 1.0, cloned=0)
+    told = [entry["lacking"] for entry in report.document([*runs, idle])["entries"]]
+    sentence = "no evidence about cloning: no neuron was cloned in any test (seeds 0 to 1)"
+    assert told == [[], [], [], [], [sentence]]
+    assert main(["report", str(idle), "--out", str(tmp_path / "page.html")]) == 0
+    browser.get((tmp_path / "page.html").as_uri())
+    (line,) = browser.find_elements("css selector", "#results-table p.hint")
+    assert line.text == f"gradps on pp_small: {sentence}."

@@ -22,7 +22,7 @@ LAYERS = [
     {"program"},
     {"memory"},
     {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "plots"},
-    {"media", "dashboard"},
+    {"media", "dashboard", "evidence"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
     {"execute"},
     {"sweep", "cluster"},
