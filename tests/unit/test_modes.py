@@ -165,14 +165,16 @@ def wait_for(condition, seconds: float = 180) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.skipif(len(modes.cores()) < 2, reason="one core trains one seed after the other")
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
-def test_processes_end_with_their_run(tmp_path, number):
+def test_processes_end_with_their_run(tmp_path, number, request):
     """Told to end, or killed without a word: every seed saves, no process stays."""
     forever = {**RUN, "t_max": 10**8, "checkpoint__every_minutes": 1e-9}
     settings = tiny(log__dir=str(tmp_path), log__name="run", seeds_mode="process", **forever)
     process = subprocess.Popen(
         command(settings), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
+    request.addfinalizer(process.kill)
     parts = [tmp_path / "run" / "seeds" / str(seed) for seed in (3, 4)]
     wait_for(lambda: process.poll() is not None or all(checkpoint.found(part) for part in parts))
     assert process.poll() is None
