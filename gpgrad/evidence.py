@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gpgrad.logs import Row
@@ -15,6 +15,7 @@ class Deed(NamedTuple):
 
     about: what a run without it says nothing about. metric: how much, in rows; of further layers under longer names.
     words: of that number for people. least: what some test of a run has to reach. too_little: the sentence's end.
+    meant(settings): whether a run is to do it at all.
     """
 
     about: str
@@ -22,6 +23,7 @@ class Deed(NamedTuple):
     words: str
     least: float
     too_little: str
+    meant: Callable[[Config], bool] = lambda settings: True
 
 
 DEEDS = (
@@ -31,6 +33,8 @@ DEEDS = (
         "share down-weighted",
         0.01,
         "less than 1 percent of transitions were down-weighted in every test",
+        # With weights of one, a control, nothing is protected by intent.
+        lambda settings: settings.weighting.options.get("alpha") != 1,
     ),
     Deed("cloning", "cloned", "neurons cloned", 1, "no neuron was cloned in any test"),
 )
@@ -55,16 +59,12 @@ def amounts(rows: Sequence[Row]) -> dict[str, Amount]:
 
 
 def lacking(settings: Config, rows: Mapping[int, Sequence[Row]]) -> dict[str, list[int]]:
-    """Sentences on what a run says nothing about, and of which of its seeds that is true.
-
-    Weights of one protect nothing by intent: such a run is a control, not one that failed to act.
-    """
+    """Sentences on what a run says nothing about, and of which of its seeds that is true."""
     found: dict[str, list[int]] = {}
     for seed, own in sorted(rows.items()):
         done = amounts(own)
         for deed in DEEDS:
-            meant = deed.about != "protection" or settings.weighting.options.get("alpha") != 1
-            if meant and deed.metric in done and done[deed.metric].most < deed.least:
+            if deed.meant(settings) and deed.metric in done and done[deed.metric].most < deed.least:
                 found.setdefault(f"no evidence about {deed.about}: {deed.too_little}", []).append(seed)
     return found
 

@@ -24,10 +24,8 @@ from gpgrad.stats import Curve
 
 FIRST = ("test_return", "train_return")  # of metrics, in this order before all others
 NOT_CURVES = ("seed", "env_steps")
-ACTED = {  # what a method did in the end, by its name in rows
-    "share_downweighted": "share down-weighted",
+ACTED = {deed.metric: deed.words for deed in evidence.DEEDS} | {  # what a method did in the end, by its name in rows
     "share_protected": "share of buckets protected",
-    "cloned": "neurons cloned",
     "futile": "neurons futile, %",
     "groups": "groups",
     "effective_params": "agent parameters in use",
