@@ -38,7 +38,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         sharing=sharing,
         decomposition=decomposition,
         weighting=weighting,
-        optimiser=optimisers.make(learner.optimiser, learner.lr),
+        optimiser=optimisers.either(optimisers.make(learner.optimiser, learner.lr), decomposition.apart),
         clip=learner.clip,
         reward_scale=learner.reward_scale,
     )

@@ -32,7 +32,7 @@ class Parts(NamedTuple):
     sharing: Sharing
     decomposition: Decomposition
     weighting: Weighting
-    optimiser: optax.GradientTransformation
+    optimiser: optax.GradientTransformationExtraArgs
     clip: float
     reward_scale: float = 1.0
 
@@ -125,7 +125,7 @@ def make_update(parts: Parts) -> Update:
 
         scale, norm = optimisers.clip_scale(grads, parts.clip)
         grads = jax.tree.map(lambda g: g * scale, grads)
-        steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
+        steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params, apart=info.terms.apart)
         params: Params = optax.apply_updates(learning.params, steps)  # type: ignore[assignment]
         params = params._replace(agent=sharing.after_step(params.agent, learning.sharing))
         signals = Signals(

@@ -10,6 +10,7 @@ import optax
 
 from gpgrad.types import PyTree
 
+Extended = optax.GradientTransformationExtraArgs
 Optimiser = Literal["rmsprop", "adam", "sgd"]
 
 
@@ -18,6 +19,27 @@ def make(name: Optimiser, lr: float) -> optax.GradientTransformation:
     if name == "rmsprop":
         return optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False, initial_scale=0.0)
     return {"adam": optax.adam, "sgd": optax.sgd}[name](lr)
+
+
+def either(usual: optax.GradientTransformation, second: optax.GradientTransformation | None) -> Extended:
+    """Two optimisers of the same parameters, each with a memory of its own: update(..., apart=[] bool) has the second
+    make the step. Without a second the first makes every one.
+    """
+    if second is None:
+        return optax.with_extra_args_support(usual)
+
+    def init(params: PyTree) -> PyTree:
+        return usual.init(params), second.init(params)
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, *, apart: jax.Array | bool = False, **_):
+        def pick(if_apart: PyTree, otherwise: PyTree) -> PyTree:
+            return jax.tree.map(lambda a, b: jnp.where(apart, a, b), if_apart, otherwise)
+
+        steps, memory = usual.update(updates, state[0], params)
+        second_steps, second_memory = second.update(updates, state[1], params)
+        return pick(second_steps, steps), (pick(state[0], memory), pick(second_memory, state[1]))
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def clip_scale(grads: PyTree, max_norm: float) -> tuple[jax.Array, jax.Array]:

@@ -92,13 +92,14 @@ class HeadSpec(NamedTuple):
 
     fractions, acting_fractions: with more than 0, the head gives values at that many quantile fractions instead, drawn
     at every step, in an unroll and in acting. lagging: also what the head would be given by a second recurrent path,
-    which has not seen the present input.
+    which has not seen the present input. around: an action's numbers begin around the value of a layer of width 1.
     """
 
     width: int = 1
     fractions: int = 0
     acting_fractions: int = 0
     lagging: bool = False
+    around: bool = False
 
 
 class NetSpec(NamedTuple):
@@ -161,7 +162,8 @@ class Terms(NamedTuple):
 
     loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
     is q_tot - target. next_value: [T, B], the value after the step that targets bootstrap from. aux: [], further
-    losses already averaged. log: scalars for the metrics.
+    losses already averaged. log: scalars for the metrics. apart: [] bool, that the loss is another one, for
+    the decomposition's own optimiser.
     """
 
     loss: jax.Array
@@ -171,6 +173,7 @@ class Terms(NamedTuple):
     next_value: jax.Array
     aux: jax.Array
     log: Metrics
+    apart: jax.Array | bool = False
 
 
 Gates = jax.Array | tuple[jax.Array | None, ...] | None  # [A, N] of the first layer, or one or none for each

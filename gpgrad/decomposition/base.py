@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from envs.errors import SettingError
 from gpgrad.types import AgentOut, Batch, HeadSpec, PyTree, Returns, Terms
@@ -20,12 +21,14 @@ class Decomposition(NamedTuple):
     utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
     terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
         agents' outputs over T+1 steps.
+    apart: the optimiser, with a memory of its own, of gradient steps whose terms say so.
     """
 
     head: HeadSpec
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
     terms: Callable[..., Terms]
+    apart: optax.GradientTransformation | None = None
 
 
 def check_sizes(**sizes: float) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from envs.errors import SettingError
 from gpgrad.decomposition import base
@@ -23,20 +24,23 @@ def make(
     atoms: int = 100,
     quantile_every: int = 7,
     quantile_after: int = 100_000,
+    quantile_lr: float = 5e-5,
+    start: Literal["value", "published"] = "value",
 ) -> Decomposition:
     """Utilities are means of the lowest share of an action's atoms; the share is one of ten that the agent predicts.
 
     The prediction compares the atoms at hand with those of a recurrent path that is one step behind. embed,
     hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return distribution. quantile_every,
     quantile_after: every so many gradient steps (0: never), once so many full-length environment steps were collected,
-    the loss is quantile regression of each agent's atoms instead, with its own value at risk as its reward. The
-    published code does so every 1000 steps of the world, which are seven episodes of GradPS's boards.
+    the loss is quantile regression of each agent's atoms instead, with its own value at risk as its reward, by an Adam
+    of rate quantile_lr that has its own memory. The published code does so every 1000 steps of the world, which are
+    seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the value that a layer without
+    atoms would give; `published`, each by itself, so that their mean begins a tenth as large.
 
     For weightings Q_tot is QMIX of the values at risk of the actions taken, its maximum that of the greedy ones, also
     when the loss is quantile regression. Where the published code differs from the paper this is the paper's method:
     the predictor is trained (straight through the choice of a level; there no gradient reaches it), k atoms are divided
-    by k instead of k - 1, and the loss is a mean over this world's agents instead of three. Its second optimiser, of a
-    tenth of the learning rate, is left out.
+    by k instead of k - 1, and the loss is a mean over this world's agents instead of three.
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     if not 2 <= atoms <= risk.MAX_ATOMS:
@@ -44,6 +48,8 @@ def make(
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
         if value < 0:
             raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
+    if quantile_lr <= 0:
+        raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
     spec, returns = context.spec, context.returns
     mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
     predictor = risk.predictor(spec.n_actions, atoms, spec.n_agents)
@@ -88,7 +94,9 @@ def make(
             targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
             return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
 
-        loss = jax.lax.cond(due(clock), regression, lambda: done.loss)
-        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)})
+        apart = due(clock)
+        loss = jax.lax.cond(apart, regression, lambda: done.loss)
+        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)}, apart=apart)
 
-    return Decomposition(HeadSpec(atoms, lagging=True), init, utilities, terms)
+    second = optax.adam(quantile_lr, eps=0.01 / 32)
+    return Decomposition(HeadSpec(atoms, lagging=True, around=start == "value"), init, utilities, terms, second)

@@ -71,12 +71,19 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         return AgentParams(
             layers.init_dense(k_fc1, n_inputs, net.hidden, net.init),
             gru.init(k_gru, net.hidden, net.hidden, net.init),
-            layers.init_dense(k_head, net.hidden, spec.n_actions * head.width, net.init),
+            init_head(k_head),
             tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in deep_keys),
             tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in after_keys),
             quantiles.init(jax.random.fold_in(key, 6), net.hidden, net.init) if head.fractions else None,
             init_lagging(jax.random.fold_in(key, 5)) if head.lagging else None,
         )
+
+    def init_head(key: jax.Array) -> layers.Dense:
+        layer = layers.init_dense(key, net.hidden, spec.n_actions * head.width, net.init)
+        if not head.around:
+            return layer
+        centre = layers.init_dense(jax.random.fold_in(key, 0), net.hidden, spec.n_actions, net.init)
+        return jax.tree.map(lambda wide, narrow: wide + jnp.repeat(narrow, head.width, -1), layer, centre)
 
     def init_lagging(key: jax.Array) -> Lagging:
         k_fc, k_gru = jax.random.split(key)

@@ -226,3 +226,36 @@ def test_moments_round_trip(name):
     assert jax.tree.structure(state) == jax.tree.structure(learning.opt_state)
     for before, after in zip(slots, optimisers.moments(state, learning.params), strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a + 1, b), before, after)
+
+
+def test_two_optimisers_keep_their_memories_apart():
+    usual, second = optimisers.make("rmsprop", 1e-2), optimisers.make("adam", 1e-3)
+    both = optimisers.either(usual, second)
+    turns = [False, True, True, False, True]
+    params = {"a": jnp.ones(3)}
+    grads = [{"a": jax.random.normal(jax.random.key(i), (3,))} for i in range(len(turns))]
+    state, alone = both.init(params), [usual.init(params), second.init(params)]
+    for turn, grad in zip(turns, grads, strict=True):
+        step, state = both.update(grad, state, params, apart=jnp.array(turn))
+        expected, alone[turn] = (usual, second)[turn].update(grad, alone[turn], params)
+        np.testing.assert_allclose(step["a"], expected["a"], rtol=1e-6)
+        jax.tree.map(np.testing.assert_array_equal, list(state), alone)
+    step, _ = optimisers.either(usual, None).update(grads[0], alone[0], params, apart=jnp.array(True))
+    np.testing.assert_array_equal(step["a"], usual.update(grads[0], alone[0], params)[0]["a"])
+
+
+def test_rmix_regresses_atoms_with_an_optimiser_of_its_own():
+    every = {"decomposition__quantile_every": 2, "decomposition__quantile_after": 0}
+    parts, learning, batch = prepared("rmix", decomposition__quantile_lr=1e-3, **every)
+    update = jax.jit(make_update(parts))
+    key, target, clock = jax.random.key(0), learning.params, start_clock()
+    for updates, whose in ((0, 1), (1, 0)):  # regression, temporal difference
+        after, _ = update(key, clock._replace(updates=jnp.int32(updates)), learning, target, batch)
+        same = [
+            all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), before, now)))
+            for before, now in zip(learning.opt_state, after.opt_state, strict=True)
+        ]
+        assert same == [whose == 1, whose == 0]
+        moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), learning.params, after.params)
+        assert max(jax.tree.leaves(moved.agent)) > 0
+        assert (max(jax.tree.leaves(moved.decomposition["mixer"])) > 0) == (whose == 0)

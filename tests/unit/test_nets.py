@@ -108,6 +108,16 @@ def test_equal_weights_per_agent_equal_shared_ones():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), shared, own)
 
 
+def test_numbers_of_an_action_begin_around_a_value():
+    wide, around = (make_agent(SPEC, NetSpec(8, False, True), HeadSpec(5, around=around)) for around in (False, True))
+    shift = jax.tree.map(jnp.subtract, around.init(jax.random.key(0)).head, wide.init(jax.random.key(0)).head)
+    for leaf in jax.tree.leaves(shift):
+        actions = np.asarray(leaf).reshape(-1, 4, 5)
+        np.testing.assert_allclose(actions, np.broadcast_to(actions[..., :1], actions.shape), atol=1e-7)
+        assert 0.05 < abs(actions).max() < 8**-0.5
+        assert np.ptp(actions, axis=1).min() > 1e-3
+
+
 def test_agent_id_distinguishes_agents():
     obs, last = jnp.ones((1, 1, 3, 5)), jnp.zeros((1, 1, 3), jnp.int32)
     for agent_id in (False, True):
