@@ -143,8 +143,8 @@ class AgentOut(NamedTuple):
     their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
     the next step needs. fractions: [..., width], in [0, 1), the same for all agents.
     Of heads with a lagging path: given, lagging: [..., A, H], what the head was given and what it would be given by
-    that path, and head: its kernel and bias, for products with values too wide to hold. Gradients reach only the
-    lagging path's own layers.
+    that path, and head: its kernel and bias, for what is made of values too wide to hold. Of the lagging path
+    gradients reach its own layers only.
     """
 
     q: jax.Array

@@ -70,21 +70,27 @@ def make(
         late = clock.episodes * spec.episode_limit >= quantile_after
         return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
 
+    def look(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return base.take_wide(q, actions), risk.cvar(*jax.lax.stop_gradient((q, level[..., None])))
+
+    def follow(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
+        own = best if returns.double_q else base.greedy_actions(risk.cvar(q, level[..., None]), avail)
+        return base.take_wide(q, own)
+
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        all_values = utilities(*jax.lax.stop_gradient((params, online)), key)  # [T+1, B, A, U]
-        avail = batch.view.avail
+        level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
+        actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
+        taken, all_values = risk.by_step(look, online, atoms, level, actions)  # [T+1, B, A, M], [T+1, B, A, U]
         best = base.greedy_actions(all_values, avail)
-        selected = best if returns.double_q else base.greedy_actions(utilities(target_params, target, key), avail)
-        level, target_level = levels(params, online)[:-1], levels(target_params, target)[1:]
-        taken = base.take_wide(online.q[:-1], batch.actions)  # [T, B, A, M]
-        following = base.take_wide(target.q[1:], selected[1:])
+        taken, level = taken[:-1], level[:-1]
+        following = risk.by_step(follow, target, atoms, target_level, best, avail)[1:]
         values = risk.cvar(taken, level)  # [T, B, A]
         now = mixer.hyper(params["mixer"], base.steps(batch.view.state, slice(None, -1)))
         after = mixer.hyper(target_params["mixer"], base.steps(batch.view.state, slice(1, None)))
         done = base.td_terms(
             mixer.mix(now, values),
             mixer.mix(now, base.take(all_values[:-1], best[:-1])),
-            mixer.mix(after, risk.cvar(following, target_level)),
+            mixer.mix(after, risk.cvar(following, target_level[1:])),
             batch,
             returns,
         )

@@ -126,8 +126,8 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         return AgentOut(q, hidden, activation, fractions=fractions)
 
     def lag(params: AgentParams, out: AgentOut, before: jax.Array, carry: PyTree) -> AgentOut:
-        own, hidden = jax.lax.stop_gradient((params, out.hidden))
-        return out._replace(carry=carry, given=read(own, hidden), lagging=read(own, before), head=own.head)
+        lagging = read(jax.lax.stop_gradient(params), before)
+        return out._replace(carry=carry, given=read(params, out.hidden), lagging=lagging, head=params.head)
 
     def start(n: int) -> PyTree:
         zeros = jnp.zeros((n, spec.n_agents, net.hidden))

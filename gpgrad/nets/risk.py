@@ -53,6 +53,22 @@ def _backward(found: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.A
 _cvar.defvjp(_forward, _backward)
 
 
+def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args: PyTree) -> PyTree:
+    """function(atoms [B, A, U, M], *args) at every step of an unroll; arguments and results have its leading axis [T].
+
+    A few steps at a time, forward and backward: the atoms of all of them are never held.
+    """
+
+    def at(step: tuple[jax.Array, PyTree]) -> PyTree:
+        given, args = step
+        q = layers.dense(out.head, given)
+        return function(q.reshape(*q.shape[:-1], -1, n_atoms), *args)
+
+    given, wide = out.given, out.head["bias"].shape[-1]
+    size = max(BLOCK // (given[0].size // given.shape[-1] * wide), 1)
+    return jax.lax.map(jax.checkpoint(at), (given, args), batch_size=size)
+
+
 def lowest(atoms: jax.Array, rank: jax.Array) -> jax.Array:
     """The rank-th smallest of atoms [..., M], M up to 1023, rank in 1..M [...]: [...]. NaN if too many atoms are.
 
@@ -116,8 +132,9 @@ def predictor(n_actions: int, n_atoms: int, embed: int) -> RiskPredictor:
         }
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:
-        now = layers.project(out.head, out.given, params["now"])  # [..., A, E]
-        before = layers.project(out.head, out.lagging, params["before"])  # [..., A, LEVELS * E]
+        head, given = jax.lax.stop_gradient((out.head, out.given))
+        now = layers.project(head, given, params["now"])  # [..., A, E]
+        before = layers.project(head, out.lagging, params["before"])  # [..., A, LEVELS * E]
         logits = (before.reshape(*before.shape[:-1], LEVELS, embed) * now[..., None, :]).sum(-1) / 8.0
         steps = jnp.arange(1, LEVELS + 1) / LEVELS
         expected = (jax.nn.softmax(logits) * steps).sum(-1)

@@ -73,7 +73,8 @@ def test_individual_global_max_and_monotonicity(name):
         out, batch = played(k_played, decomposition.head, JOINT)
 
         def total(q: jax.Array):
-            o = out._replace(q=q)
+            given = q.reshape(out.given.shape) if decomposition.head.lagging else None
+            o = out._replace(q=q, given=given)
             terms = decomposition.terms(params, params, o, o, batch, clock(), key)
             return terms.q_tot.sum(), terms
 
@@ -302,14 +303,38 @@ def test_the_lagging_path_has_not_seen_the_present():
     np.testing.assert_array_equal(changed[:3], whole.lagging[:3])
     assert not np.array_equal(changed[3], whole.lagging[3])
 
-    def read(params):
-        out = unroll(params, obs)
-        return sum(jnp.square(layers.dense(out.head, x)).sum() for x in (out.given, out.lagging))
-
-    slopes = jax.jit(jax.grad(read))(params)
+    predictor = risk.predictor(SPEC.n_actions, 2, 3)
+    of_risk = predictor.init(jax.random.key(2))
+    slopes = jax.jit(jax.grad(lambda params: jnp.square(predictor.levels(of_risk, unroll(params, obs))).sum()))(params)
     assert np.asarray(slopes.lagging.fc["kernel"]).any()
     others = slopes._replace(lagging=None)
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(others))
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("block", [1, 150, 10**6])
+def test_atoms_read_by_step_are_those_of_the_head(monkeypatch, own, block):
+    monkeypatch.setattr(risk, "BLOCK", block)  # 48 atoms a step: one, three and all steps at a time
+    agent = make_agent(SPEC, NetSpec(8), HeadSpec(2, lagging=True))
+    params = agent.init(jax.random.key(0))
+    if own:
+        noise = jax.random.normal(jax.random.key(3), (3, *params.head["kernel"].shape))
+        params = params._replace(head={"kernel": noise, "bias": jnp.repeat(params.head["bias"][None], 3, 0)})
+    obs, last = jax.random.normal(jax.random.key(1), (7, 2, 3, 5)), jnp.zeros((7, 2, 3), jnp.int32)
+    actions = jax.random.randint(jax.random.key(2), (7, 2, 3), 0, SPEC.n_actions)
+
+    def read(q, actions):
+        return base.take_wide(q, actions), q.max((-1, -2))
+
+    def loss(params, by_step: bool):
+        out = agent.unroll(params, None, obs, last)
+        found = risk.by_step(read, out, 2, actions) if by_step else read(out.q, actions)
+        return sum(jnp.square(x).sum() for x in found), found
+
+    slope = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    slopes, expected = slope(params, True), slope(params, False)
+    jax.tree.map(lambda a, b: close(a, b, 1e-4), slopes, expected)
+    assert np.asarray(slopes[0].fc1["kernel"]).any()
 
 
 def test_cvar(oracles):
