@@ -9,6 +9,7 @@ from gpgrad.nets import layers
 from gpgrad.types import Init
 
 COSINES = 64
+BLOCK = 2**20  # numbers that the head is given at a time, so that they stay near the processor
 
 
 def init(key: jax.Array, hidden: int, init_name: Init) -> layers.Dense:
@@ -25,9 +26,21 @@ def embed(layer: layers.Dense, fractions: jax.Array) -> jax.Array:
 
 
 def values(layer: layers.Dense, head: layers.Dense, hidden: jax.Array, fractions: jax.Array) -> jax.Array:
-    """Values of every action at fractions [..., N] that all agents share: hidden [..., A, H] to [..., A, U, N]."""
-    q = layers.dense(head, hidden[..., None, :, :] * embed(layer, fractions))  # [..., N, A, U]
-    return jnp.moveaxis(q, -3, -1)
+    """Values of every action at fractions [..., N] that all agents share: hidden [..., A, H] to [..., A, U, N].
+
+    Of an unroll, with two leading axes, some steps at a time, forward and backward: what the head is given, N times as
+    wide as the hidden states, is never held for all steps.
+    """
+
+    def at(step: tuple[jax.Array, jax.Array]) -> jax.Array:
+        hidden, fractions = step
+        q = layers.dense(head, hidden[..., None, :, :] * embed(layer, fractions))  # [..., N, A, U]
+        return jnp.moveaxis(q, -3, -1)
+
+    if hidden.ndim < 4:
+        return at((hidden, fractions))
+    size = max(BLOCK // (hidden[0].size * fractions.shape[-1]), 1)
+    return jax.lax.map(jax.checkpoint(at), (hidden, fractions), batch_size=size)
 
 
 def huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> jax.Array:

@@ -285,6 +285,28 @@ def test_heads_that_draw_fractions():
     close(unroll(own, jax.random.key(2)).q, out.q, 1e-4)
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("block", [1, 300, 10**6])
+def test_values_at_fractions_by_step_are_those_of_each_step(monkeypatch, own, block):
+    monkeypatch.setattr(quantiles, "BLOCK", block)  # 96 numbers a step: one, three and all steps at a time
+    k_layer, k_head, k_hidden, k_fractions = jax.random.split(jax.random.key(0), 4)
+    trained = quantiles.init(k_layer, 8, "torch"), layers.init_dense(k_head, 8, 4)
+    if own:
+        spread = lambda leaf: leaf * jnp.arange(1.0, 4.0).reshape(3, *[1] * leaf.ndim)
+        trained = jax.tree.map(spread, trained)
+    hidden, fractions = jax.random.normal(k_hidden, (7, 2, 3, 8)), jax.random.uniform(k_fractions, (7, 2, 2))
+
+    def loss(trained, hidden, by_step: bool):
+        values = lambda hidden, fractions: quantiles.values(*trained, hidden, fractions)
+        found = (values if by_step else jax.vmap(values))(hidden, fractions)
+        return jnp.square(found).sum(), found
+
+    slope = jax.jit(jax.grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    slopes, expected = slope(trained, hidden, True), slope(trained, hidden, False)
+    jax.tree.map(lambda a, b: close(a, b, 1e-4), slopes, expected)
+    assert slopes[1].shape == (7, 2, 3, 4, 2)
+
+
 def test_the_lagging_path_has_not_seen_the_present():
     agent = make_agent(SPEC, NetSpec(8), HeadSpec(2, lagging=True))
     params = agent.init(jax.random.key(0))
