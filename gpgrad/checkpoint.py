@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from envs.errors import SettingError
 from gpgrad import hosts
 from gpgrad.program import Actor, Program, actors
 from gpgrad.types import Clock, PyTree, SeedState
@@ -75,15 +76,17 @@ def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> 
     except Exception as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise OSError(f"no checkpoint could be written to {root}: {error}") from error
-    others = [other for other in found(folder) if other != place]
-    for old in others[keep - 1 :]:
+    later = [other for other in found(folder) if other.name > name]  # broken, since the run went on from before
+    older = [other for other in found(folder) if other.name < name]
+    for old in (*later, *older[keep - 1 :], *root.glob("*.draft")):
         shutil.rmtree(old, ignore_errors=True)
 
 
 def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
-    """The newest whole checkpoint with its notes, or None; removes broken ones and says so.
+    """The newest whole checkpoint with its notes, None if there never was one; says which broken ones it passes over.
 
-    Several processes are told what process 0 reads, and no notes.
+    Several processes are told what process 0 reads, and no notes. Raises SettingError where all are broken, OSError
+    where one cannot be read now, ValueError where its arrays are not those of the template.
     """
     if not hosts.several():
         return _newest(folder, template, say)
@@ -93,12 +96,16 @@ def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tupl
 
 
 def _newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
-    for place in found(folder):
-        if not is_whole(place):
-            say(f"passing over {place}: its files are not those that were sealed")
-            shutil.rmtree(place, ignore_errors=True)
-            continue
-        return read(place, template), json.loads((place / NOTES).read_text())
+    places = found(folder)
+    for place in places:
+        if is_whole(place):
+            return read(place, template), json.loads((place / NOTES).read_text())
+        say(f"passing over {place}: its files are not those that were sealed")
+    if places:
+        root = folder / FOLDER
+        raise SettingError(
+            f"no checkpoint in {root} is whole, expected one to go on from; without that folder the run begins anew"
+        )
     return None
 
 
@@ -114,10 +121,10 @@ def found(folder: Path) -> list[Path]:
 
 
 def is_whole(place: Path) -> bool:
-    """Whether the files are those that were sealed."""
+    """Whether the files are those that were sealed. Raises OSError where they cannot be read now."""
     try:
         return json.loads((place / SEAL).read_text()) == _checksums(place)
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 
 
@@ -161,7 +168,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 
 def _read(place: Path, template: PyTree) -> PyTree:
-    """Arrays of the template's structure, shapes and dtypes."""
+    """Arrays of the template's structure, shapes and dtypes. Raises ValueError for others."""
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
         data = jax.eval_shape(jax.random.key_data, leaf) if hosts.is_key(leaf) else leaf
@@ -170,10 +177,21 @@ def _read(place: Path, template: PyTree) -> PyTree:
     def revive(leaf: jax.Array, like: Any) -> jax.Array:
         return jax.random.wrap_key_data(leaf) if hosts.is_key(like) else leaf
 
+    wanted = _as_dict(jax.tree.map(shape, template))
     with _checkpointer() as checkpointer:
-        stored = checkpointer.restore(place.resolve(), _as_dict(jax.tree.map(shape, template)))
+        _compare(checkpointer.metadata(place.resolve()).item_metadata.tree, wanted)
+        stored = checkpointer.restore(place.resolve(), wanted)
     leaves = [stored[name] for name in _names(template)]
     return jax.tree.map(revive, jax.tree.unflatten(jax.tree.structure(template), leaves), template)
+
+
+def _compare(have: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise ValueError for the first array that is not stored as it is wanted, which orbax would cast or cut."""
+    kind = lambda leaf: None if leaf is None else f"{leaf.dtype} {list(leaf.shape)}"  # noqa: E731
+    for name in (*wanted, *have):
+        one, other = kind(have.get(name)), kind(wanted.get(name))
+        if one != other:
+            raise ValueError(f"{name} is {one or 'not there'}, expected {other or 'none'}")
 
 
 def _names(tree: PyTree) -> list[str]:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from envs.errors import SettingError
-from gpgrad import checks, execute
+from gpgrad import execute
 from gpgrad.execute import Task
 
 Cluster = Literal["slurm", "local"]
 FOLDER = ".jobs"  # among the runs: submitit's scripts and logs
 PLAIN = ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "name")
 SECONDS_BETWEEN_LOOKS = 1.0
+MOST_TIMEOUTS = 10_000  # a job's; each goes on where the one before stood
 
 
 class Job:
     """What runs on a node: train what is missing of a task, as the computer at hand would.
 
     Slurm ends a job that took too long, or that others are preferred to: submitit then queues it again, and it goes on
-    from the last checkpoint.
+    from the last checkpoint. A job of this computer's leaves the terminal, whose Ctrl-C is for those who wait.
     """
 
-    def __init__(self, task: Task, root: Path, extra: Sequence[str]) -> None:
-        self.task, self.root, self.extra = task, root, extra
+    def __init__(self, task: Task, root: Path, extra: Sequence[str], leaves: bool = False) -> None:
+        self.task, self.root, self.extra, self.leaves = task, root, extra, leaves
 
     def __call__(self) -> list[str]:
         """Sentences on what failed."""
+        if self.leaves:
+            os.setsid()
         return execute.execute([self.task], self.root, self.extra, _say)
 
     def checkpoint(self, *_: Any) -> Any:
@@ -54,8 +59,8 @@ def submit(
     Raises SettingError without submitit and without Slurm.
     """
     executor = _executor(root.resolve(), cluster, parameters)
-    with executor.batch():
-        jobs = [executor.submit(Job(task, root.resolve(), extra)) for task in tasks]
+    with _unheard(signal.SIGINT), executor.batch():
+        jobs = [executor.submit(Job(task, root.resolve(), extra, cluster == "local")) for task in tasks]
     for task, job in zip(tasks, jobs, strict=True):
         say(f"{task.label}: job {job.job_id}, {job.paths.stdout}")
     waiting, failures = dict(zip(jobs, tasks, strict=True)), []
@@ -79,17 +84,33 @@ def _executor(root: Path, cluster: Cluster, parameters: Mapping[str, str]) -> An
         raise SettingError("jobs need submitit, expected it to be installed: pip install 'gpgrad[slurm]'") from None
     if cluster == "slurm" and submitit.SlurmExecutor.affinity() <= 0:
         raise SettingError("there is no Slurm here (no srun), expected a login node, or --jobs local to try it")
-    executor = submitit.AutoExecutor(folder=root / FOLDER, cluster=cluster)
+    executor = submitit.AutoExecutor(folder=root / FOLDER, cluster=cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
+    for name in ("nodes", "tasks_per_node"):
+        if parameters.get(name, "1") != "1":
+            raise SettingError(f"--slurm.{name} is {parameters[name]}, expected 1, since a run is one task of one node")
     given = {name if name in PLAIN else f"slurm_{name}": _typed(value) for name, value in parameters.items()}
     try:
         executor.update_parameters(**{"name": "gpgrad", "timeout_min": 24 * 60, **given})
-    except (TypeError, NameError, ValueError) as error:
+    except (TypeError, NameError, ValueError, AssertionError) as error:
         raise SettingError(f"submitit refuses a parameter of --slurm: {' '.join(str(error).split())}") from None
     return executor
 
 
-def _typed(value: str) -> int | str:
-    return checks.coerce(value, int, "it") if value.isdigit() else value
+@contextlib.contextmanager
+def _unheard(number: signal.Signals) -> Iterator[None]:
+    """Processes that are started here never hear of a signal."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _typed(value: str) -> int | float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def _say(line: str) -> None:

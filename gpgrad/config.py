@@ -109,6 +109,8 @@ def load(
         if not isinstance(name, str):
             raise SettingError(f"{name!r} is no name, expected text")
     chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
+    if "evaluation.every_steps" in changes:  # what a world's file has in its place would win
+        changes = {"evaluation.every_episodes": None, **changes}
     if not envs.known(env):
         raise SettingError(f"unknown world {env!r}{envs.missing(env)}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]

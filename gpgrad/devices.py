@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -28,6 +29,14 @@ def count(config: Config) -> int:
             + " would do, or --devices 1"
         )
     return used
+
+
+def fewer(config: Config) -> Config:
+    """A configuration that leaves the number to the machine, with one that its seeds can be spread evenly over."""
+    there = min(jax.device_count(), config.seeds)
+    if config.devices is not None or jax.process_count() > 1 or config.seeds % there == 0:
+        return config
+    return dataclasses.replace(config, devices=max(n for n in range(1, there) if config.seeds % n == 0))
 
 
 def mesh(n_devices: int) -> Mesh:

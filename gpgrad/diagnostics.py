@@ -159,24 +159,25 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
     rewarded = batch._replace(reward=batch.reward + parts.weighting.bonus(weighting, aux))
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
 
-    def unroll(agent: PyTree) -> AgentOut:
+    def unroll(agent: PyTree, key: jax.Array) -> AgentOut:
         arranged = parts.sharing.materialise(agent, state.sharing)
-        return parts.agent.unroll(arranged, gates, batch.view.obs, last, jax.random.key(1))
+        return parts.agent.unroll(arranged, gates, batch.view.obs, last, key)
 
-    frozen, own, other = unroll(state.target.agent), state.params.decomposition, state.target.decomposition
+    k_online, k_frozen, k_terms = jax.random.split(jax.random.key(0), 3)
+    frozen, own, other = unroll(state.target.agent, k_frozen), state.params.decomposition, state.target.decomposition
 
     def terms(online: AgentOut) -> Terms:
-        return parts.decomposition.terms(own, other, online, frozen, rewarded, clock, jax.random.key(0))
+        return parts.decomposition.terms(own, other, online, frozen, rewarded, clock, k_terms)
 
-    return Examined(aux, rewarded, unroll(state.params.agent), terms)
+    return Examined(aux, rewarded, unroll(state.params.agent, k_online), terms)
 
 
 class GradientFlow(NamedTuple):
     """How each joint action of a one-step game pulls at the utilities it is made of.
 
-    utilities: [A, U]. td_error, weights: [U] * A. flow: [U] * A + [A], gradient of that joint action's weighted loss
-    with respect to each agent's utility of its action; a negative one raises the utility. Its sum over the other
-    agents' actions is what uniform play does to a utility.
+    utilities: [A, U]. td_error, weights: [U] * A. flow: [U] * A + [A], gradient of that joint action's weighted loss,
+    and of its share in further losses, with respect to each agent's utility of its action; a negative one raises the
+    utility. Its sum over the other agents' actions is what uniform play does to a utility.
     """
 
     utilities: jax.Array
@@ -186,15 +187,18 @@ class GradientFlow(NamedTuple):
 
 
 def need_payoffs(parts: Parts) -> None:
-    """Raises SettingError for worlds that are no one-step game with a payoff table."""
+    """Raises SettingError for worlds that are no one-step game with a payoff table, and for values too wide to hold."""
     if _payoff(parts) is None:
         raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
+    if parts.decomposition.head.lagging:
+        raise SettingError("evaluation.gradient_flow has no utilities to look at where losses are made of the head "
+                           "itself, as RMIX's are, expected another decomposition")  # fmt: skip
 
 
 def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
     """The flow at one moment of a run, from one seed's state; `state.replay` is not used.
 
-    Raises SettingError for worlds that are no one-step game with a payoff table.
+    Raises SettingError where `need_payoffs` does.
     """
     need_payoffs(parts)
     seen = examine(parts, clock, state, joint_actions(parts, state.env_params))
@@ -202,7 +206,8 @@ def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
     weights, _ = parts.weighting.weights(state.weighting, seen.aux, seen.batch, terms)
 
     def loss(q: jax.Array) -> jax.Array:
-        return jnp.sum(weights * seen.terms(seen.online._replace(q=q)).loss)
+        terms = seen.terms(seen.online._replace(q=q))
+        return jnp.sum(weights * terms.loss) + seen.batch.valid.sum() * terms.aux
 
     gradient = jax.grad(loss)(seen.online.q)[0]  # [B, A, U, ...]
     gradient = gradient.reshape(*gradient.shape[:3], -1).sum(-1)

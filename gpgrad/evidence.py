@@ -36,7 +36,15 @@ DEEDS = (
         # With weights of one, a control, nothing is protected by intent.
         lambda settings: settings.weighting.options.get("alpha") != 1,
     ),
-    Deed("cloning", "cloned", "neurons cloned", 1, "no neuron was cloned in any test"),
+    Deed(
+        "cloning",
+        "cloned",
+        "neurons cloned",
+        1,
+        "no neuron was cloned in any test",
+        # One clone, a control, is the shared neuron, watched.
+        lambda settings: settings.sharing.options.get("k") != 1,
+    ),
 )
 
 

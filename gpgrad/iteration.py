@@ -127,7 +127,7 @@ def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, Se
     def fit(clock: Clock, state: SeedState, learning: Learning) -> tuple[Learning, Params]:
         """What happens once after the first episodes; returns the new target."""
         key = stream(state.key, Purpose.FIT)
-        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes)
+        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
         return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
 
     def learning_step(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:

@@ -70,9 +70,9 @@ def make_batch(
 
 
 def make_draw(
-    env: Env, env_params: EnvParams, ring: Episode, collected: jax.Array
+    env: Env, env_params: EnvParams, ring: Episode, collected: jax.Array, reward_scale: float
 ) -> Callable[[jax.Array, int], Transitions]:
-    """draw(key, count) -> Transitions, random steps of stored episodes."""
+    """draw(key, count) -> Transitions, random steps of stored episodes, rewards in the learner's unit."""
 
     def draw(key: jax.Array, count: int) -> Transitions:
         slot, time = replay.sample_steps(key, ring, collected, count)
@@ -82,7 +82,7 @@ def make_draw(
             return jax.vmap(env.view, (None, 0))(env_params, states).obs
 
         actions = ring.actions[slot, time].astype(jnp.int32)
-        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time])
+        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time] * reward_scale)
 
     return draw
 

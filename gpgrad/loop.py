@@ -53,7 +53,8 @@ class Stopped(KeyboardInterrupt):
 def finish(settings: Config, program: Program, folder: Path, say: Callable[[str], None]) -> Result:
     """Go on from a folder's newest whole checkpoint, or from the start, to the end: all seeds in one program."""
     template = jax.eval_shape(lambda: start(settings, program))
-    position, offsets = checkpoint.newest(folder, template, say) or (begin(settings, program), {})
+    stored = teams.fitting(folder, lambda: checkpoint.newest(folder, template, say))
+    position, offsets = stored or (begin(settings, program), {})
     if int(position.clock.iterations):
         say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
     with Recorder(settings, folder, say, offsets) if hosts.first() else Listener() as recorder:

@@ -33,13 +33,14 @@ class Separation(NamedTuple):
 
 
 def separation(row: Mapping[str, Any]) -> Separation | None:
-    """From a row of a run that watches conflicts, of a world that hides roles; None before there are any conflicts.
+    """From a row of a run that watches conflicts, of a world that hides roles; None before there are any conflicts, and
+    where no two agents are of one role or all are.
 
     Raises KeyError for rows without `roles`, `conflict` or `groups`.
     """
     roles, groups = np.array(row["roles"]), np.array(row["groups"])  # [A], [N, A]
     conflict = np.array(row["conflict"], float)  # [A, A]
-    if not np.isfinite(conflict).all() or len(set(roles.tolist())) < 2:
+    if not np.isfinite(conflict).all() or not conflict.any() or not 1 < len(set(roles.tolist())) < len(roles):
         return None
     cloned = groups[(groups != groups[:, :1]).any(axis=1)]
     between, within = means(conflict, roles)

@@ -110,7 +110,7 @@ class Config:
         "auto", "seeds in one program, one after another, or as single-core processes; auto decides and says why"
     )
     devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
-    t_max: int = setting(2_050_000, "environment steps per seed")
+    t_max: int = setting(2_050_000, "environment steps per seed; a run ends at the first test after them")
     init_from: str | None = setting(None, "folder of a finished run whose teams training starts from")
     plugin: tuple[str, ...] = setting((), "modules from outside that register parts or worlds")
     agent: Agent = field(default_factory=Agent)

@@ -6,7 +6,7 @@ episodes that reach it, and behind the longest there is none. Seen from the side
 
 Compiled programs need fixed shapes, so there are a few flights and a batch takes the first that holds it. Hidden states
 go on from block to block: no device makes more steps one after another than the longest episode has. What is left out
-is padding, so nothing but the rounding of sums depends on it (and which fractions quantile heads draw).
+is padding, so nothing but the rounding of sums depends on it.
 
 Axes in comments: B batch, T time.
 """
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from envs.api import Env, EnvParams, EnvState, View
 from gpgrad import lengths
+from gpgrad.nets import quantiles
 from gpgrad.nets.agent import AgentNet
 from gpgrad.types import AgentOut, Episode, Gates, PyTree
 
@@ -127,8 +128,9 @@ def agent(stairs: Stairs, net: AgentNet) -> AgentNet:
 
     def unroll(params: PyTree, gates: Gates, obs, last_actions, key=None, acting=False, carry=None) -> AgentOut:
         outs, head = [], None
-        for i, (time, rows) in enumerate(stairs.blocks()):
-            own = None if key is None else jax.random.fold_in(key, i)
+        keys = None if key is None else quantiles.step_keys(key, len(obs))
+        for time, rows in stairs.blocks():
+            own = None if keys is None else keys[time]
             seen, before = _block((obs, last_actions), time, rows)
             out = net.unroll(params, gates, seen, before, own, acting, _block(carry, rows))
             carry = out.carry

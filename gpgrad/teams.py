@@ -45,6 +45,8 @@ def fitting(folder: Path, read: Callable[[], T]) -> T:
     """What `read` gives of a run's arrays. Raises SettingError where they are not those of its settings."""
     try:
         return read()
+    except SettingError:
+        raise
     except ValueError as error:
         problem = str(error).splitlines()[0]
         raise SettingError(f"what {folder} holds does not fit its config.yaml or is damaged: {problem}") from None
@@ -88,7 +90,7 @@ def check_start(settings: Config, program: Program) -> None:
 def continued(settings: Config, program: Program, states: SeedState) -> SeedState:
     """A run's first states with the teams of the run that `init_from` names, each that of its seed.
 
-    What schedules count, the optimiser's memory and the replay begin anew.
+    Which parameters are whose stays; what schedules count, the optimiser's memory and the replay begin anew.
     """
     folder = Path(settings.init_from or "")
     source = finished(folder)
@@ -96,6 +98,7 @@ def continued(settings: Config, program: Program, states: SeedState) -> SeedStat
     rows = jnp.asarray(_rows(settings, source))
     params, sharing = jax.tree.map(lambda leaf: leaf[rows], (team.params, team.sharing))
     parts = program.parts
+    sharing = jax.vmap(parts.sharing.again)(sharing)
     if has_roles(parts.env):
         sharing = jax.vmap(lambda own, world: parts.sharing.tell(own, parts.env.roles(world)))(  # type: ignore[attr-defined]
             sharing, states.env_params

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
+from gpgrad import checks, config, devices, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
@@ -34,7 +34,7 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
     """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
-    settings = config.parse(folder / "config.yaml")
+    settings = devices.fewer(config.parse(folder / "config.yaml"))  # another machine may have another number
     with hold(folder):
         if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
             raise SettingError(f"the run in {folder} is finished, nothing is left to resume")

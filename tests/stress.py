@@ -47,9 +47,9 @@ def ended(run: Path) -> bool:
 
 
 def cut_newest(run: Path, chance: random.Random) -> None:
-    """Truncate a random file of the newest checkpoint at a random byte."""
+    """Truncate a random file of the newest checkpoint at a random byte, unless it is the only one."""
     places = checkpoint.found(run)
-    if places:
+    if len(places) > 1:
         file = chance.choice([path for path in sorted(places[0].rglob("*")) if path.is_file()])
         os.truncate(file, chance.randrange(max(file.stat().st_size, 1)))
 

@@ -29,18 +29,22 @@ def make(
 ) -> Decomposition:
     """Utilities are means of the lowest share of an action's atoms; the share is one of ten that the agent predicts.
 
-    The prediction compares the atoms at hand with those of a recurrent path that is one step behind. embed,
-    hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return distribution. quantile_every,
-    quantile_after: every so many gradient steps (0: never), once so many full-length environment steps were collected,
-    the loss is quantile regression of each agent's atoms instead, with its own value at risk as its reward, by an Adam
-    of rate quantile_lr that has its own memory. The published code does so every 1000 steps of the world, which are
-    seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the value that a layer without
-    atoms would give; `published`, each by itself, so that their mean begins a tenth as large.
+    The prediction compares the atoms at hand with those of a recurrent path that is one step behind, behind a dense
+    layer of its own. embed, hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return
+    distribution. quantile_every, quantile_after: every so many gradient steps (0: never), once so many full-length
+    environment steps were collected, the loss is quantile regression of each agent's atoms instead, with its own value
+    at risk as its reward, by an Adam of rate quantile_lr that has its own memory. The published code does so every 1000
+    steps of the world, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
+    value that a layer without atoms would give; `published`, each by itself, so that their mean begins a tenth as
+    large.
 
     For weightings Q_tot is QMIX of the values at risk of the actions taken, its maximum that of the greedy ones, also
-    when the loss is quantile regression. Where the published code differs from the paper this is the paper's method:
-    the predictor is trained (straight through the choice of a level; there no gradient reaches it), k atoms are divided
-    by k instead of k - 1, and the loss is a mean over this world's agents instead of three.
+    when the loss is quantile regression, which weightings weigh and rewards do not enter; what is logged of losses and
+    gradients, and what sharing schemes watch of them, is of either.
+
+    Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
+    through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the
+    loss is a mean over this world's agents instead of three.
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     if not 2 <= atoms <= risk.MAX_ATOMS:
@@ -52,7 +56,7 @@ def make(
         raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
     spec, returns = context.spec, context.returns
     mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
-    predictor = risk.predictor(spec.n_actions, atoms, spec.n_agents)
+    predictor = risk.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
     middles = (jnp.arange(atoms) + 0.5) / atoms
 
     def init(key: jax.Array, state: PyTree) -> PyTree:

@@ -44,7 +44,7 @@ class AgentNet(NamedTuple):
     unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False, carry=None) -> AgentOut over
         time, from the start or on from `carry`; with `acting` it draws as many fractions as a step does.
     gates is [A, N], multiplied to the first activation, or one array or None for each dense layer's, or None. A last
-    action of -1 means none. Only heads that draw fractions need the key.
+    action of -1 means none. Only heads that draw fractions need the key; of an unroll one, or one for each step.
     """
 
     init: Callable[[jax.Array], AgentParams]
@@ -82,7 +82,7 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         layer = layers.init_dense(key, net.hidden, spec.n_actions * head.width, net.init)
         if not head.around:
             return layer
-        centre = layers.init_dense(jax.random.fold_in(key, 0), net.hidden, spec.n_actions, net.init)
+        centre = layers.init_dense(jax.random.fold_in(key, 2), net.hidden, spec.n_actions, net.init)
         return jax.tree.map(lambda wide, narrow: wide + jnp.repeat(narrow, head.width, -1), layer, centre)
 
     def init_lagging(key: jax.Array) -> Lagging:
@@ -118,10 +118,9 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
             x = activate(layer, None, x)
         return x
 
-    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array, key, count: int) -> AgentOut:
-        if params.cosine is None:
+    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array, fractions: jax.Array | None) -> AgentOut:
+        if params.cosine is None or fractions is None:
             return AgentOut(values(params.head, read(params, hidden)), hidden, activation)
-        fractions = jax.random.uniform(key, (*hidden.shape[:-2], count))
         q = quantiles.values(params.cosine, params.head, read(params, hidden), fractions)
         return AgentOut(q, hidden, activation, fractions=fractions)
 
@@ -138,7 +137,9 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         seen = inputs(obs, last_actions)
         first, x = embed(params, gates, seen)
         hidden = gru.cell(params.gru, gru.project(params.gru, x), hidden)
-        out = finish(params, first, hidden, key, head.acting_fractions)
+        count = head.acting_fractions
+        fractions = jax.random.uniform(key, (len(obs), count)) if key is not None and count else None
+        out = finish(params, first, hidden, fractions)
         if behind is None:
             return out._replace(carry=hidden)
         path = params.lagging
@@ -149,8 +150,11 @@ def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
         hidden, behind = carry if head.lagging and carry is not None else (carry, None)
         seen = inputs(obs, last_actions)
         first, x = embed(params, gates, seen)
-        count = head.acting_fractions if acting else head.fractions
-        out = finish(params, first, gru.unroll(params.gru, x, hidden), key, count)
+        count, fractions = head.acting_fractions if acting else head.fractions, None
+        if key is not None and count:
+            keys = key if key.ndim else quantiles.step_keys(key, len(obs))
+            fractions = quantiles.draw(keys, obs.shape[1], count)
+        out = finish(params, first, gru.unroll(params.gru, x, hidden), fractions)
         if not head.lagging:
             return out._replace(carry=out.hidden[-1])
         path = params.lagging

@@ -17,6 +17,19 @@ def init(key: jax.Array, hidden: int, init_name: Init) -> layers.Dense:
     return layers.init_dense(key, COSINES, hidden, init_name)
 
 
+def step_keys(key: jax.Array, steps: int) -> jax.Array:
+    """A key for each step, the same however many there are: [steps]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(steps))
+
+
+def draw(keys: jax.Array, episodes: int, count: int) -> jax.Array:
+    """Fractions in [0, 1) of the first episodes of a batch in steps with these keys [T], the same however many of them
+    are drawn for: [T, B, count].
+    """
+    own = jax.vmap(step_keys, (0, None))(keys, episodes)
+    return jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (count,))))(own)
+
+
 def embed(layer: layers.Dense, fractions: jax.Array) -> jax.Array:
     """relu(W cos(pi j tau) + b), j = 0..63: fractions [..., N] to [..., N, 1, H], or [..., N, A, H] per agent."""
     cosines = jnp.cos(jnp.pi * jnp.arange(COSINES) * fractions[..., None])[..., None, :]  # [..., N, 1, 64]

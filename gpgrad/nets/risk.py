@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gpgrad.nets import layers
-from gpgrad.types import AgentOut, PyTree
+from gpgrad.types import AgentOut, Init, PyTree
 
 LEVELS = 10
 ROUNDING = 1e-3  # of level * M, whole for most levels
@@ -116,7 +116,7 @@ class RiskPredictor(NamedTuple):
     levels: Callable[[PyTree, AgentOut], jax.Array]
 
 
-def predictor(n_actions: int, n_atoms: int, embed: int) -> RiskPredictor:
+def predictor(n_actions: int, n_atoms: int, embed: int, init_name: Init) -> RiskPredictor:
     """Each level's logit is the product of embeddings of the distributions before and now, over 8.
 
     The embeddings are linear in the atoms, and these in what the head is given. The most likely level is taken;
@@ -127,8 +127,8 @@ def predictor(n_actions: int, n_atoms: int, embed: int) -> RiskPredictor:
     def init(key: jax.Array) -> PyTree:
         k_now, k_before = jax.random.split(key)
         return {
-            "now": layers.uniform(k_now, (n, embed), n),
-            "before": layers.uniform(k_before, (n, LEVELS * embed), n),
+            "now": layers.init_dense(k_now, n, embed, init_name)["kernel"],
+            "before": layers.init_dense(k_before, n, LEVELS * embed, init_name)["kernel"],
         }
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:

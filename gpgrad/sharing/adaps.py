@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 
 from gpgrad.sharing import identity
-from gpgrad.sharing.base import Fit, Sharing
+from gpgrad.sharing.base import Fit, Sharing, own_key
 from gpgrad.sharing.identity import Draw, Groups, Settings
 from gpgrad.sharing.snp import check_ratio, draw_masks
 from gpgrad.types import Context, Gates, PyTree
@@ -32,7 +32,7 @@ def make(
     batch: int = 128,
     ratio: float = 0.2,
 ) -> Sharing:
-    """All agents act through the first mask until the groups are known.
+    """All agents act through the first mask until the groups are known; a team trained further keeps those it has.
 
     k, episodes, epochs, batch: see `identity.Settings`. ratio: the share of units that a mask hides.
     """
@@ -42,13 +42,14 @@ def make(
     count = identity.most_groups(settings, spec.n_agents)
 
     def init(key: jax.Array, agent_params: Callable[[jax.Array], PyTree]) -> tuple[PyTree, State]:
-        masks = draw_masks(jax.random.fold_in(key, spec.n_agents), context.net, count, ratio)
+        masks = draw_masks(own_key(key), context.net, count, ratio)
         return agent_params(key), State(identity.nobody(spec.n_agents), masks)
 
     def fit(
         key: jax.Array, params: PyTree, moments: list[PyTree], state: State, draw: Draw
     ) -> tuple[PyTree, list[PyTree], State]:
-        return params, moments, state._replace(groups=identity.find(key, spec, settings, draw))
+        groups = identity.find(key, spec, settings, draw)
+        return params, moments, state._replace(groups=identity.first_known(state.groups, state.groups, groups))
 
     return Sharing(
         net=context.net,

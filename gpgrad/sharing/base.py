@@ -42,9 +42,18 @@ def _keep_secret(state: PyTree, roles: jax.Array) -> PyTree:
     return state
 
 
+def _keep_learned(state: PyTree) -> PyTree:
+    return state
+
+
 def _no_report(params: PyTree, state: PyTree) -> Metrics:
     del params, state
     return {}
+
+
+def own_key(key: jax.Array) -> jax.Array:
+    """For what a scheme draws itself: apart from all that `agent_params(key)` draws, whose keys are counted from 0."""
+    return jax.random.fold_in(key, 2**16)
 
 
 class Fit(NamedTuple):
@@ -67,7 +76,7 @@ class Sharing(NamedTuple):
 
     net: the network's shape as the scheme needs it.
     init(key, agent_params) -> (params, state), from one agent's freshly initialised parameters and their
-        initialiser `agent_params(key)`.
+        initialiser `agent_params(key)`; for anything else there is `own_key(key)`.
     materialise(params, state) -> agent parameters, the trained ones arranged for the network.
     gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike; or a
         tuple with one of these for each dense layer before the GRU.
@@ -79,6 +88,8 @@ class Sharing(NamedTuple):
     report(params, state) -> metrics for the rows of a test; `effective_params` is the number of agent parameters in
         use where that is not all of them.
     tell(state, roles int32 [A]) -> state, after `init`: what the world hides of its agents, for controls that cheat.
+    again(state) -> state, where a finished run's team is trained anew: which parameters are whose stays, what was
+        watched, counted or scheduled begins anew.
     needs_roles: only worlds that have such roles will do.
     fit: what happens once after the first episodes, or None.
     """
@@ -93,5 +104,6 @@ class Sharing(NamedTuple):
     adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation
     report: Callable[[PyTree, PyTree], Metrics] = _no_report
     tell: Callable[[PyTree, jax.Array], PyTree] = _keep_secret
+    again: Callable[[PyTree], PyTree] = _keep_learned
     needs_roles: bool = False
     fit: Fit | None = None

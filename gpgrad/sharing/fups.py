@@ -30,7 +30,8 @@ def make_deep(context: Context) -> Sharing:
 def make_wide(context: Context, k: int = 3) -> Sharing:
     """FuPS with as many parameters as k clones of the whole first layer bring: a wider network.
 
-    Heads wider than a number per action are counted as one.
+    Counted is a network with a number per action. Where a decomposition has more that is as wide as it (heads of
+    atoms, RMIX's lagging path, WQMIX's central agents, QTRAN's joint network) that grows too.
     """
     if k < 1:
         raise SettingError(f"sharing.k is {k}, expected 1 or more")

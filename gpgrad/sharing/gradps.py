@@ -53,8 +53,10 @@ def build(context: Context, settings: Settings) -> Sharing:
             cloned = clones.slots(layer_of(params, index), k, settings.clone_bias)
             params = with_layer(params, index, cloned)
         layers = tuple(gradps_layer.start(settings.T, n_agents, width) for _ in settings.layers)
-        nothing = jnp.full((), jnp.nan)
-        return params, State(layers, jnp.int32(0), jnp.zeros(n_agents, jnp.int32), jnp.zeros(width), nothing)
+        return params, begin(layers, jnp.zeros(n_agents, jnp.int32))
+
+    def begin(layers: tuple[LayerState, ...], roles: jax.Array) -> State:
+        return State(layers, jnp.int32(0), roles, jnp.zeros(width), jnp.full((), jnp.nan))
 
     def materialise(params: AgentParams, state: State) -> AgentParams:
         for index, layer in zip(settings.layers, state.layers, strict=True):
@@ -120,6 +122,7 @@ def build(context: Context, settings: Settings) -> Sharing:
         report=report,
         needs_roles=settings.groups == "roles",
         tell=lambda state, roles: state._replace(roles=roles),
+        again=lambda state: begin(tuple(map(gradps_layer.again, state.layers)), state.roles),
     )
 
 

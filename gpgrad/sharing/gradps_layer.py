@@ -66,6 +66,13 @@ def start(periods: int, n_agents: int, width: int) -> LayerState:
     )
 
 
+def again(layer: LayerState) -> LayerState:
+    """The clones that are there, with nothing seen of them yet."""
+    periods, n_agents, width = layer.ring.shape
+    none = jnp.zeros_like(layer.life.age)
+    return start(periods, n_agents, width)._replace(life=layer.life._replace(age=none, restoring_for=none))
+
+
 def end_period(
     key: jax.Array,
     settings: Settings,
@@ -84,12 +91,14 @@ def end_period(
         k_restore, life, variance, settings.rho, settings.restore_by, settings.restore_per_neuron
     )
     overdue = (life.status == RESTORING) & (life.restoring_for + 1 >= settings.restore_periods)
+    groups = _groups(k_groups, settings, k, layer.ring, roles)
+    divided = (groups != groups[:, :1]).any(1)  # a single clone for all agents would be the neuron itself
     after, step = lifecycle.advance(
         life,
         restore,
-        measures.efficiency < _futile_below(settings, measures, life),
+        divided & (measures.efficiency < _futile_below(settings, measures, life)),
         (deviation < settings.close_below) | overdue,
-        _groups(k_groups, settings, k, layer.ring, roles),
+        groups,
         settings.T,
     )
     trees = [clones.merge_slots(clones.open_slots(tree, step.opened), step.closed, life.assign) for tree in trees]

@@ -22,7 +22,7 @@ from gpgrad import optimisers
 from gpgrad.nets import layers
 from gpgrad.nets.layers import Dense
 from gpgrad.sharing import clustering
-from gpgrad.types import Metrics, Transitions
+from gpgrad.types import Metrics, PyTree, Transitions
 
 LATENT, HIDDEN = 10, 64
 LR, KL_WEIGHT = 3e-4, 1e-4
@@ -32,7 +32,8 @@ Draw = Callable[[jax.Array, int], Transitions]
 
 class Settings(NamedTuple):
     """k: groups; None chooses by the Davies-Bouldin index among 2..A/2. episodes: collected before the groups are
-    found, everybody being alike until then. epochs, batch: passes over their steps, agents' steps in a minibatch.
+    found, everybody being alike until then. epochs, batch: minibatches are as many as so many passes over full-length
+    episodes take, of so many agents' steps.
     """
 
     k: int | None
@@ -78,6 +79,12 @@ def most_groups(settings: Settings, n_agents: int) -> int:
 def nobody(n_agents: int) -> Groups:
     """Before anything is known: one group."""
     return Groups(jnp.zeros(n_agents, jnp.int32), jnp.full((), jnp.nan), jnp.zeros((n_agents, LATENT)))
+
+
+def first_known(groups: Groups, old: PyTree, new: PyTree) -> PyTree:
+    """`old` if the groups were known already, as in a team that is trained further, else `new`."""
+    known = ~jnp.isnan(groups.loss)
+    return jax.tree.map(lambda one, other: jnp.where(known, one, other), old, new)
 
 
 def find(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> Groups:

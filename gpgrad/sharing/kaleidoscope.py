@@ -8,6 +8,7 @@ Axes in comments: A agents, M masks, D inputs, N outputs of a layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from envs.errors import SettingError
 from gpgrad.nets import layers
 from gpgrad.nets.agent import AgentParams
 from gpgrad.nets.layers import Dense
-from gpgrad.sharing.base import Sharing
+from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Clock, Context, Metrics, PyTree, Signals
 
 WINDOW = 100  # updates over which the penalty is balanced against the TD loss
@@ -55,21 +56,24 @@ def make(
 
     masks: how many, dealt to the agents in turn; one for each by default. diversity: the penalty's weight, at which
     it is as large as that share of the TD loss. reset_steps: full-length steps between resets, which wait for the next
-    copy of the target network; none in the last interval of a run. reset_ratio: share of the hidden weights drawn anew.
+    copy of the target network; none in the last interval of a run, where episodes end at their limit: elsewhere its
+    end cannot be foreseen. reset_ratio: share of the hidden weights drawn anew.
+
+    Embeddings of quantile fractions and the lagging path of RMIX are seen through no mask.
     """
     spec = context.spec
     count = spec.n_agents if masks is None else masks
     _check(spec.n_agents, count, diversity, reset_steps, reset_ratio)
     owner = np.arange(spec.n_agents) % count
-    every, total = max(1, -(-reset_steps // spec.episode_limit)), context.t_max // spec.episode_limit
+    every = max(1, -(-reset_steps // spec.episode_limit))
+    last = math.inf if spec.ends_early else context.t_max // spec.episode_limit - every  # episodes, for a reset
 
     def init(key: jax.Array, agent_params: Callable[[jax.Array], AgentParams]) -> tuple[Params, State]:
         net = agent_params(key)
         dense = dense_layers(net)
-        keys = jax.random.split(jax.random.fold_in(key, spec.n_agents), len(dense))
+        keys = jax.random.split(own_key(key), len(dense))
         thresholds = [new_thresholds(k, (count, *d["kernel"].shape)) for k, d in zip(keys, dense, strict=True)]
-        none = jnp.zeros(WINDOW)
-        return Params(net, tuple(thresholds)), State(none, none, jnp.int32(0), jnp.int32(0))
+        return Params(net, tuple(thresholds)), begin()
 
     def materialise(params: Params, state: State) -> AgentParams:
         del state
@@ -99,7 +103,7 @@ def make(
         key: jax.Array, clock: Clock, params: Params, moments: list[Params], state: State
     ) -> tuple[Params, list[Params], State]:
         intervals = clock.episodes // every
-        due = (intervals > state.intervals) & (clock.episodes + every < total)
+        due = (intervals > state.intervals) & (clock.episodes < last)
         params, drawn = redraw(key, params, jnp.where(due, reset_ratio, 0.0), context.net.init)
         return params, moments, state._replace(intervals=intervals, reset=state.reset + drawn)
 
@@ -123,6 +127,7 @@ def make(
         observe=observe,
         adapt=adapt,
         report=report,
+        again=lambda state: begin(),
     )
 
 
@@ -148,6 +153,12 @@ def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_
         raise SettingError(f"sharing.reset_steps is {reset_steps}, expected 1 or more")
     if not 0 <= reset_ratio <= 1:
         raise SettingError(f"sharing.reset_ratio is {reset_ratio}, expected between 0 and 1")
+
+
+def begin() -> State:
+    """Nothing seen, nothing reset."""
+    none = jnp.zeros(WINDOW)
+    return State(none, none, jnp.int32(0), jnp.int32(0))
 
 
 def dense_layers(net: AgentParams) -> list[Dense]:

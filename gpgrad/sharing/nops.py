@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gpgrad.sharing.base import Sharing
+from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Context, PyTree
 
 
@@ -23,5 +23,5 @@ def make(context: Context) -> Sharing:
 
 def independent(key: jax.Array, agent_params: Callable[[jax.Array], PyTree], count: int) -> PyTree:
     """Sets of parameters drawn apart, leaves [count, ...]; the first is `agent_params(key)`."""
-    others = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1, count))
+    others = jax.random.split(own_key(key), count - 1)
     return jax.vmap(agent_params)(jnp.concatenate([key[None], others]))

@@ -76,6 +76,7 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
         adapt=adapt,
         report=report,
         tell=lambda state, roles: state,
+        again=lambda state: State(watch.again(state.watched), jnp.int32(0), jnp.int32(0)),
     )
 
 

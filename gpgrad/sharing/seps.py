@@ -25,7 +25,8 @@ def make(
     batch: int = 128,
     start: Start = "copy",
 ) -> Sharing:
-    """K sets of parameters, leaves [K, ...]; all agents train set 0 until the groups are known.
+    """K sets of parameters, leaves [K, ...]; all agents train set 0 until the groups are known. A team trained further
+    keeps the groups it has.
 
     k, episodes, epochs, batch: see `identity.Settings`. start: the other sets begin as copies of the first, optimiser
     slots included, or `fresh` from weights of their own, as in the published code.
@@ -43,11 +44,11 @@ def make(
     def fit(
         key: jax.Array, params: PyTree, moments: list[PyTree], state: Groups, draw: Draw
     ) -> tuple[PyTree, list[PyTree], Groups]:
-        del state
-        groups = identity.find(key, spec, settings, draw)
+        found = params, moments, identity.find(key, spec, settings, draw)
         if start == "copy":
-            params, moments = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), (params, moments))
-        return params, moments, groups
+            alike = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), (params, moments))
+            found = *alike, found[-1]
+        return identity.first_known(state, (params, moments, state), found)
 
     def report(params: PyTree, state: Groups) -> Metrics:
         size = sum(leaf.size for leaf in jax.tree.leaves(params)) // count

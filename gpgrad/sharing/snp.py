@@ -8,20 +8,21 @@ import jax
 import jax.numpy as jnp
 
 from envs.errors import SettingError
-from gpgrad.sharing.base import Sharing
+from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Context, Gates, Metrics, NetSpec, PyTree
 
 
 def make(context: Context, ratio: float = 0.2) -> Sharing:
     """Structured masks over the units of the dense layers before the GRU, drawn once per agent and never trained.
 
-    ratio: the share of units an agent goes without. The paper's own output masks would forbid actions and stay out.
+    ratio: the share of units an agent goes without; RMIX's lagging path has all. The paper's own output masks would
+    forbid actions and stay out.
     """
     check_ratio(ratio)
     n_agents = context.spec.n_agents
 
     def init(key: jax.Array, agent_params: Callable[[jax.Array], PyTree]) -> tuple[PyTree, Gates]:
-        return agent_params(key), draw_masks(jax.random.fold_in(key, n_agents), context.net, n_agents, ratio)
+        return agent_params(key), draw_masks(own_key(key), context.net, n_agents, ratio)
 
     def report(params: PyTree, state: Gates) -> Metrics:
         del params

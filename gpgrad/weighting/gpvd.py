@@ -169,15 +169,18 @@ def make(
 
     alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
     of a code. star_weight: weight of transitions with the protected joint action. g: preprocessing of states; its
-    statistics are those of the first batch, which holds the first episodes collected. grouping: `batch` groups a
-    batch by codes, `exact` by identical states, `single` makes one group of all; visits are counted likewise.
-    ignore_forced: an agent with a single available action shares nothing. reference: the largest return of the worlds
-    that beta and kappa are meant for, 20 in SMAC; where the world's own is another they are scaled to it. 0: they
-    stand in the world's own units.
+    statistics are those of the first batch, and of what was collected before it only what it holds is counted.
+    grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
+    without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
+    nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
+    world's own is another they are scaled to it. 0: they stand in the unit of rewards as they are learned, after
+    `learner.reward_scale`.
     """
     check(alpha, beta, k, star_weight)
     if reference < 0:
         raise SettingError(f"weighting.reference is {reference}, expected 0 or more")
+    if g != "identity" and grouping != "batch":
+        raise SettingError(f"weighting.g is {g}, expected identity, since grouping {grouping} has no codes")
     unit = context.spec.return_scale / reference if reference else 1.0
 
     def init(key: jax.Array, state: PyTree) -> GpvdState:

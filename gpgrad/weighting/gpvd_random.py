@@ -30,10 +30,14 @@ class Lots(NamedTuple):
     lots: jax.Array
 
 
-def draw_lots(key: jax.Array, n: int) -> jax.Array:
-    """Random words, uint32 [n], told apart by their lowest bits."""
-    width = n.bit_length()
-    return (jax.random.bits(key, (n,)) << width) | jnp.arange(n, dtype=jnp.uint32)
+def draw_lots(key: jax.Array, steps: int, episodes: int, limit: int) -> jax.Array:
+    """Random words of the transitions of so many steps, uint32 [steps * episodes], told apart by their lowest bits.
+
+    The same in each step for any number of them up to `limit`.
+    """
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(steps))
+    words = jax.vmap(lambda key: jax.random.bits(key, (episodes,)))(own).reshape(-1)
+    return (words << (limit * episodes).bit_length()) | jnp.arange(len(words), dtype=jnp.uint32)
 
 
 def deal(lots: jax.Array, weights: jax.Array, valid: jax.Array) -> jax.Array:
@@ -59,7 +63,8 @@ def make(context: Context, **settings: Any) -> Weighting:
 
     def prepare(state: RandomState, clock: Clock, batch: Batch) -> tuple[RandomState, Lots]:
         inner, groups = base.prepare(state.gpvd, clock, batch)
-        lots = draw_lots(jax.random.fold_in(state.key, clock.updates), batch.reward.size)
+        key = jax.random.fold_in(state.key, clock.updates)
+        lots = draw_lots(key, batch.reward.shape[0], batch.reward.shape[1], context.spec.episode_limit)
         return state._replace(gpvd=inner), Lots(groups, lots)
 
     def weights(state: RandomState, aux: Lots, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:

@@ -74,6 +74,23 @@ def test_overrides_win_and_reach_every_group():
     assert config.load("pp_small", "qmix", {"evaluation.every_episodes": "none"}).evaluation.every_episodes is None
 
 
+def test_tests_by_steps_replace_a_worlds_tests_by_episodes():
+    assert config.load("smax_3m", "qmix").evaluation.every_episodes == 500
+    changed = config.load("smax_3m", "qmix", {"evaluation.every_steps": "2000"}).evaluation
+    assert (changed.every_steps, changed.every_episodes) == (2000, None)
+    both = {"evaluation.every_episodes": 70, "evaluation.every_steps": 2000}
+    assert config.load("smax_3m", "qmix", both).evaluation.every_episodes == 70
+
+
+@pytest.mark.parametrize("env", ["matrix_additive", "pp_small", "pp_medium", "pp_large", "smax_3m"])
+def test_variants_of_gradps_differ_in_nothing_but_themselves(env):
+    sizes = {
+        name: [config.load(env, name).sharing.options[key] for key in ("k", "T")]
+        for name in ("gradps", "gradps_as_printed", "gradps_as_released", "gradps_random")
+    }
+    assert len(set(map(tuple, sizes.values()))) == 1, sizes
+
+
 def test_label_says_what_runs():
     assert config.label(config.load("pp_small", "qmix")) == "qmix"
     assert config.label(config.load("pp_small", "qmix", {"decomposition": "vdn"})) == "vdn-fups-none"

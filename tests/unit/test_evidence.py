@@ -52,6 +52,12 @@ def test_weights_of_one_are_a_control():
     assert not evidence.sentences(config.load("matrix_gpvd", "qmix", {}), {0: rows(0, "loss", 0.0)})
 
 
+def test_one_clone_is_a_control():
+    idle = {0: rows(0, "cloned", 0)}
+    assert evidence.sentences(config.load("matrix_additive", "gradps", {}), idle)
+    assert not evidence.sentences(config.load("matrix_additive", "gradps", {"sharing.k": 1}), idle)
+
+
 def test_a_run_says_at_its_end_what_it_is_no_evidence_about(tmp_path, capsys):
     settings = config.load("matrix_additive", "gradps", {"seeds": 2, "log.wandb": "disabled"})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(1, "cloned", 2)))

@@ -309,6 +309,19 @@ def test_gradient_flow(decomposition):
         program.make_program(tiny("gpvd", evaluation__gradient_flow=True))
 
 
+def test_gradient_flow_of_qtran_is_that_of_its_further_losses():
+    settings = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "evaluation__gradient_flow": True}
+    built, clock, states = start(tiny("qtran", "matrix_gpvd", **settings), [0])
+    flow = diagnostics.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
+    assert (flow.flow != 0).any()
+    np.testing.assert_allclose(flow.flow[..., 0], flow.flow[..., 1], rtol=1e-5)  # it knows the sum of utilities alone
+
+
+def test_gradient_flow_of_values_too_wide_to_hold_is_refused():
+    with pytest.raises(SettingError, match="no utilities to look at where losses are made of the head itself"):
+        program.make_program(tiny("rmix", "matrix_gpvd", decomposition__atoms=4, evaluation__gradient_flow=True))
+
+
 def test_every_node_of_a_game_of_few_steps():
     built, _, states = start(tiny("vdn", "two_step", rollout__worlds=1, learner__updates_per_episode=1), [0])
     state, paths = one_seed(states, 0), envs.make("two_step").paths.values()

@@ -316,6 +316,33 @@ def test_one_clone_is_full_sharing():
     for _ in range(4):
         now = now.period(opposed())
     assert not np.asarray(now.life.assign).any()
+    told = now.sharing.report(now.params, now.state)
+    assert (int(told["opened"]), int(told["cloned"]), int(told["first_opening"])) == (0, 0, -1)
+    assert float(told["futile"]) > 0
+
+
+def test_where_nobody_is_different_there_is_nothing_to_clone():
+    now = team(6, maker=gradps.with_roles)
+    for _ in range(4):
+        now = now.period(opposed(6))
+    assert int(now.sharing.report(now.params, now.state)["opened"]) == 0
+
+
+def test_a_team_trained_anew_keeps_its_clones_and_nothing_else():
+    now = team()
+    for _ in range(4):
+        now = now.period(opposed())
+    state = now.sharing.again(now.state)
+    np.testing.assert_array_equal(state.layers[0].life.assign, now.life.assign)
+    np.testing.assert_array_equal(state.layers[0].life.status, now.life.status)
+    assert np.asarray(now.life.assign).any()
+    fresh = team().state
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        state._replace(layers=[layer._replace(life=()) for layer in state.layers]),
+        fresh._replace(layers=[layer._replace(life=()) for layer in fresh.layers]),
+    )
+    assert not np.asarray(state.layers[0].life.age).any()
 
 
 def test_what_is_reported():

@@ -17,6 +17,7 @@ from gpgrad.loop import start
 from gpgrad.program import actors
 from gpgrad.sharing.clustering import davies_bouldin, kmeans, kmeans_by_separation
 from gpgrad.sharing.identity import Settings, most_groups
+from gpgrad.types import Transitions
 from tests import systems
 from tests.unit.test_program import count_primitives, leaves_equal
 
@@ -108,6 +109,22 @@ def test_groups_start_as_copies_and_part(planted):
     assert np.abs(late - late[:, :1]).max() < 0.1 * np.abs(early - early[:, :1]).max()
     target = np.asarray(states.target.agent.head["kernel"])
     np.testing.assert_array_equal(target, np.broadcast_to(target[:, :1], target.shape))
+
+
+def test_a_team_trained_further_keeps_its_groups_and_networks(planted):
+    *_, (_, states) = planted
+    built = planted[1]
+    state, params = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (states.sharing, states.params.agent))
+
+    def draw(key, count):
+        zeros = jnp.zeros((count, AGENTS, KINDS + 1))
+        return Transitions(zeros, jnp.zeros((count, AGENTS), jnp.int32), zeros, jax.random.normal(key, (count,)))
+
+    fit = jax.jit(lambda state: built.parts.sharing.fit.run(jax.random.key(5), params, [params], state, draw))
+    leaves_equal(fit(state), (params, [params], state))
+    unknown = state._replace(loss=jnp.full((), jnp.nan))
+    copied = fit(unknown)[0].head["kernel"]
+    np.testing.assert_array_equal(copied, np.broadcast_to(copied[:1], copied.shape))
 
 
 def test_cutting_and_resuming_at_the_fit_changes_nothing(planted, tmp_path):

@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from envs.errors import SettingError
 from gpgrad import checkpoint, config, lock, loop, train
+from gpgrad.checkpoint import Position
 from gpgrad.program import make_program
+from gpgrad.types import Clock
 from tests.systems import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +165,76 @@ def test_broken_checkpoints_are_passed_over(whole, tmp_path, monkeypatch, damage
     assert_same(train.resume(folder, say=heard.append), whole)
     assert any("passing over" in line for line in heard)
     assert not old.exists() or checkpoint.is_whole(old)
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 5)
+    for place in checkpoint.found(folder):
+        (place / checkpoint.SEAL).unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SettingError, match=r"^no checkpoint in .* is whole, expected one to go on from; without"):
+        train.resume(folder, say=silent)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 5)
+    places = checkpoint.found(folder)
+
+    def refuse(path):
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_checksum", refuse)
+        with pytest.raises(OSError, match="Stale file handle"):
+            train.resume(folder, say=silent)
+    assert checkpoint.found(folder) == places
+    assert all(checkpoint.is_whole(place) for place in places)
+
+
+@pytest.mark.parametrize("change", ["shape", "dtype", "missing", "extra"])
+def test_arrays_of_other_settings_are_not_read(tmp_path, change):
+    """Orbax alone would cut or cast them."""
+    stored = {"a": np.zeros((3, 2), np.float32), "b": np.zeros(2, np.int32)}
+    other = {"shape": ("a", (3, 4), np.float32), "dtype": ("b", 2, np.float32), "extra": ("c", (), np.float32)}
+    template = dict(stored)
+    if change == "missing":
+        del template["b"]
+    else:
+        name, shape, dtype = other[change]
+        template[name] = np.zeros(shape, dtype)
+    checkpoint._write_arrays(tmp_path / "arrays", stored)
+    words = {
+        "shape": r"a is float32 \[3, 2\], expected float32 \[3, 4\]",
+        "dtype": r"b is int32 \[2\], expected float32 \[2\]",
+        "missing": r"b is int32 \[2\], expected none",
+        "extra": r"c is not there, expected float32 \[\]",
+    }
+    with pytest.raises(ValueError, match=words[change]):
+        checkpoint._read(tmp_path / "arrays", template)
+
+
+def test_what_kills_and_damage_left_goes_when_a_checkpoint_is_written(tmp_path):
+    for left in ("0000000001-000000.draft", "9999999999-000000"):
+        (tmp_path / checkpoint.FOLDER / left).mkdir(parents=True)
+    places = []
+    for iterations in (3, 4):
+        position = Position(Clock(*jnp.full(3, iterations)), (), (), np.zeros(1, bool), np.array(0))  # type: ignore[arg-type]
+        checkpoint.save(tmp_path, position, {}, keep=2)
+        places = sorted((tmp_path / checkpoint.FOLDER).iterdir())
+    assert [place.name for place in places] == ["0000000003-000000", "0000000004-000000"]
+    assert all(map(checkpoint.is_whole, places))
+
+
+def test_settings_changed_by_hand_are_refused(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path, monkeypatch, 3)
+    path = folder / "config.yaml"
+    capacity = tiny(**RUN).replay.capacity
+    path.write_text(path.read_text().replace(f"replay.capacity: {capacity}", f"replay.capacity: {2 * capacity}"))
+    changed = make_program(config.parse(path))
+    monkeypatch.setattr(train, "make_program", lambda settings, parts=None: changed)
+    with pytest.raises(SettingError, match=r"does not fit its config.yaml or is damaged: states\.replay\."):
+        train.resume(folder, say=silent)
 
 
 def test_without_a_checkpoint_a_run_starts_again(whole, tmp_path, monkeypatch):

@@ -53,7 +53,14 @@ def test_nothing_is_said_without_clones_or_conflicts():
     found = separation.separation(row(np.ones((6, 6)), np.zeros((2, 6), int)))
     assert (found.cloned, found.p_conflict) == (0, 1)
     assert math.isnan(found.rand)
-    assert separation.separation(row(np.full((6, 6), np.nan), np.zeros((2, 6), int))) is None
+    for nothing in (np.nan, 0.0):
+        assert separation.separation(row(np.full((6, 6), nothing), np.zeros((2, 6), int))) is None
+
+
+def test_nothing_is_said_of_roles_that_nobody_or_everybody_shares():
+    found = {"conflict": np.ones((2, 2)).tolist(), "groups": np.zeros((3, 2), int).tolist()}
+    for roles in ([0, 1], [0, 0]):
+        assert separation.separation({**found, "roles": roles}) is None
 
 
 def test_many_agents_get_random_arrangements():

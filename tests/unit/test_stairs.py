@@ -96,9 +96,11 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("algo", ["gpvd_gradps", "qtran"])
-def test_a_gradient_step_is_the_same_without_the_padding(algo):
-    config = tiny(algo, "pp_small", env__episode_limit=8)
+@pytest.mark.parametrize(
+    ("algo", "changes"), [("gpvd_gradps", {}), ("qtran", {}), ("dmix", {"weighting": "gpvd_random", "weighting__k": 2})]
+)
+def test_a_gradient_step_is_the_same_without_the_padding(algo, changes):
+    config = tiny(algo, "pp_small", env__episode_limit=8, **changes)
     parts = compose(config)
     state = make_init(config, parts)(jnp.int32(0))
     world = parts.env

@@ -181,6 +181,26 @@ def test_jobs_run_on_submitits_local_executor(tmp_path, capsys, monkeypatch):
     assert len(list((root / cluster.FOLDER).glob("*_result.pkl"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"nodes": "2"}, "--slurm.nodes is 2, expected 1"),
+        ({"tasks_per_node": "4"}, "--slurm.tasks_per_node is 4, expected 1"),
+        ({"timeout_min": "2h"}, "submitit refuses a parameter of --slurm"),
+    ],
+)
+def test_parameters_that_jobs_cannot_have(tmp_path, parameters, sentence):
+    points = points_of(tmp_path, FOUR)
+    with pytest.raises(SettingError, match=sentence):
+        cluster.submit(points, tmp_path / "runs", [], "local", parameters, print)
+
+
+def test_numbers_reach_submitit_as_numbers(tmp_path):
+    executor = cluster._executor(tmp_path, "local", {"mem_gb": "7.5", "timeout_min": "90", "partition": "gpu"})
+    assert executor.parameters["mem_gb"] == 7.5
+    assert executor.parameters["timeout_min"] == 90
+
+
 @pytest.mark.slow
 def test_a_job_trains(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
