@@ -246,7 +246,7 @@ def test_the_control_deals_the_same_weights_at_random():
     weights = jnp.where(valid, jnp.array(rng.choice([0.2, 1.0, 3.0], ROWS, p=[0.3, 0.5, 0.2]), jnp.float32), 0.0)
     deals = []
     for i in range(400):
-        lots = gpvd_random.draw_lots(jax.random.key(i), ROWS)
+        lots = gpvd_random.draw_lots(jax.random.key(i), ROWS // 4, 4, ROWS // 4)
         assert len(np.unique(lots)) == ROWS
         dealt = np.asarray(gpvd_random.deal(lots, weights, valid))
         np.testing.assert_array_equal(np.sort(dealt), np.sort(weights))

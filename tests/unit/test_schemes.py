@@ -204,7 +204,7 @@ def test_masks_are_the_agents_own_and_never_empty():
     sharing = snp.make(context(agents=40), ratio=0.3)
     *_, masks = begin(sharing, 40)
     assert 0.6 < float(sharing.report(None, masks)["live_units"]) < 0.8
-    assert len(np.unique(np.asarray(masks), axis=0)) > 20  # 33 to be expected of eight units, 24 the least of 2000 trials
+    assert len(np.unique(np.asarray(masks), axis=0)) > 20  # 33 to be expected of eight units, 24 the least of 2000
     *_, bare = begin(snp.make(context(agents=40), ratio=0.99), 40)
     assert (np.asarray(bare).sum(1) >= 1).all()
     *_, deep = begin(snp.make(context(depth=2)))
