@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"experiments: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"experiments: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
 
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpgrad: {error}; a run that has begun can go on with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        print(f"gpgrad: {stop or 'interrupted; what was written so far is kept'}", file=sys.stderr)
+        print(f"gpgrad: {str(stop) or 'interrupted; what was written so far is kept'}", file=sys.stderr)
         return 130
 
 

@@ -26,7 +26,7 @@ def main(folders: Sequence[str]) -> int:
             traceback.print_exc()
             print(f"seed {folder.name}: {type(error).__name__}: {error}", flush=True)
         except KeyboardInterrupt as stop:
-            print(f"seed {folder.name}: {stop or 'interrupted'}", flush=True)
+            print(f"seed {folder.name}: {str(stop) or 'interrupted'}", flush=True)
             return 130
     return int(failed)
 

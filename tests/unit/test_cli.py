@@ -52,6 +52,16 @@ def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, 
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("stop", "words"), [((), "interrupted; what was written so far is kept"), (("told",), "told")])
+def test_an_interruption_is_one_sentence_and_code_130(stop, words, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt(*stop)
+
+    monkeypatch.setattr("gpgrad.commands.list.main", interrupt)
+    assert cli.main(["list"]) == 130
+    assert capsys.readouterr().err == f"gpgrad: {words}\n"
+
+
 def test_list_names_everything(capsys):
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
