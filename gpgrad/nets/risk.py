@@ -33,20 +33,20 @@ def _cvar(atoms: jax.Array, level: jax.Array) -> jax.Array:
 
 
 def _forward(atoms: jax.Array, level: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    # Compiled code may compute atoms anew for every sum over them, a last bit apart: of what lies below the edge only
+    # the distance from it is summed, so that it does not matter on which side of it the atom at the edge is found.
     kept = level * atoms.shape[-1]
     edge = lowest(atoms, jnp.ceil(kept - ROUNDING).astype(jnp.int32))
-    below = atoms < edge[..., None]
-    part = kept - _total(below.astype(jnp.float32))  # of the atom at the edge
-    value = (_total(jnp.where(below, atoms, 0.0)) + part * edge) / kept
-    return value, (atoms, kept, edge, part, value)
+    value = edge - _total(jnp.maximum(edge[..., None] - atoms, 0.0)) / kept
+    return value, (atoms, kept, edge, value)
 
 
 def _backward(found: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    atoms, kept, edge, part, value = found
-    # Compiled code may compute atoms anew where they are compared: what it found stays right if none is equal to it.
+    atoms, kept, edge, value = found
     at = jnp.abs(atoms - edge[..., None]) <= SAME * jnp.abs(edge)[..., None]
-    each = part / jnp.maximum(_total(at.astype(jnp.float32)), 1.0)
-    weights = (atoms < edge[..., None]) + jnp.where(at, each[..., None], 0.0)
+    below = ((atoms < edge[..., None]) & ~at).astype(jnp.float32)
+    each = (kept - _total(below)) / jnp.maximum(_total(at.astype(jnp.float32)), 1.0)
+    weights = below + jnp.where(at, each[..., None], 0.0)
     return (cotangent / kept)[..., None] * weights, cotangent * atoms.shape[-1] * (edge - value) / kept
 
 

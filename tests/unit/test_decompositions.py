@@ -325,7 +325,7 @@ def test_the_lagging_path_has_not_seen_the_present():
     np.testing.assert_array_equal(changed[:3], whole.lagging[:3])
     assert not np.array_equal(changed[3], whole.lagging[3])
 
-    predictor = risk.predictor(SPEC.n_actions, 2, 3)
+    predictor = risk.predictor(SPEC.n_actions, 2, 3, "torch")
     of_risk = predictor.init(jax.random.key(2))
     slopes = jax.jit(jax.grad(lambda params: jnp.square(predictor.levels(of_risk, unroll(params, obs))).sum()))(params)
     assert np.asarray(slopes.lagging.fc["kernel"]).any()
