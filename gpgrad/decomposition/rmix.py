@@ -47,8 +47,8 @@ def make(
     loss is a mean over this world's agents instead of three.
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
-    if not 2 <= atoms <= risk.MAX_ATOMS:
-        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 to {risk.MAX_ATOMS}")
+    if atoms < 2:
+        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
         if value < 0:
             raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
