@@ -13,7 +13,7 @@ from gpgrad.types import AgentOut, Init, PyTree
 
 LEVELS = 10
 ROUNDING = 1e-3  # of level * M, whole for most levels
-BLOCK = 2**20  # atoms made at a time
+BLOCK = 2**18  # atoms made at a time
 NEAR = 2**17  # of these, what a CPU searches at a time: they stay near it for all passes
 
 
@@ -105,14 +105,30 @@ def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args:
     A few steps at a time, forward and backward: the atoms of all of them are never held.
     """
 
-    def at(step: tuple[jax.Array, PyTree]) -> PyTree:
-        given, args = step
+    def at(block: tuple[jax.Array, PyTree]) -> PyTree:
+        given, args = block
         q = layers.dense(out.head, given)
         return function(q.reshape(*q.shape[:-1], -1, n_atoms), *args)
 
     given, wide = out.given, out.head["bias"].shape[-1]
     size = max(BLOCK // (given[0].size // given.shape[-1] * wide), 1)
-    return jax.lax.map(jax.checkpoint(at), (given, args), batch_size=size)
+    return _map_blocks(jax.checkpoint(at), (given, args), size)
+
+
+def _map_blocks(function: Callable[[PyTree], PyTree], xs: PyTree, size: int) -> PyTree:
+    """`lax.map` over blocks [size, ...] of leaves [T, ...], the last one shorter: the results' blocks end to end.
+
+    Not its `batch_size`: the product of a head that vmap has widened has a gradient that is turned before every use.
+    """
+    steps = len(jax.tree.leaves(xs)[0])
+    size = min(size, steps)
+    count, rest = divmod(steps, size)
+    blocks = jax.tree.map(lambda x: x[: count * size].reshape(count, size, *x.shape[1:]), xs)
+    done = jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:]), jax.lax.map(function, blocks))
+    if not rest:
+        return done
+    last = function(jax.tree.map(lambda x: x[count * size :], xs))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), done, last)
 
 
 class RiskPredictor(NamedTuple):
