@@ -118,7 +118,8 @@ def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args:
 def _map_blocks(function: Callable[[PyTree], PyTree], xs: PyTree, size: int) -> PyTree:
     """`lax.map` over blocks [size, ...] of leaves [T, ...], the last one shorter: the results' blocks end to end.
 
-    Not its `batch_size`: the product of a head that vmap has widened has a gradient that is turned before every use.
+    Not its `batch_size`, which is a vmap: what vmap makes of a head's product transposes the cotangents of all atoms to
+    get the kernel's gradient, which `layers.matmul` on a block does not.
     """
     steps = len(jax.tree.leaves(xs)[0])
     size = min(size, steps)
