@@ -1,0 +1,163 @@
+"""Experiments are declared strictly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from envs.errors import SettingError
+from experiments import definition
+from experiments.obstacles import obstacle
+from gpgrad import execute
+from gpgrad.compose import compose
+from tests.declared import TWO, written
+
+ROOT = Path(__file__).parents[2]
+PAPERS = (
+    {"Figure": range(1, 8), "Table": range(1, 3)},
+    {"Figure": range(1, 14), "Appendix Figure": range(1, 12), "Table": range(11, 14)},
+)
+
+
+def test_the_catalog_can_be_run():
+    assert {"pp_small_qmix", "pp_p0_qmix"} <= set(definition.names())
+    composed = set()
+    for name in definition.names():
+        loaded = definition.load(name)
+        assert loaded.name == name
+        assert set(loaded.scales) >= {"quick", "paper"}
+        for scale in loaded.scales:
+            for setup in definition.setups(loaded, scale):
+                execute.train_arguments(setup, setup.seeds)
+                if setup.identity not in composed and not obstacle(setup):
+                    compose(setup.config)  # what its parts ask of each other
+                    composed.add(setup.identity)
+
+
+def places(text: str) -> list[str]:
+    """The first column of tables: `Figures 4, 5` are Figure 4 and Figure 5."""
+    rows = re.findall(r"^\| ((?:Appendix )?(?:Figure|Table))s? ([\d, ]+) \|", text, flags=re.MULTILINE)
+    return [f"{kind} {number}" for kind, numbers in rows for number in numbers.split(", ")]
+
+
+def test_every_figure_of_both_papers_has_an_experiment():
+    """docs/figures.md has each figure and table once, only experiments that are there, and all of those."""
+    text = (ROOT / "docs" / "figures.md").read_text()
+    for part, kinds in zip(re.split(r"^## .*$", text, flags=re.MULTILINE)[1:3], PAPERS, strict=True):
+        assert places(part) == [f"{kind} {number}" for kind, numbers in kinds.items() for number in numbers]
+    named = re.findall(r"`((?:gpvd|gradps|pp|smax|sharing|decompositions|foraging)_\w+)`", text)
+    assert set(named) == set(definition.names())
+
+
+def test_a_scale_says_seeds_and_steps():
+    quick, paper = (definition.setups(definition.load("pp_small_qmix"), scale)[0] for scale in ("quick", "paper"))
+    assert (quick.seeds, paper.seeds) == (range(3), range(5))
+    assert (quick.config.t_max, paper.config.t_max) == (300_000, 1_050_000)
+    assert quick.identity != paper.identity
+
+
+def test_what_is_said_once_holds_for_all_arms(tmp_path):
+    content = {
+        **TWO,
+        "env": "matrix_additive",
+        "preset": "pymarl2",
+        "overrides": {"t_max": 2000, "learner.lr": 1},
+        "arms": [
+            {"label": "a", "algo": "vdn", "overrides": {"learner.lr": 2, "env.w": 0.5}},
+            {"label": "b", "algo": "iql", "env": "two_step", "preset": "pymarl", "panel": "other"},
+            {"label": "a", "algo": "iql", "panel": "other"},
+            {"label": "c", "algo": "iql"},
+        ],
+        "scales": {"quick": {"seeds": 2, "first_seed": 7, "overrides": {"t_max": 9000}}},
+    }
+    loaded = definition.load(written(tmp_path, content))
+    a, _, b, _ = loaded.arms  # panel by panel
+    assert (a.env, a.preset, a.panel) == ("matrix_additive", "pymarl2", "matrix_additive")
+    assert a.overrides == {"t_max": 2000, "learner.lr": 2, "env.w": 0.5}
+    assert (b.env, b.preset, b.panel) == ("two_step", "pymarl", "other")
+    assert loaded.panels == ["matrix_additive", "other"]
+    assert loaded.claims == ((0, 1), (2, 3))  # within panels, against the first
+    setup = definition.setups(loaded, "quick")[0]
+    assert (setup.seeds, setup.config.t_max, setup.config.learner.lr) == (range(7, 9), 9000, 2.0)
+    claimed = definition.load(written(tmp_path, {**content, "claims": [["c", "a"], ["a", "b"]]}))
+    assert claimed.claims == ((1, 0), (3, 2))
+
+
+def test_arms_run_in_every_world_that_is_named(tmp_path):
+    content = {key: value for key, value in TWO.items() if key != "env"} | {"envs": ["matrix_additive", "two_step"]}
+    content["arms"] = [*TWO["arms"], {"label": "QMIX", "algo": "qmix", "env": "two_step"}]
+    loaded = definition.load(written(tmp_path, content))
+    worlds = [(arm.label, arm.env) for arm in loaded.arms]
+    both = ["matrix_additive", "two_step"]
+    first, second = ([(label, env) for label in ("VDN", "IQL")] for env in both)
+    assert worlds == [*first, *second, ("QMIX", "two_step")]  # panel by panel
+    assert loaded.panels == both
+    with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
+        definition.load(written(tmp_path, {**content, "env": "two_step"}))
+    with pytest.raises(SettingError, match=r"VDN in .* runs in several worlds, expected no panel of its own"):
+        definition.load(written(tmp_path, content | {"arms": [{**TWO["arms"][0], "panel": "mine"}]}))
+
+
+def arm(**changes):
+    return {"arms": [{"label": "VDN", "algo": "vdn", **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scale": {}}, "unknown 'scale' in the experiment in .*mine.yaml; did you mean 'scales'"),
+        ({"question": None}, "question of the experiment in .* is None, expected text"),
+        ({"arms": []}, "arms of the experiment in .* is \\[\\], expected a list"),
+        ({"arms": ["vdn"]}, "entry 1 of arms in .* is 'vdn', expected names with values"),
+        (arm(algorithm="vdn"), "unknown 'algorithm' in entry 1 of arms in .*; did you mean 'algo'"),
+        (arm(overrides={"seeds": 3}), "cannot set 'seeds'"),
+        (arm(overrides={"log.dir": "x"}), "cannot set 'log.dir'"),
+        (arm(overrides=[1]), "overrides of entry 1 of arms in .* is \\[1\\]"),
+        ({**arm(), "env": None}, "env of the experiment in .* is None, expected text"),
+        ({"arms": TWO["arms"] * 2}, "two arms in .* are called 'VDN' in panel 'matrix_additive'"),
+        ({"claims": [["VDN", "IQM"]]}, "unknown arm 'IQM' in claims in .*; did you mean 'IQL'"),
+        ({"claims": ["VDN"]}, "expected pairs of labels"),
+        ({"interaction": ["VDN"]}, "interaction in .* is .*, expected four labels: both, A, B, neither"),
+        ({"interaction": ["VDN", "IQL", "VDN", "IQ"]}, "unknown arm 'IQ' in interaction in .*; did you mean 'IQL'"),
+        ({"measure": "time"}, "measure of the experiment in .* is 'time'; did you mean 'times'"),
+        ({"scales": {}}, "scales in .* is empty"),
+        ({"scales": {"quick": {}}}, "quick in .* has no seeds"),
+        ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
+        ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* is 'many', expected a whole number"),
+        ({"scales": {"quick": {"seeds": 1, "t_max": 5}}}, "unknown 't_max' in quick in .*; valid names are seeds"),
+        ({"drawings": [{"kind": "curve"}]}, "kind of entry 1 of drawings in .* is 'curve'; did you mean 'curves'"),
+        ({"drawings": [{}, {}]}, "two drawings in .* are called 'curve', expected one"),
+        ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, expected one"),
+        ({"drawings": [{"by": "hour"}]}, "by of entry 1 of drawings in .* is 'hour'; did you mean 'hours'"),
+        ({"drawings": [{"arms": ["VDM"]}]}, "unknown arm 'VDM' in entry 1 of drawings in .*; did you mean 'VDN'"),
+        ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
+    ],
+)
+def test_mistakes_in_declarations_get_one_sentence(tmp_path, changes, sentence):
+    with pytest.raises(SettingError, match=sentence) as caught:
+        definition.load(written(tmp_path, {**TWO, **changes}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"env": "matrix_aditive"}, "VDN of mine: unknown world 'matrix_aditive'; did you mean 'matrix_additive'"),
+        ({"preset": "pymar"}, "VDN of mine: unknown preset 'pymar'"),
+        (arm(overrides={"learner.lrr": 1}), "VDN of mine: unknown setting 'learner.lrr'; did you mean 'learner.lr'"),
+    ],
+)
+def test_mistakes_in_settings_name_the_arm(tmp_path, changes, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        definition.setups(definition.load(written(tmp_path, {**TWO, **changes})), "quick")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for content, sentence in {"a: [": "is no YAML", "- a": "expected names with values"}.items():
+        (tmp_path / "mine.yaml").write_text(content)
+        with pytest.raises(SettingError, match=sentence):
+            definition.load(str(tmp_path / "mine.yaml"))
+    with pytest.raises(SettingError, match="cannot be read: No such file"):
+        definition.load(str(tmp_path / "none.yaml"))
