@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import numbers
@@ -28,10 +29,12 @@ class _Entry:
     defaults: Mapping[str, Any]
 
     def resolve(self) -> Callable[..., Env]:
-        if not isinstance(self.factory, str):
-            return self.factory
-        module, _, attribute = self.factory.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(self.factory) if isinstance(self.factory, str) else self.factory
+
+
+def _imported(factory: str) -> Callable[..., Env]:
+    module, _, attribute = factory.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def make(name: str, **overrides: Any) -> Env:
@@ -66,10 +69,20 @@ def options(name: str) -> dict[str, tuple[Any, Any]]:
     The default is `inspect.Parameter.empty` where a value must be given.
     """
     entry = _entry(name)
-    factory = entry.resolve()
+    factory = entry.factory
+    found = _parameters_of(factory) if isinstance(factory, str) else _parameters(factory)
+    return {option: (hint, entry.defaults.get(option, default)) for option, (hint, default) in found.items()}
+
+
+@functools.cache
+def _parameters_of(factory: str) -> dict[str, tuple[Any, Any]]:
+    return _parameters(_imported(factory))
+
+
+def _parameters(factory: Callable[..., Env]) -> dict[str, tuple[Any, Any]]:
     hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     return {
-        option: (hints.get(option, Any), entry.defaults.get(option, parameter.default))
+        option: (hints.get(option, Any), parameter.default)
         for option, parameter in inspect.signature(factory).parameters.items()
         if option != _NAME and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }

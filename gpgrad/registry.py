@@ -6,6 +6,7 @@ is one file and one line here, or one call of `register` from outside.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -75,11 +76,13 @@ def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
     if name in _PARTS[kind]:
         raise SettingError(f"a {kind} named {name!r} is already registered")
     _PARTS[kind][name] = maker
+    _options.cache_clear()
 
 
 def forget(kind: Kind, name: str) -> None:
     """Take back a registration."""
     del _PARTS[kind][name]
+    _options.cache_clear()
 
 
 def maker(kind: Kind, name: str) -> Callable[..., Any]:
@@ -95,6 +98,11 @@ def maker(kind: Kind, name: str) -> Callable[..., Any]:
 
 def options(kind: Kind, name: str) -> dict[str, Option]:
     """The settings a part accepts: its maker's keyword parameters."""
+    return dict(_options(kind, name))
+
+
+@functools.cache
+def _options(kind: Kind, name: str) -> dict[str, Option]:
     make = maker(kind, name)
     hints = get_type_hints(make)
     parameters = list(inspect.signature(make).parameters.values())[1:]  # the first is the context

@@ -125,8 +125,8 @@ def overview(runs: Sequence[Run], identity: str, wanted: Sequence[int]) -> list[
 def _state(runs: Sequence[Run], identity: str, seed: int) -> str:
     job = next_job(runs, identity, [seed])
     if job is None:
-        share = finished(runs, identity, [seed])[0]
-        return f"finished in {share.run.folder}"
+        done = next(run for run in runs if run.identity == identity and run.finished and seed in run.seeds)
+        return f"finished in {done.folder}"
     if job.run is None:
         return "not begun"
     where = f"{job.run.steps:,} of {job.run.config.t_max:,} steps in {job.run.folder}"

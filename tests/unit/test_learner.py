@@ -38,8 +38,15 @@ def losses(parts, learning, batch):
     return update(jax.random.key(0), start_clock(), learning, learning.params, batch)
 
 
-@pytest.mark.parametrize("algo", ["qmix", "vdn", "iql"])
-@pytest.mark.parametrize("lam", [0.0, 0.6])
+@pytest.mark.parametrize(
+    ("algo", "lam"),
+    [
+        ("qmix", 0.0),
+        ("qmix", 0.6),
+        ("iql", 0.6),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("iql", 0.0), ("vdn", 0.0), ("vdn", 0.6))),
+    ],
+)
 def test_padding_changes_nothing(algo, lam):
     parts, learning, batch = prepared(algo, learner__td_lambda=lam, learner__optimiser="sgd")
     off = ~batch.valid

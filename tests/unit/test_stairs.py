@@ -97,7 +97,12 @@ BATCHES = {
 
 
 @pytest.mark.parametrize(
-    ("algo", "changes"), [("gpvd_gradps", {}), ("qtran", {}), ("dmix", {"weighting": "gpvd_random", "weighting__k": 2})]
+    ("algo", "changes"),
+    [
+        ("gpvd_gradps", {}),
+        pytest.param("qtran", {}, marks=pytest.mark.slow),
+        ("dmix", {"weighting": "gpvd_random", "weighting__k": 2}),
+    ],
 )
 def test_a_gradient_step_is_the_same_without_the_padding(algo, changes):
     config = tiny(algo, "pp_small", env__episode_limit=8, **changes)
