@@ -25,7 +25,12 @@ def episodes(numbers: range) -> Episode:
 insert, sample = jax.jit(replay.insert), jax.jit(replay.sample, static_argnums=3)
 
 
-@given(worlds=st.sampled_from([1, 2, 4]), blocks=st.sampled_from([1, 3]), writes=st.integers(1, 12), seed=st.integers(0, 100))
+@given(
+    worlds=st.sampled_from([1, 2, 4]),
+    blocks=st.sampled_from([1, 3]),
+    writes=st.integers(1, 12),
+    seed=st.integers(0, 100),
+)
 @settings(deadline=None, max_examples=40)
 def test_ring_is_a_list_of_the_newest(worlds, blocks, writes, seed):
     capacity = worlds * blocks
