@@ -8,12 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.predator_prey import (
-    Draws,
-    PredatorPrey,
-    PredatorPreyParams,
-    PredatorPreyState,
-)
+from envs.predator_prey import Draws, PredatorPrey, PredatorPreyParams, PredatorPreyState
 
 KEY = jax.random.key(0)
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.predator_prey import (
-    CATCH,
-    DOWN,
-    LEFT,
-    RIGHT,
-    STAY,
-    UP,
-)
+from envs.predator_prey import CATCH, DOWN, LEFT, RIGHT, STAY, UP
 from tests.hunts import act, cells, draws, hunt, look, put
 
 # Moving.

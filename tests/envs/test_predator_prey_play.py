@@ -12,10 +12,7 @@ from scipy import stats
 
 import envs
 from envs import SettingError
-from envs.predator_prey import (
-    PredatorPrey,
-    PredatorPreyParams,
-)
+from envs.predator_prey import PredatorPrey, PredatorPreyParams
 from tests.hunts import KEY, cells, hunt, look, put
 
 # Start states, chance and specials.
