@@ -134,7 +134,10 @@ def make_update(parts: Parts) -> Update:
             info.td_loss,
             info.penalty_aux,
         )
-        learning = Learning(params, opt_state, sharing.observe(learning.sharing, signals), weighting_state)
+        # A loss apart may be a hundred times the usual one: it would drown what schemes are to see of that.
+        seen, unseen = sharing.observe(learning.sharing, signals), learning.sharing
+        seen = jax.tree.map(lambda new, old: jnp.where(info.terms.apart, old, new), seen, unseen)
+        learning = Learning(params, opt_state, seen, weighting_state)
         return learning, _metrics(loss, norm, info, bonus, batch)
 
     return update

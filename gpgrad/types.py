@@ -180,7 +180,7 @@ Gates = jax.Array | tuple[jax.Array | None, ...] | None  # [A, N] of the first l
 
 
 class Signals(NamedTuple):
-    """What a sharing scheme may learn from a gradient step.
+    """What a sharing scheme may learn from a gradient step; it is told of none whose loss is apart.
 
     gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is; None without
     gates; shaped as the gates are.

@@ -20,7 +20,7 @@ from gpgrad.sharing import fups, gradps
 from gpgrad.sharing.base import Sharing
 from gpgrad.sharing.lifecycle import CLONED, RESTORING, SHARED
 from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals
-from tests.unit.test_learner import prepared
+from tests.unit.test_learner import gated, prepared
 
 CLOCK = start_clock()
 
@@ -113,11 +113,9 @@ def test_gate_gradients_against_agents_one_by_one(algo):
     parts, learning, batch = prepared(algo)
     batch = batch._replace(reward=1000 * jax.random.normal(jax.random.key(3), batch.reward.shape))
     n_agents, width = parts.env.spec.n_agents, parts.agent.n_hidden
-    recorded = parts.sharing._replace(
-        gates=lambda state: jnp.ones((n_agents, width)), observe=lambda state, signals: signals.gate_grads
-    )
-    update = jax.jit(make_update(parts._replace(sharing=recorded, clip=1e9)))
-    phi = update(jax.random.key(0), CLOCK, learning, learning.params, batch)[0].sharing
+    recorded, start = gated(parts, learning)
+    update = jax.jit(make_update(recorded._replace(clip=1e9)))
+    phi = update(jax.random.key(0), CLOCK, start, learning.params, batch)[0].sharing
     last = last_actions(batch.actions)
     onehot = jax.nn.one_hot(last, parts.env.spec.n_actions)
     x, params = jnp.concatenate([batch.view.obs, onehot], -1), learning.params

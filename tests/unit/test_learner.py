@@ -33,6 +33,13 @@ def prepared(algo: str, **overrides):
     return parts, learning, batch
 
 
+def gated(parts, learning):
+    """With gates of ones, whose gradient [A, N] becomes the sharing scheme's state."""
+    shape = parts.env.spec.n_agents, parts.agent.n_hidden
+    scheme = {"gates": lambda state: jnp.ones(shape), "observe": lambda state, signals: signals.gate_grads}
+    return parts._replace(sharing=parts.sharing._replace(**scheme)), learning._replace(sharing=jnp.zeros(shape))
+
+
 def losses(parts, learning, batch):
     update = jax.jit(make_update(parts))
     return update(jax.random.key(0), start_clock(), learning, learning.params, batch)
@@ -88,26 +95,18 @@ def test_longer_padding_leaves_the_loss_alone():
 def test_gate_gradients_leave_norm_and_optimiser_alone():
     """Ones as gates change neither the step nor the norm, and their gradient reaches the sharing scheme."""
     parts, learning, batch = prepared("qmix")
-    n_agents, width = parts.env.spec.n_agents, parts.agent.n_hidden
-    gated = parts.sharing._replace(
-        gates=lambda state: jnp.ones((n_agents, width)), observe=lambda state, signals: signals.gate_grads
-    )
     plain, before = losses(parts, learning, batch)
-    got, after = losses(parts._replace(sharing=gated), learning, batch)
+    got, after = losses(*gated(parts, learning), batch)
     np.testing.assert_allclose(after["grad_norm"], before["grad_norm"], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got.params, plain.params)
-    assert got.sharing.shape == (n_agents, width)
     assert np.abs(got.sharing).max() > 0
 
 
 def test_gate_gradient_is_scaled_as_the_clipped_gradient():
     parts, learning, batch = prepared("qmix")
-    n_agents, width = parts.env.spec.n_agents, parts.agent.n_hidden
-    gated = parts.sharing._replace(
-        gates=lambda state: jnp.ones((n_agents, width)), observe=lambda state, signals: signals.gate_grads
-    )
-    free = losses(parts._replace(sharing=gated, clip=1e9), learning, batch)
-    clipped = losses(parts._replace(sharing=gated, clip=1e-3), learning, batch)
+    parts, learning = gated(parts, learning)
+    free = losses(parts._replace(clip=1e9), learning, batch)
+    clipped = losses(parts._replace(clip=1e-3), learning, batch)
     factor = 1e-3 / (float(free[1]["grad_norm"]) + 1e-6)
     np.testing.assert_allclose(clipped[0].sharing, free[0].sharing * factor, rtol=1e-4)
 
@@ -266,3 +265,15 @@ def test_rmix_regresses_atoms_with_an_optimiser_of_its_own():
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), learning.params, after.params)
         assert max(jax.tree.leaves(moved.agent)) > 0
         assert (max(jax.tree.leaves(moved.decomposition["mixer"])) > 0) == (whose == 0)
+
+
+def test_schemes_see_nothing_of_losses_apart():
+    every = {"decomposition__quantile_every": 2, "decomposition__quantile_after": 0}
+    parts, learning, batch = prepared("rmix", **every)
+    parts, learning = gated(parts, learning)
+    update, key, clock = jax.jit(make_update(parts)), jax.random.key(0), start_clock()
+    before = learning._replace(sharing=learning.sharing + 3.0)
+    for updates, seen in ((0, False), (1, True)):  # regression, temporal difference
+        after, _ = update(key, clock._replace(updates=jnp.int32(updates)), before, learning.params, batch)
+        assert bool((after.sharing == 3.0).all()) == (not seen)
+        assert bool(jnp.abs(after.sharing - 3.0).max() > 0) == seen
