@@ -134,8 +134,9 @@ def make_update(parts: Parts) -> Update:
             info.td_loss,
             info.penalty_aux,
         )
-        # A loss apart may be a hundred times the usual one: it would drown what schemes are to see of that.
+        # A loss apart can be far larger than the usual one: it would drown what schemes are to see of that.
         seen, unseen = sharing.observe(learning.sharing, signals), learning.sharing
+        chex.assert_trees_all_equal_shapes(seen, unseen)
         seen = jax.tree.map(lambda new, old: jnp.where(info.terms.apart, old, new), seen, unseen)
         learning = Learning(params, opt_state, seen, weighting_state)
         return learning, _metrics(loss, norm, info, bonus, batch)

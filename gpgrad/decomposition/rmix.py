@@ -40,9 +40,8 @@ def make(
 
     For weightings Q_tot is QMIX of the values at risk of the actions taken, its maximum that of the greedy ones, also
     when the loss is quantile regression, which weightings weigh and rewards do not enter; what is logged of losses and
-    gradients is of either. Sharing schemes see nothing of quantile regression, as in the published code, where agents'
-    gradients are read from the other loss: regression raises all agents' atoms alike, by gradients a hundred times as
-    large, and would hide every conflict.
+    gradients is of either. Sharing schemes see nothing of quantile regression: it raises all agents' atoms alike, by
+    far larger gradients, and would hide their conflicts.
 
     Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
     through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the

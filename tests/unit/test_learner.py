@@ -99,6 +99,7 @@ def test_gate_gradients_leave_norm_and_optimiser_alone():
     got, after = losses(*gated(parts, learning), batch)
     np.testing.assert_allclose(after["grad_norm"], before["grad_norm"], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got.params, plain.params)
+    assert got.sharing.shape == (parts.env.spec.n_agents, parts.agent.n_hidden)
     assert np.abs(got.sharing).max() > 0
 
 
