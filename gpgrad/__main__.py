@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
@@ -44,6 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _leave(codes: Sequence[int]) -> None:
+    """After all other exit handlers: end an interrupted process without Python's teardown.
+
+    An interrupt within a compilation leaves jaxlib with objects on which that teardown crashes.
+    """
+    if 130 in codes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.exit(main())
+    codes: list[int] = []
+    atexit.register(_leave, codes)  # the first to be registered is the last to run
+    codes.append(main())
+    sys.exit(codes[0])

@@ -62,6 +62,22 @@ def test_an_interruption_is_one_sentence_and_code_130(stop, words, capsys, monke
     assert capsys.readouterr().err == f"gpgrad: {words}\n"
 
 
+@pytest.mark.parametrize(("stop", "code", "torn_down"), [("KeyboardInterrupt", 130, False), ("OSError", 1, True)])
+def test_an_interrupted_process_ends_without_teardown(stop, code, torn_down):
+    """Exit handlers still run; Python's teardown can crash after an interrupt within a compilation."""
+    script = (
+        "import atexit, runpy, sys, gpgrad.commands.list as command\n"
+        "class Late:\n    def __del__(self): sys.__stdout__.write('torn down ')\n"
+        f"def fail(*_):\n    atexit.register(print, 'handler ran'); raise {stop}\n"
+        "late, command.main, sys.argv = Late(), fail, ['gpgrad', 'list']\n"
+        "runpy.run_module('gpgrad', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "handler ran" in done.stdout
+    assert ("torn down" in done.stdout) == torn_down
+
+
 def test_list_names_everything(capsys):
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
