@@ -161,8 +161,8 @@ class Terms(NamedTuple):
     """What a decomposition says of a batch.
 
     loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
-    is q_tot - target. next_value: [T, B], the value after the step that targets bootstrap from. aux: [], further
-    losses already averaged. log: scalars for the metrics. apart: [] bool, that the loss is another one, for
+    is q_tot - target. one_step: [T, B], the target without lambda, which `target` equals where lambda is 0. aux: [],
+    further losses already averaged. log: scalars for the metrics. apart: [] bool, that the loss is another one, for
     the decomposition's own optimiser.
     """
 
@@ -170,7 +170,7 @@ class Terms(NamedTuple):
     q_tot: jax.Array
     q_tot_max: jax.Array
     target: jax.Array
-    next_value: jax.Array
+    one_step: jax.Array
     aux: jax.Array
     log: Metrics
     apart: jax.Array | bool = False

@@ -155,8 +155,13 @@ def targets(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array
     )
 
 
+def one_step(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
+    """`targets` with lambda 0."""
+    return targets(next_values, batch, returns._replace(td_lambda=0.0))
+
+
 def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
     """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
     target = targets(next_values, batch, returns)
     loss = returns.loss_factor * jnp.square(q_tot - target)
-    return Terms(loss, q_tot, q_tot_max, target, jax.lax.stop_gradient(next_values), jnp.zeros(()), {})
+    return Terms(loss, q_tot, q_tot_max, target, one_step(next_values, batch, returns), jnp.zeros(()), {})

@@ -84,8 +84,8 @@ def _make(
         next_values = join(base.take_wide(target.q[1:], selected[1:]), mix(following, u.next))
         targets = target_quantiles(next_values, batch, returns)
         loss = returns.loss_factor * quantiles.huber_loss(values, online.fractions[:-1], targets)
-        next_value = jax.lax.stop_gradient(next_values.mean(-1))
-        return Terms(loss, q_tot, mix(now, u.greedy), targets.mean(-1), next_value, jnp.zeros(()), {})
+        one_step = base.one_step(next_values.mean(-1), batch, returns)
+        return Terms(loss, q_tot, mix(now, u.greedy), targets.mean(-1), one_step, jnp.zeros(()), {})
 
     return Decomposition(HeadSpec(1, fractions, acting_fractions), init, mean_utilities, terms)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -22,13 +24,11 @@ def make(context: Context) -> Decomposition:
         del params, target_params, clock, key
         u = base.select(online.q, target.q, batch, returns.double_q)
 
-        def agent_targets(next_values: jax.Array) -> jax.Array:  # [T, B]
-            return base.lambda_returns(
-                batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda
-            )
+        def of_agents(make_targets: Callable[..., jax.Array]) -> jax.Array:  # [T, B, A]
+            return jax.vmap(lambda value: make_targets(value, batch, returns), in_axes=-1, out_axes=-1)(u.next)
 
-        targets = jax.lax.stop_gradient(jax.vmap(agent_targets, in_axes=-1, out_axes=-1)(u.next))  # [T, B, A]
+        targets, one_step = of_agents(base.targets), of_agents(base.one_step)
         loss = returns.loss_factor * jnp.square(u.taken - targets).mean(-1)
-        return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), u.next.sum(-1), jnp.zeros(()), {})
+        return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), one_step.sum(-1), jnp.zeros(()), {})
 
     return Decomposition(HeadSpec(), lambda key, state: {}, base.plain_utilities, terms)

@@ -22,6 +22,8 @@ from gpgrad.weighting import simhash
 from gpgrad.weighting.base import Weighting
 
 Grouping = Literal["batch", "exact", "single"]
+StarScope = Literal["same_sign", "all"]  # of the transitions with the protected joint action, those that weigh more
+Targets = Literal["learned", "one_step"]
 
 
 class GpvdState(NamedTuple):
@@ -65,11 +67,13 @@ class Protection(NamedTuple):
     """What equation 7 says of each transition.
 
     star: int32 [N], index of the protected transition of its bucket, N where there is none. same: bool [N], it has
-    that transition's joint action. conflict: bool [N], it interferes with it.
+    that transition's joint action. agrees: bool [N], it has that joint action and a TD error of the same sign.
+    conflict: bool [N], it interferes with the protected transition.
     """
 
     star: jax.Array
     same: jax.Array
+    agrees: jax.Array
     conflict: jax.Array
 
 
@@ -91,10 +95,10 @@ def overlap(rows: Transitions, partner: jax.Array) -> tuple[jax.Array, jax.Array
     return same, jnp.any(shared, axis=-1) & ~same
 
 
-def opposed(rows: Transitions, partner: jax.Array) -> jax.Array:
-    """Whether the TD error and that of partner [N] have opposite signs, bool [N]."""
-    delta = rows.q_tot - rows.targets
-    return delta * delta[jnp.minimum(partner, len(partner) - 1)] < 0
+def sign_product(rows: Transitions, partner: jax.Array) -> jax.Array:
+    """Sign of the TD error times that of partner [N]: float [N]; -1 is the interference of equation 4."""
+    delta = jnp.sign(rows.q_tot - rows.targets)
+    return delta * delta[jnp.minimum(partner, len(partner) - 1)]
 
 
 def protect(rows: Transitions) -> Protection:
@@ -102,7 +106,9 @@ def protect(rows: Transitions) -> Protection:
     star = best_of_bucket(rows.buckets, rows.valid & (rows.targets > rows.q_tot_max), rows.targets)
     same, partial = overlap(rows, star)
     protected = rows.valid & (star < len(star))
-    return Protection(star, protected & same, protected & partial & opposed(rows, star))
+    signs = sign_product(rows, star)
+    same = protected & same
+    return Protection(star, same, same & (signs > 0), protected & partial & (signs < 0))
 
 
 def protection_weights(
@@ -115,18 +121,23 @@ def protection_weights(
     alpha: float,
     star_weight: float = 1.0,
     relevant: jax.Array | None = None,
+    star_scope: StarScope = "same_sign",
 ) -> jax.Array:
     """Equation 7: float32 [N], 0 where a transition is not valid; arrays as in `Transitions`.
 
-    alpha: weight of interfering transitions. star_weight: of those with the protected joint action.
+    alpha: weight of interfering transitions. star_weight: weight of transitions with the protected joint action.
+    star_scope: all of these (`all`), or only those whose TD error has the protected one's sign (`same_sign`).
     """
     rows = Transitions(buckets, actions, targets, q_tot, q_tot_max, valid, relevant)
-    return weigh(protect(rows), valid, alpha, star_weight)
+    return weigh(protect(rows), valid, alpha, star_weight, star_scope)
 
 
-def weigh(found: Protection, valid: jax.Array, alpha: float, star_weight: float) -> jax.Array:
+def weigh(
+    found: Protection, valid: jax.Array, alpha: float, star_weight: float, star_scope: StarScope = "same_sign"
+) -> jax.Array:
     """Weights float32 [N] from what was found; 0 where a transition is not valid."""
-    weights = jnp.where(found.conflict, alpha, jnp.where(found.same, star_weight, 1.0))
+    starred = found.agrees if star_scope == "same_sign" else found.same
+    weights = jnp.where(found.conflict, alpha, jnp.where(starred, star_weight, 1.0))
     return jnp.where(valid, weights, 0.0)
 
 
@@ -140,12 +151,12 @@ def flatten(x: jax.Array) -> jax.Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def transitions(groups: Groups, batch: Batch, terms: Terms) -> Transitions:
-    """A batch in a row."""
+def transitions(groups: Groups, batch: Batch, terms: Terms, targets: Targets = "learned") -> Transitions:
+    """A batch in a row, with the targets of the loss or one-step targets."""
     return Transitions(
         groups.buckets,
         flatten(batch.actions),
-        flatten(terms.target),
+        flatten(terms.target if targets == "learned" else terms.one_step),
         flatten(terms.q_tot),
         flatten(terms.q_tot_max),
         flatten(batch.valid),
@@ -160,6 +171,8 @@ def make(
     k: int = 32,
     kappa: float = 0.0,
     star_weight: float = 1.0,
+    star_scope: StarScope = "same_sign",
+    targets: Targets = "learned",
     g: simhash.Preprocessing = "identity",
     grouping: Grouping = "batch",
     ignore_forced: bool = False,
@@ -168,8 +181,13 @@ def make(
     """GPVD on any decomposition.
 
     alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
-    of a code. star_weight: weight of transitions with the protected joint action. g: preprocessing of states; its
-    statistics are those of the first batch, and of what was collected before it only what it holds is counted.
+    of a code. star_weight: weight of transitions with the protected joint action. star_scope: `same_sign` gives it
+    to those whose TD error has the sign of the protected transition's, since the others push the other way
+    (equation 4); `all` gives it to all of them. targets: which y protected transitions are chosen by and TD errors are
+    signed with. `learned` is the target of the loss: with the bonus of equation 9, and with lambda where
+    `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3; `one_step` is the paper's y of the definition
+    before equation 7, r + gamma max Q, with the bonus. The loss has the same target in both. g: preprocessing of
+    states; its statistics are those of the first batch, and of what was collected before it only what it holds is counted.
     grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
     without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
     nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
@@ -233,10 +251,10 @@ def make(
         return state, Groups(buckets, visits, bonus, relevant)
 
     def weights(state: GpvdState, aux: Groups, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:
-        rows = transitions(aux, batch, terms)
+        rows = transitions(aux, batch, terms, targets)
         found = protect(rows)
         log = report(rows, found) | {"share_bonus": share_bonus(aux.bonus, batch)}
-        return weigh(found, rows.valid, alpha, star_weight).reshape(batch.valid.shape), log
+        return weigh(found, rows.valid, alpha, star_weight, star_scope).reshape(batch.valid.shape), log
 
     return Weighting(init, record, prepare, lambda state, aux: aux.bonus, weights)
 
@@ -254,7 +272,7 @@ def report(rows: Transitions, found: Protection) -> Metrics:
     count, total = (sizes > 0).sum(), jnp.maximum(valid.sum(), 1)
     lead = best_of_bucket(rows.buckets, valid, rows.targets)
     lower = rows.targets < rows.targets[jnp.minimum(lead, n - 1)]
-    interfering = valid & lower & overlap(rows, lead)[1] & opposed(rows, lead)
+    interfering = valid & lower & overlap(rows, lead)[1] & (sign_product(rows, lead) < 0)
     index = jnp.arange(n)
     return {
         "buckets": count.astype(jnp.float32),

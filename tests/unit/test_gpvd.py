@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from envs.api import EnvSpec
 from envs.errors import SettingError
-from gpgrad.types import Context, NetSpec, Returns
+from gpgrad.types import Batch, Context, NetSpec, Returns, Terms
 from gpgrad.weighting import gpvd, gpvd_random, simhash
 
 ROWS = 200
-protect, weigh, report = (jax.jit(f) for f in (gpvd.protect, gpvd.protection_weights, gpvd.report))
+protect, report = jax.jit(gpvd.protect), jax.jit(gpvd.report)
+weigh = jax.jit(gpvd.protection_weights, static_argnames="star_scope")
 
 
-def plain_weights(buckets, actions, targets, q_tot, q_tot_max, valid, alpha, star_weight, relevant=None):
+def plain_weights(buckets, actions, targets, q_tot, q_tot_max, valid, alpha, star_weight, relevant=None, star_scope="same_sign"):
     """Equation 7 in loops, and how many pairs of Definition 2 interfere out of how many."""
     delta = q_tot - targets
     weights, pairs, interfering = np.zeros(len(buckets)), 0, 0
@@ -36,7 +37,8 @@ def plain_weights(buckets, actions, targets, q_tot, q_tot_max, valid, alpha, sta
         if candidates:
             star = max(candidates, key=lambda m: (targets[m], -m))
             if (actions[k] == actions[star]).all():
-                weights[k] = star_weight
+                opposes = delta[k] * delta[star] <= 0
+                weights[k] = 1.0 if star_scope == "same_sign" and opposes else star_weight
             elif shares(star) and delta[k] * delta[star] < 0:
                 weights[k] = alpha
         lead = max(bucket, key=lambda m: (targets[m], -m))
@@ -92,13 +94,38 @@ def test_recorded_weights_and_losses(oracles, variant):
 
     def loss(q_tot):
         fixed = jax.lax.stop_gradient(q_tot)
-        w = gpvd.protection_weights(buckets, actions, targets, fixed, q_tot_max, valid, alpha, star_weight)
+        w = gpvd.protection_weights(buckets, actions, targets, fixed, q_tot_max, valid, alpha, star_weight, star_scope="all")
         return jnp.sum(w * jnp.square(q_tot - targets)) / valid.sum(), w
 
     (value, weights), gradient = jax.value_and_grad(loss, has_aux=True)(q_tot)
     np.testing.assert_allclose(weights, wanted["w"], rtol=1e-6)
     np.testing.assert_allclose(value, wanted["loss_eq8"], rtol=1e-5)
     np.testing.assert_allclose(gradient, wanted["dloss_eq8_dq"], rtol=1e-3, atol=1e-6)
+
+
+def test_only_transitions_of_the_stars_sign_weigh_more(oracles):
+    """Of the recorded rows with the protected joint action, row 4 has a TD error of the opposite sign (equation 4)."""
+    arguments, expected = recorded(oracles)
+    starred = {
+        scope: set(np.flatnonzero(gpvd.protection_weights(*arguments, 0.2, 3.0, star_scope=scope) == 3).tolist())
+        for scope in ("same_sign", "all")
+    }
+    assert starred == {"same_sign": {0, 8, 15, 16, 19}, "all": {0, 4, 8, 15, 16, 19}}
+
+
+def test_stars_are_chosen_by_the_targets_that_are_asked_for():
+    """By the one-step target the second transition is the best; by the learned one the first is."""
+    actions = jnp.array([[0, 0], [0, 1], [0, 0]])
+    column = lambda *values: jnp.array(values, jnp.float32)[:, None]  # [T, 1]
+    valid = jnp.ones((3, 1), bool)
+    batch = Batch(None, actions[:, None], column(0, 0, 0), ~valid, valid)
+    terms = Terms(
+        column(0, 0, 0), column(1, 1, 1), column(2, 2, 2), column(5, 3, 0), column(3, 5, 0), jnp.zeros(()), {}
+    )
+    groups = gpvd.Groups(jnp.zeros(3, jnp.int32), column(1, 1, 1), column(0, 0, 0), None)
+    for targets, star in (("learned", 0), ("one_step", 1)):
+        rows = gpvd.transitions(groups, batch, terms, targets)
+        np.testing.assert_array_equal(gpvd.protect(rows).star, [star] * 3)
 
 
 def test_any_label_may_name_a_bucket(oracles):
@@ -138,13 +165,14 @@ def test_recorded_descent_in_the_matrix_game(oracles, alpha):
     alpha=st.sampled_from([0.1, 0.2, 1.0]),
     star_weight=st.sampled_from([1.0, 3.0]),
     partly=st.booleans(),
+    star_scope=st.sampled_from(["same_sign", "all"]),
 )
-def test_weights_are_those_of_the_equations(seed, n, n_agents, alpha, star_weight, partly):
+def test_weights_are_those_of_the_equations(seed, n, n_agents, alpha, star_weight, partly, star_scope):
     rng = np.random.default_rng(seed)
     arguments = batch(rng, n, n_agents, bool(rng.integers(2)), rng.integers(1, 4))
     relevant = rng.random((ROWS, n_agents)) < 0.6 if partly else np.ones((ROWS, n_agents), bool)
-    wanted, pairs, interfering = plain_weights(*arguments, alpha, star_weight, relevant)
-    got = weigh(*(jnp.array(x) for x in arguments), alpha, star_weight, jnp.array(relevant))
+    wanted, pairs, interfering = plain_weights(*arguments, alpha, star_weight, relevant, star_scope)
+    got = weigh(*(jnp.array(x) for x in arguments), alpha, star_weight, jnp.array(relevant), star_scope=star_scope)
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
     rows = gpvd.Transitions(*(jnp.array(x) for x in (*arguments, relevant)))

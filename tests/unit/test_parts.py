@@ -55,7 +55,7 @@ def counting_weighting() -> Weighting:
         record=lambda state, clock, states, valid: state | {"visits": state["visits"] + valid.sum()},
         prepare=prepare,
         bonus=lambda state, aux: 2 * aux,
-        weights=lambda state, aux, batch, terms: (3 * aux, {"seen_next": jnp.abs(terms.next_value).max()}),
+        weights=lambda state, aux, batch, terms: (3 * aux, {"seen_next": jnp.abs(terms.one_step).max()}),
     )
 
 
