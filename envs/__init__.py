@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import SettingError
-from envs.registry import family, forget, is_host, known, make, missing, names, options, patterns, register
+from envs.registry import family, forget, is_host, known, make, missing, module, names, options, patterns, register
 
 if TYPE_CHECKING:
     from envs.api import Env, EnvSpec, OneHot, Step, View
@@ -26,6 +26,7 @@ __all__ = [
     "known",
     "make",
     "missing",
+    "module",
     "names",
     "options",
     "patterns",

@@ -18,6 +18,8 @@ import numpy as np
 from envs.api import EnvSpec, Step, View
 from envs.errors import SettingError
 
+NUMERICS = 1
+
 
 class MatrixParams(NamedTuple):
     """payoff: float32, the rewards. An array, so that a family of games is one vmap over it."""

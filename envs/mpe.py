@@ -20,6 +20,8 @@ from envs import jaxmarl_import
 from envs.api import EnvSpec, Step, View
 from envs.errors import SettingError, suggest
 
+NUMERICS = 1
+
 SCENARIOS = {
     "simple_spread": ("simple_spread", "SimpleSpreadMPE"),
     "simple_reference": ("simple_reference", "SimpleReferenceMPE"),

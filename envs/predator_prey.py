@@ -20,6 +20,8 @@ from envs.api import EnvSpec, Step, View
 from envs.board import GONE, MOVES, NO_TARGET, Board, count, distinct, is_in, random_order
 from envs.predator_prey_view import available, global_state, windows
 
+NUMERICS = 1
+
 N_ACTIONS = 6
 RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(N_ACTIONS)
 SPECIAL_FACTOR = 5.0  # special over ordinary hare reward, where none is given

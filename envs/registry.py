@@ -109,6 +109,13 @@ def is_host(name: str) -> bool:
     return isinstance(factory, str) and factory.startswith("envs.host.")
 
 
+def module(name: str) -> str:
+    """The module that makes a world; of an external one, the module of its adapter."""
+    factory = _entry(name).factory
+    path = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", "")
+    return path.replace("envs.host.names", "envs.host.world")
+
+
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
     """Add a world of your own.
 

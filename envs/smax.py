@@ -21,6 +21,8 @@ from envs.smax_battle import N_MOVES, STOP, Draws, Field, SmaxState
 from envs.smax_rules import Rules, rules
 from envs.smax_view import OTHER_FEATURES, OWN_FEATURES, STATE_FEATURES, look
 
+NUMERICS = 1
+
 BEST_RETURN = 2.0  # all the enemies' health, and the win
 
 

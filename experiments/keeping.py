@@ -11,12 +11,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpgrad import config, runs
+from gpgrad import config, logs, provenance, runs
 from gpgrad.runs import Run
 from gpgrad.settings import Config
 
 RECORDS = "records"  # not `runs`, which version control leaves out
-MANIFEST = "manifest.json"
 ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl")
 
 
@@ -37,8 +36,8 @@ def keep(found: Iterable[Run], results: Path) -> None:
         folder, draft = shelf / run.folder.name, shelf / f"{run.folder.name}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        if (run.folder / MANIFEST).is_file():
-            shutil.copyfile(run.folder / MANIFEST, draft / MANIFEST)
+        if manifest := logs.read_manifest(run.folder):
+            provenance.write(draft, provenance.public(manifest))
         for path in (run.folder / name for name in ROWS):
             if path.is_file():  # packed without a time in it, the same rows are the same file
                 (draft / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))

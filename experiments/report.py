@@ -12,11 +12,11 @@ import numpy as np
 from envs.errors import SettingError, suggest
 from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.records import Definition, Setup
-from gpgrad import config, evidence, layouts, registry, stats
+from gpgrad import config, evidence, layouts, logs, provenance, registry, stats
 from gpgrad.execute import shown, train_arguments
 from gpgrad.layouts import Experiment
 from gpgrad.logs import Row
-from gpgrad.runs import Run, Share, finished, minutes, overview, versions
+from gpgrad.runs import Run, Share, finished, minutes, overview
 from gpgrad.settings import Config
 from gpgrad.stats import Curve
 
@@ -230,8 +230,8 @@ def _simulators(one: Result, other: Result) -> list[str]:
 
 def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What the runs ran on: every value that a field of their manifests has, "unknown" where it is not there."""
-    manifests = [versions(run) for run in runs]
-    names = dict.fromkeys(name for manifest in manifests for name in manifest if name != "fingerprint")
+    manifests = [provenance.compared(logs.read_manifest(run.folder)) for run in runs]
+    names = dict.fromkeys(name for manifest in manifests for name in manifest)
     return {name: sorted({str(manifest.get(name, "unknown")) for manifest in manifests}) for name in names}
 
 

@@ -19,7 +19,7 @@ import yaml
 
 import envs
 from envs.errors import SettingError, suggest
-from gpgrad import checks, plugins, registry
+from gpgrad import checks, numerics, plugins, registry, seal
 from gpgrad.presets import available, exists, mapping, parse_yaml, read
 from gpgrad.settings import Config, Part
 
@@ -228,15 +228,21 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def identity(config: Config) -> str:
+def identity(config: Config, versions: Mapping[str, int] | None = None, source: str | None = None) -> str:
     """Sixteen hex digits that name what the numbers of one seed depend on.
 
     All settings except which seeds are trained together and how, where results go and what is kept, and the names of
-    algorithm and preset, which stand for settings.
+    algorithm and preset, which stand for settings; and the numerics versions of the run's parts. versions: by default
+    today's. source: the content of the teams that `init_from` names, by default read from there; its path does not
+    matter. Raises SettingError where it cannot be read.
     """
     content = {key: value for key, value in _chosen(config).items() if not key.startswith(ASIDE)}
     del content["algo"], content["preset"]
-    text = json.dumps({key: _as_float(value) for key, value in content.items()}, sort_keys=True)
+    if config.init_from is not None:
+        content["init_from"] = source or seal.team_content(Path(config.init_from))
+    chosen = {key: _as_float(value) for key, value in content.items()}
+    used = numerics.versions(config) if versions is None else dict(versions)
+    text = json.dumps({**chosen, "numerics": used}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

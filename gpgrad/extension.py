@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, lock, recorder
+from gpgrad import checkpoint, config, lock, logs, provenance, recorder
 from gpgrad.recorder import SEEDS
 from gpgrad.settings import Config
 
@@ -21,14 +21,16 @@ LEFT_BEHIND = shutil.ignore_patterns(
 def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], None] = print) -> Path:
     """Make the folder of a run as that in `folder`, over `t_max` steps, to be resumed; the other stays as it is.
 
-    log: a `name` and a `dir` for it. It ends as a run of `t_max` steps from the start would have ended, except that
-    what a sharing scheme derives from the length of training (Kaleidoscope's last reset) follows the new one only from
-    here on. Raises SettingError where the other run is trained now, is as long already, or kept no checkpoint.
+    log: a `name` and a `dir` for it, by default beside the other one. It ends as a run of `t_max` steps from the start
+    would have ended, except that what a sharing scheme derives from the length of training (Kaleidoscope's last reset)
+    follows the new one only from here on. Raises SettingError where the other run is trained now, is as long already,
+    kept no checkpoint, or was trained with other numerics versions.
     """
     old = config.parse(folder / "config.yaml")
     if t_max <= old.t_max:
         raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
-    told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", old.log.dir))
+    provenance.check(folder, old)
+    told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
     settings = dataclasses.replace(old, t_max=t_max, log=told)
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):
         _require(folder, old)
@@ -37,7 +39,8 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     for part in _parts(place):
         for late in (c for c in checkpoint.found(part) if not _before_the_end(c, part, old.t_max)):
             shutil.rmtree(late)
-    recorder.describe_run(settings, place)
+    earlier = logs.read_manifest(folder)
+    recorder.describe_run(settings, place, earlier.get("source"), earlier)
     say(f"{place} goes on where {folder} stood")
     return place
 

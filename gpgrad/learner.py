@@ -23,6 +23,8 @@ from gpgrad.stairs import Stairs
 from gpgrad.types import AgentOut, Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
 from gpgrad.weighting.base import Weighting
 
+NUMERICS = 1
+
 
 class Parts(NamedTuple):
     """What a learner is composed of. reward_scale: factor of the world's rewards in everything that is learned."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import netrc
 import os
+import re
 import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from envs.errors import SettingError
 
 Row = dict[str, Any]
+MANIFEST = "manifest.json"
 STEPS = "env_steps"  # the axis of all curves
 FINISH_SECONDS = 120.0
 LONGEST = 100  # entries of a list that a tool for curves is given
@@ -81,8 +83,10 @@ def read_rows(path: Path) -> list[Row]:
 class Mirror:
     """wandb runs, one per seed in a group. The first failure turns the mirror off and says so."""
 
-    def __init__(self, mode: Any, project: str, group: str, seeds: Sequence[int], settings: Row, folder: Path) -> None:
+    def __init__(self, mode: Any, project: str, run: Path, seeds: Sequence[int], settings: Row, folder: Path) -> None:
+        """`run`: the run's folder, which names the group; `folder`: where wandb's files go, the run's or a seed's."""
         self._runs: dict[int, Any] = {}
+        group, identifier = run.resolve().name, wandb_id(run)
         self._folder = folder
         self.problem: str | None = None
         if mode == "auto":
@@ -99,7 +103,7 @@ class Mirror:
                     project=project,
                     group=group,
                     name=f"{group}-{seed}",
-                    id=f"{group}-{seed}",
+                    id=f"{identifier}-{seed}",
                     resume="allow",
                     config={**settings, "seed": seed},
                     tags=[settings["env"], settings["label"], settings["preset"]],
@@ -173,6 +177,20 @@ class Mirror:
     def _give_up(self, error: Exception) -> None:
         self.problem = f"wandb is off for the rest of this run: {type(error).__name__}: {error}"
         self._runs = {}
+
+
+def wandb_id(run: Path) -> str:
+    """What names a run in wandb: its manifest's id, or for a run without one its folder's name in wandb's alphabet."""
+    return read_manifest(run).get("id") or re.sub(r"[^\w.-]", "_", run.resolve().name)
+
+
+def read_manifest(folder: Path) -> Row:
+    """A run's manifest; empty if it has none that can be read."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def has_key() -> bool:

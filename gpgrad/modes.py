@@ -122,7 +122,7 @@ def prepare(settings: Config, folder: Path) -> dict[int, Path]:
     for seed, part in parts.items():
         part.mkdir(parents=True, exist_ok=True)
         if not (part / "config.yaml").is_file():
-            recorder.describe_run(single(settings, folder, seed), part)
+            recorder.describe_run(single(settings, folder, seed), part, logs.read_manifest(folder).get("source"))
     return parts
 
 

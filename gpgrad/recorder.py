@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +12,7 @@ import numpy as np
 
 import envs
 from envs.errors import SettingError
-from gpgrad import config, evidence, logs, media, plugins
+from gpgrad import config, evidence, logs, media, plugins, provenance, seal
 from gpgrad.logs import Row
 from gpgrad.progress import Display
 from gpgrad.settings import Config
@@ -45,36 +42,34 @@ def create_folder(settings: Config) -> Path:
     return folder
 
 
-def describe_run(settings: Config, folder: Path) -> None:
-    """Write the versions of what a run runs on, then its resolved settings: whole, or not at all after a kill."""
-    (folder / "manifest.json").write_text(json.dumps(manifest(settings), indent=2))
+def describe_run(settings: Config, folder: Path, source: Row | None = None, earlier: Row | None = None) -> None:
+    """Write the manifest of a new run, then its resolved settings: whole, or not at all after a kill.
+
+    source: the teams it starts from, as `teams_of` says. earlier: the manifest of the run that this one extends.
+    """
+    provenance.write(folder, provenance.begin(settings, source, earlier) | machine(settings))
     draft = folder / "config.yaml.draft"
     draft.write_text(config.dump(settings))
     draft.replace(folder / "config.yaml")
 
 
-def manifest(settings: Config) -> Row:
-    """Versions and devices of a run."""
-    packages = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
+def teams_of(settings: Config) -> dict[str, str] | None:
+    """Where the teams that a run starts from are, and what names their content; None of a fresh start."""
+    if settings.init_from is None:
+        return None
+    folder = Path(settings.init_from)
+    return {"folder": str(folder.resolve()), "content": seal.team_content(folder)}
+
+
+def machine(settings: Config) -> Row:
+    """What a run trains on, as far as jax and the environment know it."""
     simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_host(settings.env.name) else None
     return {
-        "fingerprint": config.fingerprint(settings),
         **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
         "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
-        **{name: version(name) for name in packages},
         **({"simulator": simulator.sizes.versions} if simulator else {}),  # type: ignore[attr-defined]
     }
-
-
-def version(package: str) -> str | None:
-    """A package's version, None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 class Listener:
@@ -117,7 +112,7 @@ class Recorder:
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
         seeds = range(settings.seed, settings.seed + settings.seeds)
         log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
-        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder).name, seeds, flat, folder)
+        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder), seeds, flat, folder)
         self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
         self._warned, self._settings = False, settings
         self._gallery = media.Gallery(self._mirror, settings.t_max)

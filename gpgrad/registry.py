@@ -96,6 +96,14 @@ def maker(kind: Kind, name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
+def module(kind: Kind, name: str) -> str:
+    """The module of a part's maker."""
+    if name not in _PARTS[kind]:
+        raise SettingError(f"unknown {kind} {name!r}{suggest(name, names(kind))}")
+    entry = _PARTS[kind][name]
+    return entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+
+
 def options(kind: Kind, name: str) -> dict[str, Option]:
     """The settings a part accepts: its maker's keyword parameters."""
     return dict(_options(kind, name))

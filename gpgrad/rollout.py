@@ -14,6 +14,8 @@ from gpgrad.decomposition.base import Decomposition, greedy_actions
 from gpgrad.nets.agent import AgentNet
 from gpgrad.types import Episode, Gates, Metrics, PyTree
 
+NUMERICS = 1
+
 
 class Team(NamedTuple):
     """What acting needs. params: agent parameters as the network takes them. gates: what multiplies their

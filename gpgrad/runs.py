@@ -6,23 +6,29 @@ What counts is in the run's folder alone: its settings, its rows, its checkpoint
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from envs.errors import SettingError
-from gpgrad import config, lock, logs
+from gpgrad import config, lock, logs, numerics, provenance
 from gpgrad.logs import Row
+from gpgrad.numerics import Versions
 from gpgrad.settings import Config
 
 
 class Run(NamedTuple):
-    """One folder. holder: the process that trains it now, None if nobody does."""
+    """One folder.
+
+    identity: what names its numbers, with the numerics versions of its day. settings_id: the same for any versions.
+    versions: by part, those that it was trained with. holder: the process that trains it now, None if nobody does.
+    """
 
     folder: Path
     config: Config
     identity: str
+    settings_id: str
+    versions: Versions
     seeds: range
     finished: bool
     holder: int | None
@@ -75,20 +81,23 @@ def scan(root: Path) -> tuple[list[Run], list[str]]:
 
 
 def _run(path: Path) -> Run:
-    settings, identity = _settings(path, path.stat().st_mtime_ns)
-    folder, seeds = path.parent, range(settings.seed, settings.seed + settings.seeds)
+    folder = path.parent
+    settings, *names, used = _settings(path, path.stat().st_mtime_ns)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
     # Asked before the rows are counted, so that a run that ends now is not taken for an interrupted one.
     holder = lock.holder(folder / lock.NAME)
     finished = len(logs.read_rows(folder / "final.jsonl")) == settings.seeds
-    return Run(folder, settings, identity, seeds, finished, holder)
+    return Run(folder, settings, *names, used, seeds, finished, holder)
 
 
 @functools.cache
-def _settings(path: Path, changed: int) -> tuple[Config, str]:
-    """Parsed once as long as the file stays as it is."""
+def _settings(path: Path, changed: int) -> tuple[Config, str, str, Versions]:
+    """Settings, identity, settings_id and versions, read once as long as the file stays as it is."""
     del changed
-    settings = config.parse(path)
-    return settings, config.identity(settings)
+    settings, manifest = config.parse(path), logs.read_manifest(path.parent)
+    used = provenance.versions_of(manifest, settings)
+    identity, settings_id = (provenance.identity_of(manifest, settings, each) for each in (used, {}))
+    return settings, identity, settings_id, used
 
 
 def next_job(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> Job | None:
@@ -114,21 +123,33 @@ def next_job(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> Job |
     return Job("start", range(first, end), None)
 
 
-def overview(runs: Sequence[Run], identity: str, wanted: Sequence[int]) -> list[Line]:
-    """What there is of each wanted seed, those together of which it is the same, in order of seeds."""
+def overview(runs: Sequence[Run], identity: str, wanted: Sequence[int], settings_id: str = "") -> list[Line]:
+    """What there is of each wanted seed, those together of which it is the same, in order of seeds.
+
+    settings_id: `config.identity` without versions, by which finished runs of other versions are found.
+    """
     lines: dict[str, list[int]] = {}
     for seed in wanted:
-        lines.setdefault(_state(runs, identity, seed), []).append(seed)
+        lines.setdefault(_state(runs, identity, seed, settings_id), []).append(seed)
     return [Line(seeds, text) for text, seeds in lines.items()]
 
 
-def _state(runs: Sequence[Run], identity: str, seed: int) -> str:
+def outdated(runs: Iterable[Run], identity: str, settings_id: str, seed: int) -> str:
+    """A finished run of these settings and seed with other numerics versions, for people; empty if there is none."""
+    for run in runs:
+        if run.settings_id == settings_id and run.identity != identity and run.finished and seed in run.seeds:
+            return f"{run.folder} is outdated ({numerics.changes(run.versions, numerics.versions(run.config))})"
+    return ""
+
+
+def _state(runs: Sequence[Run], identity: str, seed: int, settings_id: str) -> str:
     job = next_job(runs, identity, [seed])
     if job is None:
         done = next(run for run in runs if run.identity == identity and run.finished and seed in run.seeds)
         return f"finished in {done.folder}"
     if job.run is None:
-        return "not begun"
+        old = outdated(runs, identity, settings_id, seed)
+        return f"not begun; {old}" if old else "not begun"
     where = f"{job.run.steps:,} of {job.run.config.t_max:,} steps in {job.run.folder}"
     return f"interrupted after {where}" if job.action == "resume" else f"running, process {job.run.holder}, {where}"
 
@@ -147,14 +168,6 @@ def finished(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> list[
         ]
         result.append(Share(run, seeds, *rows))
     return result
-
-
-def versions(run: Run) -> Row:
-    """Its manifest; empty if it has none that can be read."""
-    try:
-        return json.loads((run.folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def minutes(run: Run) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad import config, lock, loop
+from gpgrad import config, lock, loop, provenance, teams
 from gpgrad.program import Program, make_program
 
 
@@ -34,6 +34,8 @@ def main(folders: Sequence[str]) -> int:
 def train(folder: Path, program: Program | None) -> Program:
     """Train one seed to its end; returns the program, which is the same for every seed."""
     settings = config.parse(folder / "config.yaml")
+    provenance.check(folder, settings)
+    settings = teams.located(settings, folder)
     program = program or make_program(settings)
 
     def say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -88,14 +87,6 @@ def scan(root: Path) -> tuple[list[Shelved], list[str]]:
         except SettingError as error:
             problems.append(f"passing over {path.parent}: {error}")
     return found, problems
-
-
-def manifest(folder: Path) -> Row:
-    """What the run ran on; empty if that cannot be read."""
-    try:
-        return json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def values(run: Shelved, metric: str) -> dict[int, float]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, hosts
+from gpgrad import checkpoint, config, hosts, logs, seal
 from gpgrad.compose import has_roles
 from gpgrad.iteration import stream
 from gpgrad.learner import Parts
@@ -85,6 +85,34 @@ def check_start(settings: Config, program: Program) -> None:
             f"{settings.seed} to {settings.seed + settings.seeds - 1}"
         )
     _check(folder, make_program(dataclasses.replace(source, devices=1)), program)
+
+
+def begun(folder: Path) -> bool:
+    """Whether every program of a run has a checkpoint, which holds all that it took from the teams it began with."""
+    apart = sorted((folder / "seeds").glob("*"))
+    settings = config.parse(folder / "config.yaml")
+    parts = apart if len(apart) == settings.seeds else [folder]
+    return all(checkpoint.found(part) or (part / "team").is_dir() for part in parts)
+
+
+def located(settings: Config, folder: Path) -> Config:
+    """The settings of a run that exists, with `init_from` where its teams are found now.
+
+    Its path may be relative to where the run was begun. Raises SettingError where the run still needs the teams and
+    they are gone, or are others than those it began with.
+    """
+    source = logs.read_manifest(folder).get("source")
+    if settings.init_from is None or source is None or begun(folder):
+        return settings
+    places = [place for place in (Path(settings.init_from), Path(source["folder"])) if (place / "team").is_dir()]
+    if not places:
+        raise SettingError(
+            f"the run in {folder} starts from the team in {source['folder']}, which is gone, and has no checkpoint yet"
+        )
+    for place in places:
+        if seal.team_content(place) == source["content"]:
+            return dataclasses.replace(settings, init_from=str(place))
+    raise SettingError(f"the team in {places[0]} has changed since the run in {folder} began, which starts from it")
 
 
 def continued(settings: Config, program: Program, states: SeedState) -> SeedState:

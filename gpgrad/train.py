@@ -11,7 +11,22 @@ from pathlib import Path
 import jax
 
 from envs.errors import SettingError
-from gpgrad import checks, config, devices, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
+from gpgrad import (
+    checks,
+    config,
+    devices,
+    extension,
+    hosts,
+    lock,
+    logs,
+    loop,
+    modes,
+    plan,
+    provenance,
+    recorder,
+    simulators,
+    teams,
+)
 from gpgrad.loop import Result, Stopped
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
@@ -28,24 +43,36 @@ def run(settings: Config, say: Callable[[str], None] = print) -> Result:
     folder = hosts.at_first(lambda: create_folder(settings), Path(settings.log.dir))
     say(f"results: {folder}")
     with hold(folder):
-        hosts.at_first(lambda: describe_run(settings, folder), None)
+        hosts.at_first(lambda: describe_run(settings, folder, recorder.teams_of(settings)), None)
         return finish(settings, program, layout, folder, say)
 
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
-    """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted."""
+    """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted.
+
+    Raises SettingError where the run is finished, its config.yaml was edited since it began, or a part of it has
+    another numerics version today.
+    """
+    return go_on(folder, say, lambda settings: provenance.go_on(folder, recorder.machine(settings)))
+
+
+def go_on(folder: Path, say: Callable[[str], None], note: Callable[[Config], None]) -> Result:
+    """Train a run that exists to its end. note: called by the first process, once all is known to fit."""
     settings = devices.fewer(config.parse(folder / "config.yaml"))  # another machine may have another number
+    provenance.check(folder, settings)
     with hold(folder):
         if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
             raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
-        return finish(*prepare(settings, say), folder, say)
+        layout = prepare(teams.located(settings, folder), say, needs_teams=not teams.begun(folder))
+        hosts.at_first(lambda: note(settings), None)
+        return finish(*layout, folder, say)
 
 
 def extend(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], None] = print) -> Result:
     """Train a run further, to `t_max` steps, as a new run beside it: see `extension.begin`."""
     if hosts.several():
         raise SettingError("a run is extended by one process, expected no --hosts; several can --resume it afterwards")
-    return resume(extension.begin(folder, t_max, log, say), say)
+    return go_on(extension.begin(folder, t_max, log, say), say, lambda settings: None)
 
 
 def hold(folder: Path) -> AbstractContextManager[int]:
@@ -55,12 +82,16 @@ def hold(folder: Path) -> AbstractContextManager[int]:
     return lock.hold(folder / lock.NAME, f"the run in {folder}")
 
 
-def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Program, Layout]:
-    """The settings with the layout of the seeds decided, and the program, once all is known to fit."""
+def prepare(settings: Config, say: Callable[[str], None], needs_teams: bool = True) -> tuple[Config, Program, Layout]:
+    """The settings with the layout of the seeds decided, and the program, once all is known to fit.
+
+    needs_teams: whether the teams that `init_from` names are still to be read, if it names any.
+    """
     alone = dataclasses.replace(settings, seeds=1, devices=1)
     program = make_program(alone)
     loop.test_period(settings, program.parts.env.spec.episode_limit)
-    teams.check_start(settings, program)
+    if needs_teams:
+        teams.check_start(settings, program)
     needs = plan.make_plan(alone, program)
     layout = decide(settings, needs, simulators.is_host(program.parts.env))
     settings = dataclasses.replace(settings, seeds_mode=layout.mode)

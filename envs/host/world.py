@@ -25,6 +25,8 @@ from envs.host.pool import Care, Pool
 from envs.host.process import SimulatorError, describe
 from envs.host.protocol import Recipe, Sizes
 
+NUMERICS = 1
+
 MOST_LANES = 64  # workers that one program may start from inside jit
 
 

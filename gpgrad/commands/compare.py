@@ -27,16 +27,16 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from gpgrad import shelf
+    from gpgrad import logs, provenance, shelf
     from gpgrad.commands.ls import spread
 
     one, other = (shelf.read(Path(folder)) for folder in arguments[:2])
     table = Table("", "A", "B", title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
     for name, values in differences(one.settings, other.settings).items():
         table.add_row(name, *values)
-    for name, values in differences(shelf.manifest(one.folder), shelf.manifest(other.folder)).items():
-        if name != "fingerprint":
-            table.add_row(f"versions: {name}", *values, style="dim")
+    manifests = (provenance.compared(logs.read_manifest(run.folder)) for run in (one, other))
+    for name, values in differences(*manifests).items():
+        table.add_row(f"manifest: {name}", *values, style="dim")
     table.add_section()
     results = [shelf.values(run, metric) for run in (one, other)]
     table.add_row("state", one.state, other.state)

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     run = shelf.read(folder)
     settings = {**run.settings, "label": run.method}
     project = given.get("project", str(run.settings.get("log.project", "gpgrad")))
-    made = logs.Mirror(given.get("wandb", "auto"), project, folder.name, run.seeds, settings, folder)
+    made = logs.Mirror(given.get("wandb", "auto"), project, folder, run.seeds, settings, folder)
     gallery = media.Gallery(made, run.settings["t_max"])
     for row in run.metrics:
         made.write(row["seed"], row)

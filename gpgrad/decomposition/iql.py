@@ -11,6 +11,8 @@ from gpgrad.decomposition import base
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 def make(context: Context) -> Decomposition:
     """The loss of a step is the mean of the agents' squared TD errors.

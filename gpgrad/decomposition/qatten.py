@@ -9,6 +9,8 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import attention
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int = 64) -> Decomposition:
     """Q_tot = sum_h w_h(s) sum_i alpha_hi q_i + c(s), with alpha a softmax over agents and w >= 0.

@@ -9,6 +9,8 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 def make(
     context: Context,

@@ -11,6 +11,8 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import duplex
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 def make(
     context: Context, heads: int = 4, hypernet_embed: int = 64, adv_hypernet_layers: Literal[1, 2, 3] = 2

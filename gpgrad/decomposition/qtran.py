@@ -13,6 +13,8 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import joint
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 class Losses(NamedTuple):
     """Per step [T, B]: squared TD error of the joint value, and what holds the sum of utilities to it."""

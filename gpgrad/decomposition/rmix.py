@@ -14,6 +14,8 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers, quantiles, risk
 from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
 
+NUMERICS = 1
+
 
 def make(
     context: Context,

@@ -6,6 +6,8 @@ from gpgrad.decomposition import base
 from gpgrad.decomposition.base import Decomposition
 from gpgrad.types import Context, HeadSpec, Terms
 
+NUMERICS = 1
+
 
 def make(context: Context) -> Decomposition:
     """Q_tot = sum_i q_i; no parameters. Its maximum over joint actions is the sum of the agents' maxima."""

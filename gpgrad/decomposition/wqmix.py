@@ -15,6 +15,8 @@ from gpgrad.nets import joint, mixers
 from gpgrad.nets.agent import last_actions, make_agent
 from gpgrad.types import Context, HeadSpec, PyTree, Terms
 
+NUMERICS = 1
+
 Weigh = Callable[..., jax.Array]
 
 

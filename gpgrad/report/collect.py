@@ -7,7 +7,6 @@ jax.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import config, evidence, logs, plots, stats
+from gpgrad import config, evidence, logs, plots, provenance, stats
 from gpgrad.logs import Row
 from gpgrad.settings import Config
 from gpgrad.stats import Curve
@@ -224,13 +223,9 @@ def _text(value: Any) -> str:
 
 def _versions(entries: Sequence[Entry]) -> dict[str, list[str]]:
     """What the runs ran on: every value that a field of their manifests has."""
-    found = []
-    for folder in (folder for entry in entries for folder in entry.folders):
-        try:
-            found.append(json.loads((folder / "manifest.json").read_text()))
-        except (OSError, ValueError):
-            found.append({})  # a run without a readable manifest is listed as unknown
-    names = dict.fromkeys(name for manifest in found for name in manifest if name != "fingerprint")
+    # A run without a readable manifest is listed as unknown.
+    found = [provenance.compared(logs.read_manifest(folder)) for entry in entries for folder in entry.folders]
+    names = dict.fromkeys(name for manifest in found for name in manifest)
     return {name: sorted({_listed(manifest.get(name, "unknown")) for manifest in found}) for name in names}
 
 

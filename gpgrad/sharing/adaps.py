@@ -16,6 +16,8 @@ from gpgrad.sharing.identity import Draw, Groups, Settings
 from gpgrad.sharing.snp import check_ratio, draw_masks
 from gpgrad.types import Context, Gates, PyTree
 
+NUMERICS = 1
+
 
 class State(NamedTuple):
     """groups: of agents. masks: float32 [K, N], or a tuple of these, one for each group."""

@@ -7,6 +7,8 @@ from gpgrad.nets.agent import input_size
 from gpgrad.sharing.base import Sharing
 from gpgrad.types import Context, NetSpec
 
+NUMERICS = 1
+
 
 def make(context: Context) -> Sharing:
     """FuPS: one network. Whether it sees the agent's id is the training preset's `agent.agent_id`."""

@@ -24,6 +24,8 @@ from gpgrad.sharing.gradps_settings import Settings, check
 from gpgrad.sharing.lifecycle import RESTORING
 from gpgrad.types import Clock, Context, Metrics, PyTree, Signals
 
+NUMERICS = 1
+
 __all__ = ["make", "neuron_conflict", "neuron_efficiency", "restore_penalty"]
 
 DORMANT = 0.1  # activity over the layer's mean

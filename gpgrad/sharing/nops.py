@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Context, PyTree
 
+NUMERICS = 1
+
 
 def make(context: Context) -> Sharing:
     """NoPS: all leaves have the leading axis A. Agent 0 starts as everybody does under full sharing."""

@@ -22,6 +22,8 @@ from gpgrad.sharing import gradps
 from gpgrad.sharing.base import Sharing
 from gpgrad.types import Clock, Context, Metrics
 
+NUMERICS = 1
+
 REPORTED = ("dormant", "futile", "futile_chance", "efficiency")
 
 

@@ -14,6 +14,8 @@ from gpgrad.sharing.identity import Draw, Groups, Settings
 from gpgrad.sharing.nops import independent
 from gpgrad.types import Context, Metrics, PyTree
 
+NUMERICS = 1
+
 Start = Literal["copy", "fresh"]
 
 

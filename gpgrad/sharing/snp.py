@@ -11,6 +11,8 @@ from envs.errors import SettingError
 from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Context, Gates, Metrics, NetSpec, PyTree
 
+NUMERICS = 1
+
 
 def make(context: Context, ratio: float = 0.2) -> Sharing:
     """Structured masks over the units of the dense layers before the GRU, drawn once per agent and never trained.

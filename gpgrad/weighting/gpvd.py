@@ -21,6 +21,8 @@ from gpgrad.types import Batch, Clock, Context, Metrics, PyTree, Terms
 from gpgrad.weighting import simhash
 from gpgrad.weighting.base import Weighting
 
+NUMERICS = 2
+
 Grouping = Literal["batch", "exact", "single"]
 StarScope = Literal["same_sign", "all"]  # of the transitions with the protected joint action, those that weigh more
 Targets = Literal["learned", "one_step"]
@@ -187,9 +189,9 @@ def make(
     signed with. `learned` is the target of the loss: with the bonus of equation 9, and with lambda where
     `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3; `one_step` is the paper's y of the definition
     before equation 7, r + gamma max Q, with the bonus. The loss has the same target in both. g: preprocessing of
-    states; its statistics are those of the first batch, and of what was collected before it only what it holds is counted.
-    grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
-    without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
+    states; its statistics are those of the first batch, and of what was collected before it only what it holds is
+    counted. grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all,
+    both without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
     nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
     world's own is another they are scaled to it. 0: they stand in the unit of rewards as they are learned, after
     `learner.reward_scale`.

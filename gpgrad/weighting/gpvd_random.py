@@ -15,6 +15,8 @@ from gpgrad.types import Batch, Clock, Context, Metrics, PyTree, Terms
 from gpgrad.weighting import gpvd, simhash
 from gpgrad.weighting.base import Weighting
 
+NUMERICS = 2
+
 
 class RandomState(NamedTuple):
     """gpvd: GPVD's own state. key: of the lots."""

@@ -19,7 +19,9 @@ protect, report = jax.jit(gpvd.protect), jax.jit(gpvd.report)
 weigh = jax.jit(gpvd.protection_weights, static_argnames="star_scope")
 
 
-def plain_weights(buckets, actions, targets, q_tot, q_tot_max, valid, alpha, star_weight, relevant=None, star_scope="same_sign"):
+def plain_weights(
+    buckets, actions, targets, q_tot, q_tot_max, valid, alpha, star_weight, relevant=None, star_scope="same_sign"
+):
     """Equation 7 in loops, and how many pairs of Definition 2 interfere out of how many."""
     delta = q_tot - targets
     weights, pairs, interfering = np.zeros(len(buckets)), 0, 0
@@ -94,7 +96,9 @@ def test_recorded_weights_and_losses(oracles, variant):
 
     def loss(q_tot):
         fixed = jax.lax.stop_gradient(q_tot)
-        w = gpvd.protection_weights(buckets, actions, targets, fixed, q_tot_max, valid, alpha, star_weight, star_scope="all")
+        w = gpvd.protection_weights(
+            buckets, actions, targets, fixed, q_tot_max, valid, alpha, star_weight, star_scope="all"
+        )
         return jnp.sum(w * jnp.square(q_tot - targets)) / valid.sum(), w
 
     (value, weights), gradient = jax.value_and_grad(loss, has_aux=True)(q_tot)
@@ -105,7 +109,7 @@ def test_recorded_weights_and_losses(oracles, variant):
 
 def test_only_transitions_of_the_stars_sign_weigh_more(oracles):
     """Of the recorded rows with the protected joint action, row 4 has a TD error of the opposite sign (equation 4)."""
-    arguments, expected = recorded(oracles)
+    arguments, _ = recorded(oracles)
     starred = {
         scope: set(np.flatnonzero(gpvd.protection_weights(*arguments, 0.2, 3.0, star_scope=scope) == 3).tolist())
         for scope in ("same_sign", "all")

@@ -102,7 +102,7 @@ def test_a_run_of_each_seed_has_config_curves_summary_and_media(run, monkeypatch
 
 def test_nothing_is_drawn_for_a_mirror_that_is_off(run, tmp_path, monkeypatch):
     monkeypatch.setattr(media, "heat_maps", lambda row: pytest.fail("drawn"))
-    off = logs.Mirror("disabled", "gpgrad", "group", [0], {}, tmp_path)
+    off = logs.Mirror("disabled", "gpgrad", tmp_path, [0], {}, tmp_path)
     gallery = media.Gallery(off, 100)
     gallery.visit({"seed": 0, "env_steps": 0, "conflict": CONFLICT})
     gallery.end([{"seed": 0, "env_steps": 100}], run)
@@ -126,7 +126,7 @@ def test_a_server_that_hangs_costs_a_limited_time(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(wandb, "init", lambda **kwargs: stuck)
     settings = {"env": "e", "label": "a", "preset": "p"}
-    mirror = logs.Mirror("online", "gpgrad", "group", [0], settings, tmp_path)
+    mirror = logs.Mirror("online", "gpgrad", tmp_path, [0], settings, tmp_path)
     began = time.monotonic()
     mirror.close(seconds=0.2)
     assert time.monotonic() - began < 3
@@ -142,7 +142,7 @@ def test_wandbs_own_limit_is_set(tmp_path, monkeypatch):
     given = {}
     quiet = types.SimpleNamespace(define_metric=lambda *a, **k: None, finish=lambda: None)
     monkeypatch.setattr(wandb, "init", lambda **kwargs: given.update(kwargs) or quiet)
-    logs.Mirror("online", "gpgrad", "group", [0], {"env": "e", "label": "a", "preset": "p"}, tmp_path).close()
+    logs.Mirror("online", "gpgrad", tmp_path, [0], {"env": "e", "label": "a", "preset": "p"}, tmp_path).close()
     assert given["settings"].finish_timeout == logs.FINISH_SECONDS
 
 

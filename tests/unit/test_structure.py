@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "presets", "settings", "config", "reading"},
+    {"registry", "plugins", "checks", "presets", "settings", "config", "reading", "numerics", "seal"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting", "stairs"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"program"},
     {"memory"},
     {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "plots"},
-    {"media", "dashboard", "evidence"},
+    {"media", "dashboard", "evidence", "provenance"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
     {"execute"},
     {"sweep", "cluster"},
@@ -53,7 +53,7 @@ OUTSIDE = {
     "__main__",
 }
 OUTSIDE |= {"media", "modes", "plots", "plugins", "policy", "presets", "progress", "reading", "recorder", "runs"}
-OUTSIDE |= {"shelf", "sweep", "teams", "train"}
+OUTSIDE |= {"shelf", "sweep", "teams", "train", "numerics", "provenance", "seal"}
 OUTSIDE |= {"dashboard", "hosts", "simulators", "share", "trained", "render", "report", "buckets"}
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
@@ -140,6 +140,7 @@ def test_the_learner_names_no_method():
     [
         "gpgrad",
         "gpgrad.config",
+        "gpgrad.provenance",
         "gpgrad.logs",
         "gpgrad.stats",
         "gpgrad.plots",

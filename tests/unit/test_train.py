@@ -126,12 +126,12 @@ def test_memory_plan_counts_replay_and_refuses():
 
 def mirror(folder: Path) -> logs.Mirror:
     settings = {"env": "e", "label": "a", "preset": "p"}
-    return logs.Mirror("auto", "gpgrad", "group", [0, 1], settings, folder)
+    return logs.Mirror("auto", "gpgrad", folder, [0, 1], settings, folder)
 
 
 def test_an_explicit_setting_beats_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    off = logs.Mirror("disabled", "gpgrad", "group", [0], {}, tmp_path)
+    off = logs.Mirror("disabled", "gpgrad", tmp_path, [0], {}, tmp_path)
     off.write(0, {"env_steps": 0})
     off.close()
     assert off.problem is None

@@ -1,0 +1,70 @@
+"""Numerics versions: which numbers a part of a run computes, as a small integer that stands in the part's own file.
+
+A part whose results change raises `NUMERICS = <int>` in its file, as Gymnasium's environments carry `-v3`. A run keeps
+the versions of its parts, and its identity depends on them, so that results of different numbers are never counted
+together. `NUMERICS.md` says what each change outdates; golden rows (tests/data/golden.json) notice a change that nobody
+declared. A module without the constant, as a plugin may be, has version 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import envs
+from gpgrad import registry
+from gpgrad.settings import Config
+
+LEARNER, COLLECTION = "gpgrad.learner", "gpgrad.rollout"
+FIRST = 1  # the version of parts of runs that are older than versions
+Versions = Mapping[str, int]
+
+
+def modules(config: Config) -> dict[str, str]:
+    """The parts of a run and the module whose file has the version of each."""
+    parts = {kind: getattr(config, kind).name for kind in registry.KINDS}
+    return {
+        "learner": LEARNER,
+        "collection": COLLECTION,
+        f"env.{envs.family(config.env.name)}": envs.module(config.env.name),
+        **{f"{kind}.{name}": registry.module(kind, name) for kind, name in parts.items()},
+    }
+
+
+def versions(config: Config) -> dict[str, int]:
+    """Today's version of every part of a run."""
+    return {part: version_of(module) for part, module in modules(config).items()}
+
+
+def first(config: Config) -> dict[str, int]:
+    """The versions of a run that kept none."""
+    return dict.fromkeys(modules(config), FIRST)
+
+
+def version_of(module: str) -> int:
+    """A module's version. It is read from the file where the module is not imported, since that would import jax."""
+    if module in sys.modules:
+        return int(getattr(sys.modules[module], "NUMERICS", FIRST))
+    return _in_file(module)
+
+
+@functools.cache
+def _in_file(module: str) -> int:
+    found = importlib.util.find_spec(module)
+    text = Path(found.origin).read_text() if found and found.origin else ""
+    match = re.search(r"^NUMERICS = (\d+)", text, re.MULTILINE)
+    return int(match[1]) if match else FIRST
+
+
+def changes(then: Versions, now: Versions) -> str:
+    """What changed between two sets of versions, for people: "sharing.gradps 1, now 2"; empty if nothing did."""
+    names = dict.fromkeys([*then, *now])
+    return ", ".join(
+        f"{name} {then.get(name, 'absent')}, now {now.get(name, 'absent')}"
+        for name in names
+        if then.get(name) != now.get(name)
+    )
