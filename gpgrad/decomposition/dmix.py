@@ -13,7 +13,7 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers, quantiles
 from gpgrad.types import AgentOut, Batch, Context, HeadSpec, PyTree, Returns, Terms
 
-NUMERICS = 1
+NUMERICS = 2
 
 
 def mean_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:

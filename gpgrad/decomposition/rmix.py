@@ -14,7 +14,7 @@ from gpgrad.decomposition.base import Decomposition
 from gpgrad.nets import mixers, quantiles, risk
 from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
 
-NUMERICS = 1
+NUMERICS = 2
 
 
 def make(

@@ -11,7 +11,7 @@ from envs.errors import SettingError
 from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Context, Gates, Metrics, NetSpec, PyTree
 
-NUMERICS = 1
+NUMERICS = 2
 
 
 def make(context: Context, ratio: float = 0.2) -> Sharing:

@@ -1,4 +1,7 @@
-"""Every decomposition with every sharing scheme and weighting: whole iterations by shape, some of them for real."""
+"""Every decomposition with every sharing scheme and weighting: whole iterations by shape, some of them for real.
+
+Each part alone is run for real by its golden rows (test_golden.py).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,6 @@ from tests.systems import tiny
 NAMES = {kind: registry.names(kind) for kind in registry.KINDS}
 SETTINGS = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 SEVERAL = 2  # schemes that each decomposition meets in the short test
-# What they carry beside utilities differs.
-UNUSUAL = ["rmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qtran", "ow_qmix", "dmix"))]
 
 
 class Roles(Probe):
@@ -81,11 +82,6 @@ def twice(decomposition: str, sharing: str, weighting: str) -> None:
     assert any(jax.tree.leaves(changed.agent))
     trained = jax.tree.leaves(changed.decomposition)
     assert sum(trained) >= len(trained) / 2
-
-
-@pytest.mark.parametrize("decomposition", UNUSUAL)
-def test_unusual_decompositions_for_real(without_sums, decomposition):
-    twice(decomposition, "fups", "none")
 
 
 @pytest.mark.slow
