@@ -278,7 +278,11 @@ def test_a_start_that_does_not_fit_names_the_first_mismatch(run, algo, changes, 
         teams.check_start(after, make_program(after))
 
 
-def test_a_start_is_part_of_what_a_run_is():
+def test_a_start_is_part_of_what_a_run_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(f"runs/{name}/team").mkdir(parents=True)
+        Path(f"runs/{name}/team/arrays").write_text(name)
     plain, after, other = (
         config.load("pp_small", "qmix", {"init_from": name}) for name in ("none", "runs/a", "runs/b")
     )
