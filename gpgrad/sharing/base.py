@@ -80,8 +80,8 @@ class Sharing(NamedTuple):
     materialise(params, state) -> agent parameters, the trained ones arranged for the network.
     gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike; or a
         tuple with one of these for each dense layer before the GRU.
-    penalty(params, state, td_loss float32 [], apart bool []) -> (float32 [], aux), added to the loss; td_loss is that of
-        the update at hand, without gradient, and of no meaning to the scheme where it is apart (`Terms.apart`).
+    penalty(params, state, td_loss float32 [], apart bool []) -> (float32 [], aux), added to the loss. td_loss: of the
+        update at hand, without gradient. apart: `Terms.apart`; the td_loss is then of another kind.
     observe(state, Signals) -> state, after every gradient step.
     after_step(params, state) -> params, after the optimiser in every gradient step.
     adapt(key, clock, params, moments, state) -> (params, moments, state), when the target network is copied;

@@ -23,7 +23,7 @@ from gpgrad.nets.layers import Dense
 from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Clock, Context, Metrics, PyTree, Signals
 
-NUMERICS = 2
+NUMERICS = 3
 
 WINDOW = 100  # updates over which the penalty is balanced against the TD loss
 LOWEST, SPREAD = -10.0, 5.0  # of thresholds at the start, through a sigmoid

@@ -185,13 +185,13 @@ def make(
     alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
     of a code. star_weight: weight of transitions with the protected joint action. star_scope: `same_sign` gives it
     to those whose TD error has the sign of the protected transition's, since the others push the other way
-    (equation 4); `all` gives it to all of them. targets: which y protected transitions are chosen by and TD errors are
-    signed with. `learned` is the target of the loss: with the bonus of equation 9, and with lambda where
-    `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3; `one_step` is the paper's y of the definition
-    before equation 7, r + gamma max Q, with the bonus. The loss has the same target in both. g: preprocessing of
-    states; its statistics are those of the first batch, and of what was collected before it only what it holds is
-    counted. grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all,
-    both without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
+    (equation 4); `all` gives it to all of them. targets: what protected transitions are chosen by and TD errors are
+    signed with. `learned` is the target of the loss: it has the bonus of equation 9, and TD(lambda) where
+    `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3. `one_step` is the paper's y, r + gamma max Q, here
+    with the bonus; the loss keeps its own target. g: preprocessing of states, with the statistics of the first batch;
+    of what was collected before it, only the visits of that batch are counted.
+    grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
+    without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
     nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
     world's own is another they are scaled to it. 0: they stand in the unit of rewards as they are learned, after
     `learner.reward_scale`.
