@@ -8,8 +8,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, lock, logs, provenance, recorder
+from gpgrad import checkpoint, config, lock, logs, provenance, recorder, teams
+from gpgrad.checkpoint import Position
+from gpgrad.compose import compose, example_view
+from gpgrad.initial import make_init, start_clock
+from gpgrad.learner import Parts
+from gpgrad.program import actors
 from gpgrad.recorder import SEEDS
 from gpgrad.settings import Config
 
@@ -39,6 +47,7 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     for part in _parts(place):
         for late in (c for c in checkpoint.found(part) if not _before_the_end(c, part, old.t_max)):
             shutil.rmtree(late)
+    _resize(place, old, settings, say)
     earlier = logs.read_manifest(folder)
     recorder.describe_run(settings, place, earlier.get("source"), earlier)
     say(f"{place} goes on where {folder} stood")
@@ -68,3 +77,31 @@ def _before_the_end(place: Path, part: Path, t_max: int) -> bool:
         return False
     rows = (part / "metrics.jsonl").read_bytes()[:size].splitlines()
     return all(json.loads(row)["env_steps"] < t_max for row in rows)
+
+
+def _resize(place: Path, old: Config, new: Config, say: Callable[[str], None]) -> None:
+    """Give the weighting's state in the newest checkpoints the shapes of a run of the new length."""
+    longer = compose(new)
+    shorter = compose(old, longer.env)
+    state = example_view(longer.env).state
+    shapes = [jax.eval_shape(parts.weighting.init, jax.random.key(0), state) for parts in (shorter, longer)]
+    if jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1]):
+        return
+    for part in _parts(place):
+        template = _template(old, shorter, old.seeds if part == place else 1)
+        stored = teams.fitting(part, lambda part=part, template=template: checkpoint.newest(part, template, say))
+        if stored is not None:
+            position, notes = stored
+            weighting = jax.vmap(longer.weighting.resize)(position.states.weighting)
+            position = position._replace(states=position.states._replace(weighting=weighting))
+            checkpoint.save(part, position, notes, keep=1)  # older ones have the old shapes
+
+
+def _template(settings: Config, parts: Parts, seeds: int) -> Position:
+    """The shapes of a checkpoint."""
+
+    def position() -> Position:
+        states = jax.vmap(make_init(settings, parts))(jnp.arange(seeds, dtype=jnp.int32))
+        return Position(start_clock(), states, actors(states), jnp.zeros(seeds, bool), jnp.int32(0))
+
+    return jax.eval_shape(position)

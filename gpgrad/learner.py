@@ -112,7 +112,8 @@ def make_update(parts: Parts) -> Update:
         chex.assert_shape(terms.aux, ())
         weights, log = weighting.weights(learning.weighting, aux, batch, jax.lax.stop_gradient(terms))
         td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
-        penalty, penalty_aux = sharing.penalty(params.agent, learning.sharing)
+        told = jax.lax.stop_gradient(td_loss), terms.apart
+        penalty, penalty_aux = sharing.penalty(params.agent, learning.sharing, *told)
         info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
         return td_loss + terms.aux + penalty, info
 

@@ -16,7 +16,7 @@ from gpgrad.sharing.identity import Draw, Groups, Settings
 from gpgrad.sharing.snp import check_ratio, draw_masks
 from gpgrad.types import Context, Gates, PyTree
 
-NUMERICS = 2
+NUMERICS = 3
 
 
 class State(NamedTuple):

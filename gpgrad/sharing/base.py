@@ -15,8 +15,8 @@ def _no_gates(state: PyTree) -> None:
     del state
 
 
-def _no_penalty(params: PyTree, state: PyTree) -> tuple[jax.Array, PyTree]:
-    del params, state
+def _no_penalty(params: PyTree, state: PyTree, td_loss: jax.Array, apart: jax.Array | bool) -> tuple[jax.Array, PyTree]:
+    del params, state, td_loss, apart
     return jnp.zeros(()), ()
 
 
@@ -80,7 +80,8 @@ class Sharing(NamedTuple):
     materialise(params, state) -> agent parameters, the trained ones arranged for the network.
     gates(state) -> float32 [A, N] or None, multiplied to the first activation in training and acting alike; or a
         tuple with one of these for each dense layer before the GRU.
-    penalty(params, state) -> (float32 [], aux), added to the loss.
+    penalty(params, state, td_loss float32 [], apart bool []) -> (float32 [], aux), added to the loss. td_loss: of the
+        update at hand, without gradient. apart: `Terms.apart`; the td_loss is then of another kind.
     observe(state, Signals) -> state, after every gradient step.
     after_step(params, state) -> params, after the optimiser in every gradient step.
     adapt(key, clock, params, moments, state) -> (params, moments, state), when the target network is copied;
@@ -98,7 +99,7 @@ class Sharing(NamedTuple):
     init: Callable[[jax.Array, Callable[[jax.Array], PyTree]], tuple[PyTree, PyTree]]
     materialise: Callable[[PyTree, PyTree], PyTree]
     gates: Callable[[PyTree], Gates] = _no_gates
-    penalty: Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]] = _no_penalty
+    penalty: Callable[[PyTree, PyTree, jax.Array, jax.Array | bool], tuple[jax.Array, PyTree]] = _no_penalty
     observe: Callable[[PyTree, Signals], PyTree] = _keep_state
     after_step: Callable[[PyTree, PyTree], PyTree] = _keep_params
     adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation

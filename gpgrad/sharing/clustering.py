@@ -16,6 +16,7 @@ Laplacian = Literal["sym", "unnormalised"]
 Labels = Literal["kmeans", "discretize"]
 Sigma = Literal["median", "mean"]
 ITERATIONS = 20
+DRAWN_STARTS = 31
 _TIE = 1e-6  # makes the cut through equal eigenvalues the same on every device
 
 
@@ -79,26 +80,58 @@ def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:
 
 
 def kmeans(points: jax.Array, k: int, used: jax.Array | None = None) -> jax.Array:
-    """Lloyd's algorithm from the first point and the points farthest from the centres so far: [A, D] to int32 [A].
+    """Lloyd's algorithm from several starts, the result with the least inertia: [A, D] to int32 [A].
 
-    Ties go to the lowest index; a centre without points stays. used: int32 [], only so many of the k centres.
+    One start is the first point and the points farthest from the centres so far; the others are K points each, drawn
+    once and for all. Ties go to the lowest index, of points and of starts; a centre without points stays. Partitions
+    whose inertia differs by rounding are ties. used: int32 [], only so many of the k centres.
     """
+    first = farthest_first(points, k)
+    starts = jnp.concatenate([first[None], points[_drawn(len(points), k)]])  # [S, K, D]
+    if used is not None:
+        starts = jnp.where(jnp.arange(k)[:, None] < used, starts, jnp.inf)
+    labels = jax.vmap(lambda centres: lloyd(points, centres))(starts)  # [S, A]
+    cost = jax.vmap(lambda row: inertia(points, row, k))(labels)
+    best = cost.min()
+    return labels[jnp.argmax(cost <= best + _TIE * (best + jnp.abs(points).max() ** 2))]
 
-    def distances(centres: jax.Array) -> jax.Array:  # [A, K]
-        return jnp.square(points[:, None] - centres).sum(-1)
 
+def farthest_first(points: jax.Array, k: int) -> jax.Array:
+    """The first point, then the point farthest from the centres so far: [A, D] to [K, D]."""
     centres = jnp.broadcast_to(points[0], (k, points.shape[-1]))
     for i in range(1, k):
-        centres = centres.at[i].set(points[jnp.argmax(distances(centres).min(-1))])
-    if used is not None:
-        centres = jnp.where(jnp.arange(k)[:, None] < used, centres, jnp.inf)
+        centres = centres.at[i].set(points[jnp.argmax(_distances(points, centres).min(-1))])
+    return centres
 
-    def lloyd(_, centres: jax.Array) -> jax.Array:
-        members = jax.nn.one_hot(jnp.argmin(distances(centres), -1), k)  # [A, K]
+
+def lloyd(points: jax.Array, centres: jax.Array) -> jax.Array:
+    """The nearest centre of each point once centres [K, D] have moved to the means of their points: int32 [A]."""
+    k = len(centres)
+
+    def move(_, centres: jax.Array) -> jax.Array:
+        members = jax.nn.one_hot(jnp.argmin(_distances(points, centres), -1), k)  # [A, K]
         count = members.sum(0)[:, None]
         return jnp.where(count > 0, members.T @ points / jnp.maximum(count, 1), centres)
 
-    return jnp.argmin(distances(jax.lax.fori_loop(0, ITERATIONS, lloyd, centres)), -1).astype(jnp.int32)
+    return jnp.argmin(_distances(points, jax.lax.fori_loop(0, ITERATIONS, move, centres)), -1).astype(jnp.int32)
+
+
+def inertia(points: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """The sum of squared distances of points [A, D] from the means of their groups, float32 []."""
+    members = jax.nn.one_hot(labels, k)  # [A, K]
+    centres = members.T @ points / jnp.maximum(members.sum(0), 1)[:, None]
+    return jnp.square(points - centres[labels]).sum()
+
+
+def _distances(points: jax.Array, centres: jax.Array) -> jax.Array:
+    """Squared, [A, K]."""
+    return jnp.square(points[:, None] - centres).sum(-1)
+
+
+def _drawn(n_points: int, k: int) -> np.ndarray:
+    """Points that starts begin from, int [S, K]: different ones in each start, the same in every run."""
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(n_points), (DRAWN_STARTS, 1)), axis=1)
+    return order[:, np.arange(k) % n_points]
 
 
 def kmeans_by_separation(points: jax.Array, k_max: int) -> jax.Array:

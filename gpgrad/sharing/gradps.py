@@ -24,7 +24,7 @@ from gpgrad.sharing.gradps_settings import Settings, check
 from gpgrad.sharing.lifecycle import RESTORING
 from gpgrad.types import Clock, Context, Metrics, PyTree, Signals
 
-NUMERICS = 2
+NUMERICS = 3
 
 __all__ = ["make", "neuron_conflict", "neuron_efficiency", "restore_penalty"]
 

@@ -23,7 +23,7 @@ from gpgrad.nets.layers import Dense
 from gpgrad.sharing.base import Sharing, own_key
 from gpgrad.types import Clock, Context, Metrics, PyTree, Signals
 
-NUMERICS = 2
+NUMERICS = 3
 
 WINDOW = 100  # updates over which the penalty is balanced against the TD loss
 LOWEST, SPREAD = -10.0, 5.0  # of thresholds at the start, through a sigmoid
@@ -87,19 +87,16 @@ def make(
         pairs = zip(dense_layers(params.net), params.thresholds, strict=True)
         return with_dense_layers(params.net, [seen(*pair) for pair in pairs])
 
-    def penalty(params: Params, state: State) -> tuple[jax.Array, PyTree]:
+    def penalty(params: Params, state: State, td_loss: jax.Array, apart: jax.Array | bool) -> tuple[jax.Array, PyTree]:
         kernels = [layer["kernel"] for layer in dense_layers(params.net)]
         loss = diversity_loss(kernels, params.thresholds)
-        return balance(state, diversity) * loss, jax.lax.stop_gradient(loss)
+        value = jax.lax.stop_gradient(loss)
+        # As in the published code, the update at hand is in the window already when its penalty is balanced.
+        weight = jnp.where(apart, balance(state, diversity), balance(push(state, td_loss, value), diversity))
+        return weight * loss, value
 
     def observe(state: State, signals: Signals) -> State:
-        def push(window: jax.Array, new: jax.Array) -> jax.Array:
-            return jnp.concatenate([new[None], window[:-1]])
-
-        return state._replace(
-            td_losses=push(state.td_losses, jax.lax.stop_gradient(signals.td_loss)),
-            diversity=push(state.diversity, signals.penalty_aux),
-        )
+        return push(state, signals.td_loss, signals.penalty_aux)
 
     def adapt(
         key: jax.Array, clock: Clock, params: Params, moments: list[Params], state: State
@@ -219,6 +216,15 @@ def _differences(masks: jax.Array) -> jax.Array:
     count = masks.shape[0]
     half = count * jnp.square(masks).sum(0) - jnp.square(masks.sum(0))
     return half + jax.lax.stop_gradient(half)
+
+
+def push(state: State, td_loss: jax.Array, diversity: jax.Array) -> State:
+    """The state with one more update's losses, float32 [] each, in its windows."""
+
+    def first(new: jax.Array, window: jax.Array) -> jax.Array:
+        return jnp.concatenate([jax.lax.stop_gradient(new)[None], window[:-1]])
+
+    return state._replace(td_losses=first(td_loss, state.td_losses), diversity=first(diversity, state.diversity))
 
 
 def balance(state: State, diversity: float) -> jax.Array:

@@ -14,7 +14,7 @@ from gpgrad.sharing.identity import Draw, Groups, Settings
 from gpgrad.sharing.nops import independent
 from gpgrad.types import Context, Metrics, PyTree
 
-NUMERICS = 2
+NUMERICS = 3
 
 Start = Literal["copy", "fresh"]
 

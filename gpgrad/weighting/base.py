@@ -18,6 +18,7 @@ class Weighting(NamedTuple):
     prepare(weighting state, clock, batch) -> (weighting state, aux), once per gradient step before the targets.
     bonus(weighting state, aux) -> float32 [T, B], added to the reward in the target only.
     weights(weighting state, aux, batch, terms) -> (float32 [T, B], log), without gradient.
+    resize(weighting state of a run with a smaller t_max) -> weighting state, where its shapes follow `Context.t_max`.
     """
 
     init: Callable[[jax.Array, PyTree], PyTree]
@@ -25,3 +26,4 @@ class Weighting(NamedTuple):
     prepare: Callable[[PyTree, Clock, Batch], tuple[PyTree, PyTree]]
     bonus: Callable[[PyTree, PyTree], jax.Array]
     weights: Callable[[PyTree, PyTree, Batch, Terms], tuple[jax.Array, Metrics]]
+    resize: Callable[[PyTree], PyTree] = lambda state: state

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from envs.api import OneHot
 from envs.errors import SettingError
 from gpgrad.types import Batch, Clock, Context, Metrics, PyTree, Terms
-from gpgrad.weighting import simhash
+from gpgrad.weighting import simhash, visits
 from gpgrad.weighting.base import Weighting
 
 NUMERICS = 2
@@ -32,7 +32,7 @@ class GpvdState(NamedTuple):
     """coder: what turns states into codes; a Hash, salts, or nothing. counts: visits of codes since the start."""
 
     coder: PyTree
-    counts: simhash.Counts
+    counts: visits.Counts
 
 
 class Groups(NamedTuple):
@@ -185,13 +185,13 @@ def make(
     alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
     of a code. star_weight: weight of transitions with the protected joint action. star_scope: `same_sign` gives it
     to those whose TD error has the sign of the protected transition's, since the others push the other way
-    (equation 4); `all` gives it to all of them. targets: which y protected transitions are chosen by and TD errors are
-    signed with. `learned` is the target of the loss: with the bonus of equation 9, and with lambda where
-    `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3; `one_step` is the paper's y of the definition
-    before equation 7, r + gamma max Q, with the bonus. The loss has the same target in both. g: preprocessing of
-    states; its statistics are those of the first batch, and of what was collected before it only what it holds is
-    counted. grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all,
-    both without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
+    (equation 4); `all` gives it to all of them. targets: what protected transitions are chosen by and TD errors are
+    signed with. `learned` is the target of the loss: it has the bonus of equation 9, and TD(lambda) where
+    `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3. `one_step` is the paper's y, r + gamma max Q, here
+    with the bonus; the loss keeps its own target. g: preprocessing of states, with the statistics of the first batch;
+    of what was collected before it, only the visits of that batch are counted.
+    grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
+    without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
     nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
     world's own is another they are scaled to it. 0: they stand in the unit of rewards as they are learned, after
     `learner.reward_scale`.
@@ -203,14 +203,13 @@ def make(
         raise SettingError(f"weighting.g is {g}, expected identity, since grouping {grouping} has no codes")
     unit = context.spec.return_scale / reference if reference else 1.0
 
+    bits = {"batch": k, "exact": 64, "single": 1}[grouping]
+
     def init(key: jax.Array, state: PyTree) -> GpvdState:
-        k_coder, k_counts = jax.random.split(key)
+        key, _ = jax.random.split(key)
         size = state.size if isinstance(state, OneHot) else state.shape[-1]
-        if grouping == "batch":
-            return GpvdState(simhash.make_hash(k_coder, k, size), simhash.make_counts(k_counts, k))
-        if grouping == "exact":
-            return GpvdState(simhash.make_salts(k_coder, size), simhash.make_counts(k_counts, 64))
-        return GpvdState((), simhash.make_counts(k_counts, 1))
+        makers = {"batch": lambda: simhash.make_hash(key, k, size), "exact": lambda: simhash.make_salts(key, size)}
+        return GpvdState(makers.get(grouping, tuple)(), visits.make_counts(bits, context.t_max))
 
     def code(coder: PyTree, states: PyTree, shape: tuple[int, ...]) -> jax.Array:
         """Words of states with these leading axes, uint32 [..., W]."""
@@ -226,7 +225,7 @@ def make(
         # Before the first batch there are no statistics and so no codes; it brings its visits along.
         counted = valid & (clock.updates > 0) if waits else valid
         words = code(state.coder, states, valid.shape)
-        return state._replace(counts=simhash.count_visits(state.counts, words, counted))
+        return state._replace(counts=visits.count_visits(state.counts, words, counted))
 
     def settle(state: GpvdState, clock: Clock, states: PyTree, valid: jax.Array) -> GpvdState:
         """Freeze g's statistics on the first batch and count its visits."""
@@ -237,7 +236,7 @@ def make(
         words = code(coder, states, valid.shape)
         # A loop of one turn or none updates the table in place, where a branch would copy it.
         counts = jax.lax.fori_loop(
-            0, first.astype(jnp.int32), lambda _, counts: simhash.count_visits(counts, words, valid), state.counts
+            0, first.astype(jnp.int32), lambda _, counts: visits.count_visits(counts, words, valid), state.counts
         )
         return GpvdState(coder, counts)
 
@@ -246,11 +245,11 @@ def make(
         if waits:
             state = settle(state, clock, states, batch.valid)
         words = code(state.coder, states, batch.valid.shape)  # [T, B, W]
-        visits = simhash.visits(state.counts, words)
-        bonus = jnp.where(batch.valid, intrinsic_reward(visits, beta * unit, kappa * unit), 0.0)
+        seen = visits.visits(state.counts, words)
+        bonus = jnp.where(batch.valid, intrinsic_reward(seen, beta * unit, kappa * unit), 0.0)
         buckets = simhash.bucket_ids(flatten(words), flatten(batch.valid))
         relevant = flatten(batch.view.avail[:-1].sum(-1) > 1) if ignore_forced else None
-        return state, Groups(buckets, visits, bonus, relevant)
+        return state, Groups(buckets, seen, bonus, relevant)
 
     def weights(state: GpvdState, aux: Groups, batch: Batch, terms: Terms) -> tuple[jax.Array, Metrics]:
         rows = transitions(aux, batch, terms, targets)
@@ -258,7 +257,10 @@ def make(
         log = report(rows, found) | {"share_bonus": share_bonus(aux.bonus, batch)}
         return weigh(found, rows.valid, alpha, star_weight, star_scope).reshape(batch.valid.shape), log
 
-    return Weighting(init, record, prepare, lambda state, aux: aux.bonus, weights)
+    def resize(state: GpvdState) -> GpvdState:
+        return state._replace(counts=visits.resize(state.counts, visits.make_counts(bits, context.t_max)))
+
+    return Weighting(init, record, prepare, lambda state, aux: aux.bonus, weights, resize)
 
 
 def report(rows: Transitions, found: Protection) -> Metrics:

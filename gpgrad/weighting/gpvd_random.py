@@ -74,4 +74,10 @@ def make(context: Context, **settings: Any) -> Weighting:
         dealt = deal(aux.lots, gpvd.flatten(protecting), gpvd.flatten(batch.valid))
         return dealt.reshape(protecting.shape), log
 
-    return Weighting(init, record, prepare, lambda state, aux: base.bonus(state.gpvd, aux.groups), weights)
+    def bonus(state: RandomState, aux: Lots) -> jax.Array:
+        return base.bonus(state.gpvd, aux.groups)
+
+    def resize(state: RandomState) -> RandomState:
+        return state._replace(gpvd=base.resize(state.gpvd))
+
+    return Weighting(init, record, prepare, bonus, weights, resize)

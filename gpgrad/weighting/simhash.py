@@ -1,7 +1,7 @@
-"""SimHash codes of states, buckets of equal codes, and how often each code was visited (GPVD, equations 5, 6 and 9).
+"""SimHash codes of states and buckets of equal codes (GPVD, equations 5 and 6).
 
 A code is k bits in W = ceil(k / 32) uint32 words: bit i stands in word i // 32 at position i % 32.
-Axes in comments: N transitions, D state size, W words, R rows of the sketch.
+Axes in comments: N transitions, D state size, W words.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from gpgrad.nets.layers import pick_rows
 
 Preprocessing = Literal["identity", "zscore", "center"]
 
-EXACT_BITS = 20  # codes up to this length are counted in a table of all of them, 4 MiB at most
-SKETCH_ROWS, SKETCH_BITS = 4, 18  # longer ones in a count-min sketch, 4 MiB
 _GRID = 2.0**12
 _WORD = 32
 
@@ -30,16 +28,6 @@ class Hash(NamedTuple):
 
     projection: jax.Array
     threshold: jax.Array
-
-
-class Counts(NamedTuple):
-    """Visits per code: a table int32 [2^k] of all of them, or a count-min sketch [R, M] with its hash functions.
-
-    multipliers: uint32 [R, W], odd; None for the table of all codes.
-    """
-
-    table: jax.Array
-    multipliers: jax.Array | None
 
 
 def make_hash(key: jax.Array, k: int, size: int) -> Hash:
@@ -114,10 +102,10 @@ def fingerprints(salts: jax.Array, states: jax.Array | OneHot) -> jax.Array:
     if isinstance(states, OneHot):
         return pick_rows(salts, states.index)
     bits = jax.lax.bitcast_convert_type(states + 0.0, jnp.uint32)  # makes -0 the same as 0
-    return jnp.stack([jnp.sum(_scramble(bits + salts[:, w]), -1, dtype=jnp.uint32) for w in range(2)], -1)
+    return jnp.stack([jnp.sum(scramble(bits + salts[:, w]), -1, dtype=jnp.uint32) for w in range(2)], -1)
 
 
-def _scramble(x: jax.Array) -> jax.Array:
+def scramble(x: jax.Array) -> jax.Array:
     """MurmurHash3's finaliser: a permutation of the 32-bit words in which every bit matters to every other."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
@@ -148,32 +136,3 @@ def ranks(keys: jax.Array) -> jax.Array:
     ordered = jnp.sort(keys)
     new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
     return jnp.cumsum(new, dtype=jnp.uint32)[jnp.searchsorted(ordered, keys)]
-
-
-def make_counts(key: jax.Array, k: int) -> Counts:
-    """No visits of codes of k bits yet."""
-    if k <= EXACT_BITS:
-        return Counts(jnp.zeros(2**k, jnp.int32), None)
-    multipliers = jax.random.bits(key, (SKETCH_ROWS, -(-k // _WORD))) | jnp.uint32(1)
-    return Counts(jnp.zeros((SKETCH_ROWS, 2**SKETCH_BITS), jnp.int32), multipliers)
-
-
-def _slots(counts: Counts, words: jax.Array) -> jax.Array:
-    """Where codes [..., W] stand in the flat table, int32 [..., R]; R is 1 for exact counts."""
-    if counts.multipliers is None:
-        return words.astype(jnp.int32)
-    rows, columns = counts.table.shape
-    mixed = jnp.sum(words[..., None, :] * counts.multipliers, -1, dtype=jnp.uint32)  # [..., R]
-    return (mixed >> (_WORD - SKETCH_BITS)).astype(jnp.int32) + columns * jnp.arange(rows, dtype=jnp.int32)
-
-
-def count_visits(counts: Counts, words: jax.Array, valid: jax.Array) -> Counts:
-    """Add one visit for every valid code, words [..., W]."""
-    slots = jnp.where(valid[..., None], _slots(counts, words), counts.table.size)
-    table = counts.table.reshape(-1).at[slots.reshape(-1)].add(1, mode="drop")
-    return counts._replace(table=table.reshape(counts.table.shape))
-
-
-def visits(counts: Counts, words: jax.Array) -> jax.Array:
-    """Visits of codes [..., W], int32 [...]; the sketch may overestimate and never underestimates."""
-    return counts.table.reshape(-1)[_slots(counts, words)].min(-1)

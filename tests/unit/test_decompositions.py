@@ -39,15 +39,15 @@ def start(decomposition: Decomposition, key: jax.Array):
     return jax.tree.map(lambda leaf: 2 * leaf, decomposition.init(key, jnp.zeros(SPEC.state_dim)))
 
 
-def played(key: jax.Array, head: HeadSpec, actions: jax.Array) -> tuple[AgentOut, Batch]:
-    """Random outputs and views that are the same in every episode, which differ in the first step's actions [B, A]."""
+def played(key: jax.Array, head: HeadSpec, actions: jax.Array, steps: int = 1) -> tuple[AgentOut, Batch]:
+    """Random outputs and views that are the same in every episode, which differ in actions [B, A]."""
     n, keys = len(actions), jax.random.split(key, 7)
     wide = () if head.width == 1 and not head.fractions else (max(head.width, head.fractions),)
-    same = lambda x: jnp.broadcast_to(x[:, None], (2, n, *x.shape[1:]))
-    noise = lambda k, *shape: same(3 * jax.random.normal(k, (2, *shape)))
+    same = lambda x: jnp.broadcast_to(x[:, None], (steps + 1, n, *x.shape[1:]))
+    noise = lambda k, *shape: same(3 * jax.random.normal(k, (steps + 1, *shape)))
     q = lambda k: noise(k, SPEC.n_agents, SPEC.n_actions, *wide)
-    fractions = same(jax.random.uniform(keys[1], (2, *wide))) if head.fractions else None
-    avail = jax.random.bernoulli(keys[2], 0.6, (2, SPEC.n_agents, SPEC.n_actions)).at[..., 1].set(True)
+    fractions = same(jax.random.uniform(keys[1], (steps + 1, *wide))) if head.fractions else None
+    avail = jax.random.bernoulli(keys[2], 0.6, (steps + 1, SPEC.n_agents, SPEC.n_actions)).at[..., 1].set(True)
     hidden = noise(keys[3], SPEC.n_agents, CONTEXT.net.hidden)
     out = AgentOut(q(keys[0]), hidden, hidden, None, fractions)
     if head.lagging:  # the head is given its own values
@@ -55,8 +55,8 @@ def played(key: jax.Array, head: HeadSpec, actions: jax.Array) -> tuple[AgentOut
         layer = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
         out = out._replace(given=flat(out.q), lagging=flat(q(keys[4])), head=layer)
     view = View(noise(keys[5], SPEC.n_agents, SPEC.obs_dim), same(avail), noise(keys[6], SPEC.state_dim))
-    ones = jnp.ones((1, n), bool)
-    return out, Batch(view, actions[None], jnp.zeros((1, n)), ones, ones)
+    ones, taken = jnp.ones((steps, n), bool), jnp.broadcast_to(actions, (steps, *actions.shape))
+    return out, Batch(view, taken, jnp.zeros((steps, n)), ones, ones)
 
 
 JOINT = jnp.array(list(itertools.product(range(SPEC.n_actions), repeat=SPEC.n_agents)), jnp.int32)
@@ -242,6 +242,22 @@ def test_dmix(oracles):
     close(values, expected["z_joint"])
     loss = quantiles.huber_loss(values, jnp.array(inputs["taus"]), jnp.array(inputs["z_target"]))
     close(loss, expected["loss"])
+
+
+@pytest.mark.parametrize("name", registry.names("decomposition"))
+def test_one_step_targets_are_the_targets_without_lambda(name):
+    """`Terms.one_step` at lambda 0 is `Terms.target`, does not depend on lambda, and is not the target at 0.6."""
+    found = {}
+    for lam in (0.0, 0.6):
+        told = CONTEXT._replace(returns=Returns(td_lambda=lam))
+        decomposition = registry.maker("decomposition", name)(told)
+        out, batch = played(jax.random.key(3), decomposition.head, JOINT[:2], steps=3)
+        batch = batch._replace(reward=jnp.arange(6.0).reshape(3, 2), terminated=~batch.terminated)
+        params = start(decomposition, jax.random.key(4))
+        found[lam] = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+    close(found[0.0].one_step, found[0.0].target)
+    close(found[0.6].one_step, found[0.0].target)
+    assert (np.abs(found[0.6].target - found[0.6].one_step)[:-1] > 1e-3).all()  # all but the last step's
 
 
 def test_targets_of_quantiles(oracles):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from envs.api import EnvSpec
 from envs.errors import SettingError
 from gpgrad.types import Batch, Context, NetSpec, Returns, Terms
-from gpgrad.weighting import gpvd, gpvd_random, simhash
+from gpgrad.weighting import gpvd, gpvd_random, simhash, visits
 
 ROWS = 200
 protect, report = jax.jit(gpvd.protect), jax.jit(gpvd.report)
@@ -264,10 +264,10 @@ def test_the_smallest_batches(n):
 def test_recorded_bonus(oracles):
     inputs, expected = oracles["count_reward"]["inputs"], oracles["count_reward"]["expected"]
     words, valid = jnp.array(inputs["codes"], jnp.uint32)[:, None], np.array(inputs["mask"], bool)
-    counts = simhash.count_visits(simhash.make_counts(jax.random.key(0), 4), words, jnp.array(valid))
+    counts = visits.count_visits(visits.make_counts(4, 100), words, jnp.array(valid))
     for setting, columns in expected["r_int"].items():
         beta, kappa = (float(part.split("=")[1]) for part in setting.split(","))
-        got = np.asarray(gpvd.intrinsic_reward(simhash.visits(counts, words), beta, kappa))
+        got = np.asarray(gpvd.intrinsic_reward(visits.visits(counts, words), beta, kappa))
         np.testing.assert_allclose(got[valid], np.array(columns["after_batch"])[valid], rtol=1e-6)
     assert float(gpvd.intrinsic_reward(jnp.array(0), 0.5, 0.0)) == 0.5
 

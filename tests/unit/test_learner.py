@@ -166,7 +166,7 @@ def test_the_whole_loss_against_plain_loops():
         weighting=parts.weighting._replace(
             bonus=lambda state, aux: jnp.asarray(bonus), weights=lambda state, aux, batch, terms: (weights, {})
         ),
-        sharing=parts.sharing._replace(penalty=lambda params, state: (jnp.float32(0.25), ())),
+        sharing=parts.sharing._replace(penalty=lambda params, state, td_loss, apart: (jnp.float32(0.25), ())),
     )
     _, metrics = jax.jit(make_update(parts))(jax.random.key(0), start_clock(), learning, target, batch)
 

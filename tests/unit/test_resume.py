@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, lock, logs, loop, provenance, train
+from gpgrad import checkpoint, config, extension, lock, logs, loop, provenance, recorder, train
 from gpgrad.checkpoint import Position
+from gpgrad.compose import compose
+from gpgrad.initial import make_init, start_clock
 from gpgrad.logs import MANIFEST
-from gpgrad.program import make_program
+from gpgrad.program import actors, make_program
 from gpgrad.types import Clock
+from gpgrad.weighting import visits
 from tests.systems import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +131,37 @@ def test_what_cannot_be_extended_is_said(tmp_path, short, t_max, change, words):
     with pytest.raises(SettingError, match=words):
         train.extend(short, t_max, {"name": "long", "dir": str(tmp_path)}, say=silent)
     assert not (tmp_path / "long").exists()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_visit_counts_of_an_extended_run_have_room_for_its_length(tmp_path, apart):
+    """Their table follows t_max; what was counted goes along, for seeds in one program and for seeds apart."""
+    shorter, longer = (tiny("gpvd", weighting__k=32, t_max=t, log__dir=str(tmp_path), seeds=2) for t in (600, 6000))
+    parts, count = compose(shorter), 1 if apart else 2
+    states = jax.jit(jax.vmap(make_init(shorter, parts)))(jnp.arange(count, dtype=jnp.int32))
+    words = jnp.array(np.random.default_rng(0).integers(0, 2**32, (count, 500, 1), dtype=np.uint32))
+    words = words.at[:, 100:].set(words[:, :1])
+    counts = jax.vmap(visits.count_visits)(states.weighting.counts, words, jnp.ones((count, 500), bool))
+    states = states._replace(weighting=states.weighting._replace(counts=counts))
+    position = Position(start_clock(), states, actors(states), np.zeros(count, bool), np.zeros((), np.int32))
+    folder = recorder.create_folder(shorter)
+    recorder.describe_run(shorter, folder)
+    for part in [folder / recorder.SEEDS / str(i) for i in range(2)] if apart else [folder]:
+        part.mkdir(parents=True, exist_ok=True)
+        (part / "metrics.jsonl").touch()
+        checkpoint.save(part, position, {"metrics": 0}, keep=2)
+
+    place = extension.begin(folder, 6000, {"name": "long", "dir": str(tmp_path)}, silent)
+    template = jax.eval_shape(
+        lambda: position._replace(states=jax.vmap(make_init(longer, compose(longer)))(jnp.arange(count)))
+    )
+    for part in [place / recorder.SEEDS / str(i) for i in range(2)] if apart else [place]:
+        read, notes = checkpoint.newest(part, template, print)
+        assert notes == {"metrics": 0}
+        assert read.states.weighting.counts.table.shape == (count, 9000)
+        got = jax.vmap(visits.visits)(read.states.weighting.counts, words)
+        np.testing.assert_array_equal(got, jax.vmap(visits.visits)(counts, words))
+        assert int(got[0, 0]) == 401
 
 
 def test_every_array_of_a_position_survives(tmp_path, program):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,23 +214,38 @@ def test_masks_are_the_agents_own_and_never_empty():
 
 
 def test_the_penalty_follows_the_td_loss():
-    """Means over the window of both; the setting itself before there is anything."""
+    """As the published code balances it, written with its deque: the update at hand is in both means."""
     sharing = kaleidoscope.make(context(), diversity=0.5)
     _, params, state = begin(sharing)
-    params = params._replace(thresholds=jax.tree.map(lambda s: s + 6.0, params.thresholds))
-    first, apart = sharing.penalty(params, state)
-    np.testing.assert_allclose(first, 0.5 * apart, rtol=1e-6)
-    assert float(apart) < 0
-    for td in (1.0, 3.0):
-        state = sharing.observe(state, Signals(None, jnp.zeros((AGENTS, WIDTH)), jnp.float32(td), apart))
-    np.testing.assert_allclose(sharing.penalty(params, state)[0], -0.5 * 2.0, rtol=1e-5)
-    for _ in range(kaleidoscope.WINDOW):
-        state = sharing.observe(state, Signals(None, jnp.zeros((AGENTS, WIDTH)), jnp.float32(8.0), apart))
-    np.testing.assert_allclose(sharing.penalty(params, state)[0], -0.5 * 8.0, rtol=1e-5)
+    rng, seen = np.random.default_rng(0), (deque(maxlen=100), deque(maxlen=100))
+    penalty, observe = jax.jit(sharing.penalty), jax.jit(sharing.observe)
+    for i in range(130):
+        td = float(rng.uniform(0.5, 2.0)) * (50.0 if i == 60 else 1.0)
+        moved = params._replace(thresholds=jax.tree.map(lambda s, i=i: s + 5.0 + 0.02 * i, params.thresholds))
+        kernels = [layer["kernel"] for layer in kaleidoscope.dense_layers(moved.net)]
+        apart = float(diversity_loss(kernels, moved.thresholds))
+        for window, value in zip(seen, (td, apart), strict=True):
+            window.append(value)
+        total, told = penalty(moved, state, jnp.float32(td), False)
+        np.testing.assert_allclose(total, abs(0.5 * np.mean(seen[0]) / np.mean(seen[1])) * apart, rtol=1e-4)
+        state = observe(state, Signals(None, jnp.zeros((AGENTS, WIDTH)), jnp.float32(td), told))
+    before = penalty(params, state, jnp.float32(1e6), True)[0]  # a loss apart is not looked at
+    np.testing.assert_allclose(
+        before, kaleidoscope.balance(state, 0.5) * penalty(params, state, 0.0, True)[1], rtol=1e-5
+    )
     alone = kaleidoscope.make(context(), masks=1)
     _, params, state = begin(alone)
-    assert float(alone.penalty(params, state)[0]) == 0
+    assert float(alone.penalty(params, state, jnp.float32(1.0), False)[0]) == 0
     assert alone.materialise(params, state).fc1["kernel"].shape == (9, WIDTH)
+
+
+def test_the_penalty_in_an_update_is_balanced_with_that_updates_td_loss():
+    """In the first one already: the penalty is as large as `diversity` times the TD loss."""
+    parts, learning, batch = prepared("vdn_kaleidoscope", sharing__diversity=0.5)
+    _, log = jax.jit(make_update(parts))(jax.random.key(0), CLOCK, learning, learning.params, batch)
+    td = float(log["td_loss"])
+    assert td > 0.01
+    np.testing.assert_allclose(float(log["loss"]) - td, -0.5 * td, rtol=1e-4)
 
 
 def test_hidden_weights_are_drawn_anew():

@@ -1,8 +1,6 @@
-"""Codes, buckets and visit counts against NumPy and recorded numbers."""
+"""Codes and buckets against NumPy and recorded numbers."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -172,52 +170,3 @@ def test_ids_under_vmap():
     np.testing.assert_array_equal(
         together, jnp.stack([simhash.bucket_ids(w, v) for w, v in zip(words, valid, strict=True)])
     )
-
-
-def test_recorded_counts(oracles):
-    """Both readings of a count: after all of a batch, and visit by visit."""
-    inputs, expected = oracles["count_reward"]["inputs"], oracles["count_reward"]["expected"]
-    codes, valid = inputs["codes"], jnp.array(inputs["mask"], bool)
-    words = jnp.array(codes, jnp.uint32)[:, None]
-    for k in (4, 32):
-        counts = simhash.count_visits(simhash.make_counts(KEY, k), words, valid)
-        for code, visits in expected["counts"].items():
-            assert int(simhash.visits(counts, jnp.array([int(code)], jnp.uint32))) == visits
-        online, seen = simhash.make_counts(KEY, k), []
-        for i in range(len(words)):
-            online = simhash.count_visits(online, words[i], valid[i])
-            seen.append(int(simhash.visits(online, words[i])))
-        own = [[c for c, ok in zip(codes[: i + 1], inputs["mask"], strict=False) if ok] for i in range(len(codes))]
-        np.testing.assert_array_equal(seen, [own[i].count(code) for i, code in enumerate(codes)])
-
-
-@pytest.mark.parametrize("k", [6, 20, 21, 40])
-def test_counts_against_a_dictionary(k):
-    rng = np.random.default_rng(k)
-    count, visits = jax.jit(simhash.count_visits), jax.jit(simhash.visits)
-    counts, truth = simhash.make_counts(KEY, k), Counter()
-    words = -(-k // 32)
-    limit = [min(2**32, 2 ** (k - 32 * i)) for i in range(words)]
-    known = np.stack([rng.integers(0, high, 3000, dtype=np.uint64).astype(np.uint32) for high in limit], -1)
-    before = np.zeros(3000, int)
-    for _ in range(4):
-        batch, valid = rng.integers(0, 3000, 5000), rng.random(5000) < 0.8
-        counts = count(counts, jnp.array(known[batch]), jnp.array(valid))
-        truth.update(tuple(row) for row in known[batch[valid]])
-        got = np.asarray(visits(counts, jnp.array(known)))
-        wanted = np.array([truth[tuple(row)] for row in known])
-        assert (got >= wanted).all()
-        assert (got >= before).all()
-        np.testing.assert_array_equal(got, wanted)  # 3000 codes leave the sketch's 4 x 262,144 slots nearly empty
-        before = got
-
-
-def test_a_full_sketch_overestimates_and_never_underestimates(monkeypatch):
-    monkeypatch.setattr(simhash, "SKETCH_BITS", 8)
-    counts = simhash.make_counts(KEY, 32)
-    assert counts.table.shape == (4, 256)
-    words = jnp.array(np.random.default_rng(0).integers(0, 2**32, (2000, 1), dtype=np.uint32))
-    counts = simhash.count_visits(counts, words, jnp.ones(2000, bool))
-    got = np.asarray(simhash.visits(counts, words))
-    assert (got >= 1).all()
-    assert 1 < got.mean() < 2000 / 256  # the smallest of four rows is better than any one
