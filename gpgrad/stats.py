@@ -76,16 +76,16 @@ def t_quantile(level: float, df: int) -> float:
     return float(stdtrit(df, (1 + level) / 2))
 
 
-def shown(values: ArrayLike, form: str = ".4g", half: str = ".2g") -> str:
+def shown(values: ArrayLike, form: str = ".4g", half: str = ".2g", alone: str = " (1 seed)") -> str:
     """Values of seeds [n] for people: "24 ± 3.9", their mean and half of its 95 percent interval (Student's).
 
-    form, half: formats of the two numbers. "24 (1 seed)" where there is one, which has no interval. This is what ±
-    means everywhere; what is not finite is shown as it is.
+    This is what ± means everywhere. form, half: formats of the two numbers. alone: what follows a single seed's number,
+    which has no interval: "24 (1 seed)". What is not finite is shown as it is.
     """
     array = np.asarray(values, float)
     mean = format(float(array.mean()), form)
     if len(array) == 1:
-        return f"{mean} (1 seed)"
+        return mean + alone
     low, high = mean_interval(array).interval if np.isfinite(array).all() else (math.nan, math.nan)
     return f"{mean} ± {format((high - low) / 2, half)}"
 

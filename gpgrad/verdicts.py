@@ -8,7 +8,8 @@ step-down procedure. The reasons:
 
 - The permutation test is exact for any distribution of returns, also for 0 or 40 with nothing between. Its null
   hypothesis is that both arms' returns have one distribution and are independent over seeds. Arms of one seed that are
-  positively correlated make it conservative.
+  positively correlated make it conservative. Interactions compare sums of two arms, (both + neither) with (A + B): it
+  is exact for them where methods shift returns without changing their spread.
 - Sign flips of paired differences are exact too, but cannot go below 2 / 2^n: 0.0625 with five seeds. Permutations
   reach 2 / C(2n, n): 0.0079 with five, which survives the adjustment for 6 claims; 6 seeds are enough for 23, 7 for 85.
 - Student's test has more power in larger families, but no guarantee: where returns are 0 or 40, five equal seeds have

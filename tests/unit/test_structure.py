@@ -21,7 +21,7 @@ LAYERS = [
     {"initial"},
     {"program"},
     {"memory"},
-    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "plots"},
+    {"plan", "checkpoint", "logs", "lock", "progress", "chart", "layouts", "stats", "verdicts", "plots"},
     {"media", "dashboard", "evidence", "provenance"},
     {"recorder", "bench", "separation", "occupancy", "accounting", "teams", "shelf", "runs"},
     {"execute"},
