@@ -18,7 +18,7 @@ from gpgrad.verdicts import Judged
 if TYPE_CHECKING:
     from experiments.report import Result
 
-NO_SEED = "no seed in common"  # in the place of a verdict
+NO_SEED = "no seed in common yet"  # in the place of a verdict
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
 
 

@@ -143,6 +143,7 @@ def test_the_learner_names_no_method():
         "gpgrad.provenance",
         "gpgrad.logs",
         "gpgrad.stats",
+        "gpgrad.verdicts",
         "gpgrad.plots",
         "gpgrad.shelf",
         "envs",
