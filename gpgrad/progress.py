@@ -13,7 +13,7 @@ from gpgrad.logs import Row
 
 
 class Display:
-    """Steps, steps per second, epsilon, loss, time left; returns of tests with their 95 percent intervals over seeds."""
+    """Steps, steps per second, epsilon, loss, time left; returns of tests, ± half of the 95 percent interval."""
 
     def __init__(self, title: str, total: int) -> None:
         self._total, self._console = total, Console()

@@ -91,7 +91,7 @@ def write_bars(panels: Sequence[BarPanel], stem: Path, metric: str) -> list[Path
 
 
 def latex(panels: Sequence[BarPanel]) -> str:
-    """A table with booktabs: a row per label, a column per panel, means ± half of their 95 percent intervals (Student's).
+    """A table with booktabs: a row per label, a column per panel, means ± half of the 95 percent interval (Student's).
 
     The highest mean of a column is bold, which says nothing about whether it is higher than the others.
     """

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import experiments.__main__ as cli
-from experiments import claims, definition, marks, report
+from experiments import claims, definition, marks, overview, page, report
 from gpgrad import config, logs, runs
 from tests.declared import SMALL, TWO, put, reported, settings_of, written
 
@@ -71,7 +71,7 @@ def test_claims_of_a_report_are_one_family(tmp_path, root):
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        ([{"learner": 1, "qmix": 2}], [{"learner": 1, "vdn": 1}], []),
+        ([{"learner": 1, "decomposition.qmix": 2}], [{"learner": 1, "decomposition.vdn": 1}], []),
         ([{"learner": 1}], [{"learner": 2}], ["numerics of learner differ: 1 and 2"]),
         ([{"learner": 1}, {"learner": 2}], [{"learner": 2}], ["numerics of learner differ: 1 or 2 and 2"]),
         ([{"qmix": 1}, {"qmix": 2}], [{"vdn": 1}], ["numerics of qmix differ: 1 or 2 and none"]),
@@ -80,34 +80,34 @@ def test_claims_of_a_report_are_one_family(tmp_path, root):
             [{"env": 2, "collection": 4}],
             ["numerics of env differ: 1 and 2", "numerics of collection differ: 3 and 4"],
         ),
-        ([None], [{"learner": 1}], ["numerics of some runs are unknown"]),
-        ([{"learner": 1}, None], [{"learner": 1}], ["numerics of some runs are unknown"]),
-        ([None], [None], []),
+        ([], [{"learner": 1}], []),
     ],
 )
 def test_versions_of_what_both_arms_have_are_compared(one, other, expected):
-    told = [[{"jax": "1"} if parts is None else {"numerics": parts} for parts in arm] for arm in (one, other)]
-    assert marks.marks(*told) == expected
+    assert marks.marks(one, other) == expected
 
 
 def test_claims_between_versions_are_marked(two, root, tmp_path):
-    arguments = ["report", str(tmp_path / "mine.yaml"), "--scale", "paper", "--log.dir", str(root)]
-    put(root, "vdn", settings_of(seeds=5), top=50.0, numerics={"learner": 1, "vdn": 1})
-    put(root, "iql", settings_of("iql", seeds=5), numerics={"learner": 1, "iql": 3})
-    assert cli.main([*arguments, "--results", str(tmp_path / "same")]) == 0
-    page = (tmp_path / "same" / "mine-paper" / "README.md").read_text()
-    assert "| marks |" not in page
-    assert "| numerics, learner | 1 |" in page
-    assert "shown: VDN > IQL |" in (tmp_path / "same" / "RESULTS.md").read_text()
-    manifest = root / "iql" / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "numerics": {"learner": 2, "iql": 3}}))
-    assert cli.main([*arguments, "--results", str(tmp_path / "other")]) == 0
+    put(root, "vdn", settings_of(seeds=5), top=50.0)
+    put(root, "iql", settings_of("iql", seeds=5))
+    found = runs.scan(root)[0]
+    vdn, iql = report.collect(two, definition.setups(two, "paper"), found)
+    (share,) = iql.shares
+    run = share.run._replace(versions={**share.run.versions, "learner": 99})
+    older = iql._replace(shares=[share._replace(run=run)])
+    for arms, name in (([vdn, iql], "same"), ([vdn, older], "other")):
+        page.write(tmp_path / name / "mine-paper", two, "paper", arms, found)
+        overview.write(tmp_path / name)
+    text = (tmp_path / "same" / "mine-paper" / "README.md").read_text()
+    assert "| marks |" not in text
+    assert "| shown: VDN > IQL |" in (tmp_path / "same" / "RESULTS.md").read_text()
     (claim,) = json.loads((tmp_path / "other" / "mine-paper" / "summary.json").read_text())["comparisons"]
-    assert claim["marks"] == ["numerics of learner differ: 1 and 2"]
-    page = (tmp_path / "other" / "mine-paper" / "README.md").read_text()
-    assert "| compares | marks |" in page
-    assert "| methods | numerics of learner differ: 1 and 2 |" in page
-    assert "shown: VDN > IQL (marked) |" in (tmp_path / "other" / "RESULTS.md").read_text()
+    sentence = f"numerics of learner differ: {share.run.versions['learner']} and 99"
+    assert claim["marks"] == [sentence]
+    text = (tmp_path / "other" / "mine-paper" / "README.md").read_text()
+    assert "| compares | marks |" in text
+    assert f"| methods | {sentence} |" in text
+    assert "| shown: VDN > IQL (marked) |" in (tmp_path / "other" / "RESULTS.md").read_text()
 
 
 def test_contradictions_are_called_so(two, root):
@@ -136,8 +136,6 @@ def test_only_methods_are_compared_as_methods(tmp_path, root):
         "learner.lr": [0.001, 0.01],
     }
     results = report.collect(loaded, definition.setups(loaded, "paper"), runs.scan(root)[0])
-    from experiments import page
-
     page.write(tmp_path / "out", loaded, "paper", results, runs.scan(root)[0])
     assert "not a comparison of methods: env.w differs; learner.lr differs" in (tmp_path / "out/README.md").read_text()
 
@@ -184,8 +182,6 @@ def test_a_method_that_did_not_act_is_not_compared(tmp_path, root):
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         found = runs.scan(root)[0]
         results = report.collect(loaded, definition.setups(loaded, "quick"), found)
-        from experiments import page
-
         made = page.write(tmp_path / "out", loaded, "quick", results, found)
         return made["comparisons"][0], (tmp_path / "out/README.md").read_text()
 
