@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from experiments import definition, records, report
-from gpgrad import config, runs
+from gpgrad import config, numerics, runs
 from gpgrad.settings import Config
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
@@ -39,7 +39,8 @@ def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, 
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config.dump(settings))
-    (folder / "manifest.json").write_text(json.dumps({"jax": "1", "jaxmarl": "0.2.0", **manifest}))
+    told = {"jax": "1", "jaxmarl": "0.2.0", "numerics": numerics.versions(settings), **manifest}
+    (folder / "manifest.json").write_text(json.dumps(told))
     seeds = range(settings.seed, settings.seed + settings.seeds)
     metrics = [
         {"seed": seed, "env_steps": steps, "test_return": top * steps / 2000 + seed, "test_agent": [1.0]}
