@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import definition
 from experiments.obstacles import NOT_TESTABLE, obstacle
-from experiments.page import NO_NUMBER, SENTENCES, mean, number, table
+from experiments.page import NO_NUMBER, mean, number, table, verdict
 from experiments.records import Definition
 
 PAGE = "RESULTS.md"
@@ -17,9 +17,10 @@ MANY = 8  # arms of a panel above which the page leaves numbers to the report
 HEADER = ["report", "the paper", "here", "seeds", "steps", "minutes", "claims", "remark"]
 WORDS = """# Results
 
-Every experiment that has a report, at the scale that was run. Here: the final value of each arm, mean and half of
-Student's 95 percent interval over seeds. Minutes: of training, all arms and seeds together. Fewer than five seeds show
-nothing. `make experiment NAME=NAME SCALE=SCALE` makes each of them again."""
+Every experiment that has a report, at the scale that was run. Here: the final value of each arm, ± half of its 95
+percent interval (Student's) over seeds. Minutes: of training, all arms and seeds together. Claims: the verdicts of a
+report are one family, in which a false one has a probability of at most 5 percent; they need five seeds, more where a
+report has more than six claims. `make experiment NAME=NAME SCALE=SCALE` makes each of them again."""
 
 
 def write(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
@@ -28,7 +29,7 @@ def write(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
     wanted: names of the catalog of which the page says why they have no report, where they have none.
     """
     found = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/summary.json"))}
-    older = [path for path, one in found.items() if "paper" not in one]
+    older = [path for path, one in found.items() if "paper" not in one or ("arms" in one and "family" not in one)]
     read = [one for path, one in found.items() if path not in older]
     trained, measured = [one for one in read if "arms" in one], [one for one in read if "arms" not in one]
     parts = [WORDS, table(HEADER, [_row(one) for one in trained])]
@@ -91,5 +92,6 @@ def _span(values: list[int]) -> str:
 def _verdicts(found: Mapping[str, Any]) -> str:
     lines: dict[str, list[str]] = {}
     for entry in found["comparisons"]:
-        lines.setdefault(entry["verdict"], []).append(f"{entry['better']} > {entry['worse']}")
-    return "<br>".join(f"{SENTENCES[name]}: {', '.join(dict.fromkeys(claims))}" for name, claims in lines.items())
+        marked = " (marked)" if entry["marks"] else ""
+        lines.setdefault(verdict(entry), []).append(f"{entry['better']} > {entry['worse']}{marked}")
+    return "<br>".join(f"{name}: {', '.join(dict.fromkeys(claims))}" for name, claims in lines.items())

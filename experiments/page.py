@@ -9,24 +9,16 @@ from typing import Any
 
 from experiments import drawings, report
 from experiments.drawings import Picture, metric_text
-from experiments.obstacles import NOT_TESTABLE
 from experiments.records import Definition
 from experiments.report import Result
-from gpgrad import evidence, plots, stats
+from gpgrad import evidence, plots, verdicts
 from gpgrad.progress import seeds_text
 from gpgrad.runs import Run
 
 NO_NUMBER = "-"
+ONE = "(1 seed)"  # in the place of an interval
+TESTED = ("difference [interval]", "p", "adjusted p")
 PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page
-# Every verdict in words; the rest of the sentence says of what.
-SENTENCES = {
-    "shown": "shown",
-    "not shown": "not shown",
-    "contradicted": "contradicted",
-    "smoke run": f"smoke run: fewer than {stats.ENOUGH_SEEDS} seeds show nothing",
-    "no seed in common": "no seed in common yet",
-    NOT_TESTABLE: NOT_TESTABLE,
-}
 
 
 def write(
@@ -61,7 +53,7 @@ def page(
         *([f"The paper: {found['paper']}"] if found["paper"] else []),
         *([f"Here: {found['remark']}"] if found["remark"] else []),
         *_unfinished(found),
-        *_smoke(found),
+        *_few(found),
         *(f"![{picture.title}]({picture.stem}.png)\n\n{picture.words}" for picture in pictures),
         "## Results",
         _results(definition, found),
@@ -88,9 +80,15 @@ def _unfinished(found: Mapping[str, Any]) -> list[str]:
     return ["**Unfinished.** What follows leaves out:\n\n" + "\n".join(lines)] if lines else []
 
 
-def _smoke(found: Mapping[str, Any]) -> list[str]:
-    few = [arm for arm in found["arms"] if 0 < len(arm["seeds"]) < stats.ENOUGH_SEEDS]
-    return [f"**A smoke run.** Fewer than {stats.ENOUGH_SEEDS} seeds show nothing."] if few else []
+def _few(found: Mapping[str, Any]) -> list[str]:
+    """How many seeds the verdicts need where some claim or arm has fewer."""
+    counts = [len(arm["seeds"]) for arm in found["arms"] if arm["seeds"]]
+    open_claims = [c for c in [*found["comparisons"], *found["interactions"]] if c["verdict"] == "not conclusive"]
+    needed = max((claim["needed"] for claim in open_claims), default=verdicts.ENOUGH_SEEDS)
+    if not open_claims and not any(count < needed for count in counts):
+        return []
+    family = f" with {found['family']} claims" if found["family"] > 1 else ""
+    return [f"**Not conclusive.** A verdict{family} needs {needed} seeds of each arm."]
 
 
 def _results(definition: Definition, found: Mapping[str, Any]) -> str:
@@ -110,8 +108,8 @@ def _results(definition: Definition, found: Mapping[str, Any]) -> str:
         for arm in found["arms"]
     ]
     words = (
-        "Final: the last parameters over fresh episodes. ±: half of Student's 95 percent interval over seeds. IQM: "
-        "interquartile mean with a bootstrap interval, too narrow for few seeds. Area: mean over training."
+        "Final: the last parameters over fresh episodes. ±: half of the 95 percent interval (Student's) over seeds. "
+        "IQM: interquartile mean with a bootstrap interval, too narrow for few seeds. Area: mean over training."
     )
     if threshold:
         words += " Steps: the median over seeds until a test reaches the threshold."
@@ -138,26 +136,54 @@ def _acted(found: Mapping[str, Any]) -> list[str]:
 def _comparisons(found: Mapping[str, Any]) -> list[str]:
     if not found["comparisons"]:
         return []
+    marked = any(entry["marks"] for entry in found["comparisons"])
     rows = []
     for entry in found["comparisons"]:
-        paired = entry.get("difference")
         rows.append(
             [
                 entry["panel"],
                 f"{entry['better']} > {entry['worse']}",
-                SENTENCES[entry["verdict"]],
-                f"{mean(paired)} (p = {paired['p_value']:.3g})" if paired else NO_NUMBER,
+                verdict(entry),
+                *_tested(entry.get("difference")),
                 _estimate(entry.get("probability_of_improvement")),
                 str(len(entry["seeds"])),
                 "methods" if entry["of_methods"] else "not a comparison of methods: " + "; ".join(entry["because"]),
+                *(["; ".join(entry["marks"]) or NO_NUMBER] if marked else []),
             ]
         )
-    header = ["panel", "claim", "verdict", "difference ± 95%", "probability of improvement", "pairs", "compares"]
-    words = (
-        f"Differences of final values are paired by seed. Shown: at least {stats.ENOUGH_SEEDS} seeds and an interval "
-        f"above zero; contradicted: below it. p: sign flips, exact up to {stats.EXACT_FLIPS} pairs."
+    header = ["panel", "claim", "verdict", *TESTED, "probability of improvement [95%]", "seeds", "compares"]
+    words = [_family(found)]
+    if marked:
+        words.append("Marks: the arms were made by different versions of a part, so that their difference may be its.")
+    return ["## Comparisons", table([*header, *(["marks"] if marked else [])], rows), *words]
+
+
+def _family(found: Mapping[str, Any]) -> str:
+    """What the verdicts mean."""
+    n = found["family"]
+    kinds = "claims and interactions" if found["interactions"] else "claims"
+    family = f"The {n} {kinds} of this report are one family" if n > 1 else "The claim of this report is tested alone"
+    return (
+        f"{family}: where all arms are equal, any verdict of shown or contradicted has a probability of at most 5 "
+        "percent. p: permutations of the final values of the seeds that all arms of the claim have, adjusted p: by "
+        "Holm's procedure. Shown and contradicted: an adjusted p of at most 0.05 and at least "
+        f"{verdicts.ENOUGH_SEEDS} seeds. The interval of a difference is at the level at which the procedure tested "
+        "it, 95 percent or more, and excludes 0 where adjusted p is at most 0.05; a bound is infinite where the seeds "
+        "are too few for that level. Not conclusive: the seeds are too few for any adjusted p of 0.05."
     )
-    return ["## Comparisons", table(header, rows) + "\n\n" + words]
+
+
+def _tested(entry: Mapping[str, Any] | None) -> list[str]:
+    """A difference with its interval, p and adjusted p."""
+    if entry is None:
+        return [NO_NUMBER] * len(TESTED)
+    low, high = entry["interval"]
+    ends = f"{_end(low, '-inf')}, {_end(high, 'inf')}"
+    return [f"{number(entry['mean'])} [{ends}]", *(f"{entry[name]:.2g}" for name in ("p_value", "adjusted_p"))]
+
+
+def _end(value: float | None, infinite: str) -> str:
+    return infinite if value is None else number(value)
 
 
 def _interactions(found: Mapping[str, Any]) -> list[str]:
@@ -166,14 +192,14 @@ def _interactions(found: Mapping[str, Any]) -> list[str]:
     rows = []
     for entry in found["interactions"]:
         both, one, other, neither = entry["arms"]
-        cells = (
-            f"({both} - {one}) - ({other} - {neither})",
-            SENTENCES[entry["verdict"]],
-            mean(entry.get("difference")),
+        claim = f"({both} - {one}) - ({other} - {neither})"
+        rows.append(
+            [entry["panel"], claim, verdict(entry), *_tested(entry.get("difference")), str(len(entry["seeds"]))]
         )
-        rows.append([entry["panel"], *cells, str(len(entry["seeds"]))])
-    header = ["panel", "interaction", "more than the sum", "difference ± 95%", "pairs"]
-    return ["## Interactions", table(header, rows) + "\n\nOf final values, paired by seed."]
+    header = ["panel", "interaction", "more than the sum", *TESTED, "seeds"]
+    words = "Of final values; the verdicts are of one family with those of the comparisons."
+    alone = [] if found["comparisons"] else [_family(found)]
+    return ["## Interactions", table(header, rows), *(alone or [words])]
 
 
 def _settings(found: Mapping[str, Any]) -> list[str]:
@@ -222,20 +248,26 @@ def text(value: Any) -> str:
     return NO_NUMBER if value is None else str(value)
 
 
+def verdict(entry: Mapping[str, Any]) -> str:
+    """A verdict for people, with the seeds it has and needs where they are too few."""
+    if entry["verdict"] != "not conclusive":
+        return entry["verdict"]
+    return f"not conclusive ({len(entry['seeds'])} of {entry['needed']} seeds)"
+
+
 def mean(entry: Mapping[str, Any] | None) -> str:
-    """A mean over seeds for people, with half of its interval."""
+    """A mean over seeds for people, with half of its 95 percent interval."""
     if entry is None:
         return NO_NUMBER
     low, high = entry["interval"]
-    half = "" if low is None else f" ± {(high - low) / 2:.2g}"
-    return number(entry["mean"]) + half
+    return number(entry["mean"]) + (f" {ONE}" if low is None else f" ± {(high - low) / 2:.2g}")
 
 
 def _estimate(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return NO_NUMBER
     low, high = entry["interval"]
-    return f"{number(entry['value'])} [{number(low)}, {number(high)}]"
+    return number(entry["value"]) + (f" {ONE}" if low is None else f" [{number(low)}, {number(high)}]")
 
 
 def _reached(entry: Mapping[str, Any] | None) -> str:

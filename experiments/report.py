@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError, suggest
+from experiments import claims as claims_of
 from experiments.obstacles import NOT_TESTABLE, obstacle
 from experiments.records import Definition, Setup
-from gpgrad import config, evidence, layouts, logs, provenance, registry, stats
+from gpgrad import config, evidence, layouts, stats
 from gpgrad.execute import shown, train_arguments
 from gpgrad.layouts import Experiment
-from gpgrad.logs import Row
 from gpgrad.runs import Run, Share, finished, minutes, overview
-from gpgrad.settings import Config
 from gpgrad.stats import Curve
-
-SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
 
 
 class Result(NamedTuple):
@@ -67,6 +64,8 @@ def _renamed(row: Mapping[str, Any], metric: str, folder: Path) -> dict[str, Any
 def summary(definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]) -> dict[str, Any]:
     """Everything a report says, as JSON knows it: numbers that are not finite are null."""
     claims = [(results[i], results[j]) for i, j in definition.claims]
+    fours = [[results[i] for i in four] for four in definition.interactions]
+    comparisons, interactions, family = claims_of.judged(claims, fours)
     return {
         "experiment": definition.name,
         "question": definition.question,
@@ -77,10 +76,11 @@ def summary(definition: Definition, scale: str, results: Sequence[Result], runs:
         "threshold": definition.threshold,
         "complete": not any(result.missing for result in results),
         "arms": [_arm(definition, result, runs) for result in results],
-        "comparisons": [_comparison(one, other) for one, other in claims],
-        "interactions": [_interaction([results[i] for i in four]) for four in definition.interactions],
+        "family": family,
+        "comparisons": comparisons,
+        "interactions": interactions,
         "differing_settings": {panel: _table(_of_panel(results, panel)) for panel in definition.panels},
-        "versions": _versions([share.run for result in results for share in result.shares]),
+        "versions": claims_of.versions_of([share.run for result in results for share in result.shares]),
     }
 
 
@@ -105,21 +105,16 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
         "steps_to_threshold": _threshold(definition, result),
         "command": shown(["python", "-m", "gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
         "acted": _acted(result),
-        "lacking": evidence.sentences(result.setup.config, _rows(result)),
+        "lacking": evidence.sentences(result.setup.config, claims_of.rows_of(result)),
         "runs": [str(share.run.folder) for share in result.shares],
         "steps": result.setup.config.t_max,
         "minutes": round(sum(minutes(share.run) for share in result.shares), 1),
     }
 
 
-def _rows(result: Result) -> dict[int, list[Row]]:
-    """Its finished seeds' rows."""
-    return evidence.by_seed([row for share in result.shares for row in share.metrics])
-
-
 def _acted(result: Result) -> dict[str, dict[str, float]]:
     """What the method did, means over seeds."""
-    amounts = [evidence.amounts(rows) for rows in _rows(result).values()]
+    amounts = [evidence.amounts(rows) for rows in claims_of.rows_of(result).values()]
     metrics = dict.fromkeys(metric for own in amounts for metric in own)
     return {
         metric: {
@@ -149,90 +144,6 @@ def _threshold(definition: Definition, result: Result) -> dict[str, Any] | None:
     reached = [stats.steps_to_threshold(*curve, definition.threshold) for curve in result.curves.values()]
     median = sorted(math.inf if steps is None else steps for steps in reached)[len(reached) // 2]
     return {"median": _plain(median), "reached": sum(steps is not None for steps in reached), "of": len(reached)}
-
-
-def _comparison(one: Result, other: Result) -> dict[str, Any]:
-    """The claim that the first is better, paired over the seeds that both have."""
-    arm, against = one.setup.arm, other.setup.arm
-    methods, others = differences(one.setup.config, other.setup.config)
-    reasons = [f"{name} differs" for name in others] + _simulators(one, other)
-    if not methods:
-        reasons.append("the method is the same")
-    result: dict[str, Any] = {
-        "better": arm.label,
-        "worse": against.label,
-        "panel": arm.panel,
-        "of_methods": not reasons,
-        "because": reasons,
-        "differences": {name: list(values) for name, values in {**methods, **others}.items()},
-    }
-    common = sorted(one.final.keys() & other.final.keys())
-    if not common:
-        return {**result, "seeds": [], "verdict": _nothing((one, other))}
-    idle = [f"{each.setup.arm.label}: {line}" for each in (one, other) for line in _idle(each, common)]
-    result |= {"of_methods": not reasons + idle, "because": reasons + idle}
-    rng = np.random.default_rng(0)
-    pair = stats.common_seeds(one.final, other.final)
-    paired = stats.paired_comparison(*pair, rng)
-    better = stats.probability_of_improvement(*pair, rng)
-    return {
-        **result,
-        "seeds": common,
-        "verdict": stats.verdict(paired.interval, paired.n),
-        "difference": _plain(paired._asdict()),
-        "probability_of_improvement": _plain(better._asdict()),
-    }
-
-
-def _idle(result: Result, seeds: Sequence[int]) -> list[str]:
-    """What these seeds say nothing about, where that is true of all of them."""
-    rows = {seed: own for seed, own in _rows(result).items() if seed in seeds}
-    lacking = evidence.lacking(result.setup.config, rows)
-    return [sentence for sentence, silent in lacking.items() if len(silent) == len(seeds)]
-
-
-def _nothing(results: Sequence[Result]) -> str:
-    """The verdict where there is no seed to compare."""
-    return NOT_TESTABLE if any(obstacle(result.setup) for result in results) else "no seed in common"
-
-
-def _interaction(four: Sequence[Result]) -> dict[str, Any]:
-    """What both methods bring beyond the sum of what each brings, paired over the seeds that all four arms have."""
-    both, one, other, neither = (result.final for result in four)
-    common = sorted(both.keys() & one.keys() & other.keys() & neither.keys())
-    panel, labels = four[0].setup.arm.panel, [result.setup.arm.label for result in four]
-    if not common:
-        return {"arms": labels, "panel": panel, "seeds": [], "verdict": _nothing(four)}
-    together, apart = ([x[seed] + y[seed] for seed in common] for x, y in ((both, neither), (one, other)))
-    paired = stats.paired_comparison(together, apart, np.random.default_rng(0))
-    verdict = stats.verdict(paired.interval, paired.n)
-    return {"arms": labels, "panel": panel, "seeds": common, "verdict": verdict, "difference": _plain(paired._asdict())}
-
-
-def differences(one: Config, other: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings that differ, as pairs of values: those of the method, and all others. A setting one lacks is None.
-
-    The name of the algorithm is left out: it stands for its parts.
-    """
-    both = [{k: v for k, v in config.flat(c).items() if not k.startswith(config.ASIDE)} for c in (one, other)]
-    names = [name for name in dict.fromkeys([*both[0], *both[1]]) if both[0].get(name) != both[1].get(name)]
-    method = {name for name in names if name.split(".")[0] in registry.KINDS}
-    pairs = {name: (both[0].get(name), both[1].get(name)) for name in names if name != "algo"}
-    return {n: p for n, p in pairs.items() if n in method}, {n: p for n, p in pairs.items() if n not in method}
-
-
-def _simulators(one: Result, other: Result) -> list[str]:
-    found = _versions([share.run for result in (one, other) for share in result.shares])
-    return [
-        f"versions of {name} differ: {' and '.join(found[name])}" for name in SIMULATORS if len(found.get(name, [])) > 1
-    ]
-
-
-def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What the runs ran on: every value that a field of their manifests has, "unknown" where it is not there."""
-    manifests = [provenance.compared(logs.read_manifest(run.folder)) for run in runs]
-    names = dict.fromkeys(name for manifest in manifests for name in manifest)
-    return {name: sorted({str(manifest.get(name, "unknown")) for manifest in manifests}) for name in names}
 
 
 def _table(results: Sequence[Result]) -> dict[str, list[Any]]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gpgrad import stats
 from gpgrad.logs import Row
 
 
 class Display:
-    """Steps, steps per second, epsilon, loss, time left; returns of tests with their spread over seeds."""
+    """Steps, steps per second, epsilon, loss, time left; returns of tests, ± half of the 95 percent interval."""
 
     def __init__(self, title: str, total: int) -> None:
         self._total, self._console = total, Console()
@@ -61,12 +61,12 @@ class Display:
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
             parts.append(f"{self._rate:,.0f} steps/s a seed")
+        parts.append(seeds_of(rows))
         self.say("  ".join(parts))
 
     def final(self, rows: list[Row]) -> None:
         """Print the test of the last parameters."""
-        seeds = f"{len(rows)} seed" + "s" * (len(rows) > 1)
-        self.say(f"final test: return {spread(rows, 'test_return')} over {seeds}")
+        self.say(f"final test: return {spread(rows, 'test_return')} ({seeds_of(rows)})")
 
     def say(self, line: str) -> None:
         """Print a lasting line."""
@@ -74,10 +74,13 @@ class Display:
 
 
 def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
-    """Mean and, with several seeds, standard deviation over seeds."""
-    values = np.array([row[name] for row in rows], float)
-    mean = format(values.mean(), form)
-    return f"{mean} ± {format(values.std(ddof=1), form)}" if len(values) > 1 else mean
+    """Mean and, with several seeds, ± half of its 95 percent interval."""
+    return stats.shown([row[name] for row in rows], form, form, alone="")
+
+
+def seeds_of(rows: list[Row]) -> str:
+    """How many seeds a line is about, and what ± means in it."""
+    return "1 seed" if len(rows) == 1 else f"{len(rows)} seeds, ± 95%"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -1,22 +1,18 @@
-"""Statistics over seeds: means and their intervals, comparisons, verdicts.
+"""Statistics over seeds: means, interquartile means, probabilities of improvement, and their intervals.
 
-Pure functions on NumPy arrays, without jax. Input that has no answer raises ValueError with one sentence.
+Pure functions on NumPy arrays, without jax. scipy is imported where it is used: it takes longer than reading a folder
+of runs. `gpgrad.verdicts` compares arms. Input that has no answer raises ValueError with one sentence.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-Verdict = Literal["shown", "not shown", "contradicted", "smoke run"]
-
-ENOUGH_SEEDS = 5
-EXACT_FLIPS = 16  # up to this many pairs all sign flips are enumerated: 65,536 sums of 16 numbers
 
 
 class Interval(NamedTuple):
@@ -36,20 +32,10 @@ class Mean(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic of the values as they are, with its percentile bootstrap interval."""
+    """A statistic of the values as they are, with its percentile bootstrap interval, the whole line for one seed."""
 
     value: float
     interval: Interval
-
-
-class Paired(NamedTuple):
-    """Differences x - y over n pairs: as in `Mean`, with the two-sided p-value of the sign-flip test."""
-
-    mean: float
-    std: float
-    n: int
-    interval: Interval
-    p_value: float
 
 
 class Curve(NamedTuple):
@@ -78,30 +64,30 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
 
 @functools.cache
 def t_quantile(level: float, df: int) -> float:
-    """The t with P(|T| <= t) = level for Student's T with `df` degrees of freedom, a whole number.
+    """The t with P(|T| <= t) = level for Student's T with `df` degrees of freedom.
 
-    Bisection over the angle atan(t / sqrt(df)), on which the probability is a finite sum. Raises ValueError for a level
-    outside (0, 1) and fewer than one degree of freedom.
+    Raises ValueError for a level outside (0, 1) and fewer than one degree of freedom.
     """
-    _check_level(level)
+    check_level(level)
     if df < 1:
         raise ValueError(f"df is {df}, expected 1 or more")
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # more halvings than a float64 has bits
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_probability(middle, df) < level else (low, middle)
-    return math.sqrt(df) * math.tan((low + high) / 2)
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a fourth of its import
+
+    return float(stdtrit(df, (1 + level) / 2))
 
 
-def _t_probability(angle: float, df: int) -> float:
-    """P(|T| <= sqrt(df) tan(angle)). Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4."""
-    odd, cosine = df % 2, math.cos(angle)
-    term, total = cosine**odd, 0.0
-    for power in range(odd, df - 1, 2):
-        total += term
-        term *= (power + 1) / (power + 2) * cosine**2
-    inner = math.sin(angle) * total
-    return 2 / math.pi * (angle + inner) if odd else inner
+def shown(values: ArrayLike, form: str = ".4g", half: str = ".2g", alone: str = " (1 seed)") -> str:
+    """Values of seeds [n] for people: "24 ± 3.9", their mean and half of its 95 percent interval (Student's).
+
+    This is what ± means everywhere. form, half: formats of the two numbers. alone: what follows a single seed's number,
+    which has no interval: "24 (1 seed)". What is not finite is shown as it is.
+    """
+    array = np.asarray(values, float)
+    mean = format(float(array.mean()), form)
+    if len(array) == 1:
+        return mean + alone
+    low, high = mean_interval(array).interval if np.isfinite(array).all() else (math.nan, math.nan)
+    return f"{mean} ± {format((high - low) / 2, half)}"
 
 
 def iqm(values: ArrayLike) -> float:
@@ -110,14 +96,9 @@ def iqm(values: ArrayLike) -> float:
     Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021. Raises
     ValueError for no values and values that are not finite.
     """
-    return float(_iqm(numbers("values", values).ravel()))
+    from scipy.stats import trim_mean
 
-
-def _iqm(values: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    n = values.shape[-1]
-    cut = n // 4
-    return np.sort(values, axis=-1)[..., cut : n - cut].mean(-1)
+    return float(trim_mean(numbers("values", values), 0.25, axis=None))
 
 
 def iqm_interval(scores: ArrayLike, rng: np.random.Generator, repetitions: int = 2000, level: float = 0.95) -> Estimate:
@@ -127,10 +108,12 @@ def iqm_interval(scores: ArrayLike, rng: np.random.Generator, repetitions: int =
     bootstrap interval is too narrow. Raises ValueError as `iqm`, and for scores that are not [tasks, seeds].
     """
     scores = numbers("scores", scores, ndim=2)
-    _check_bootstrap(level, repetitions)
-    chosen = rng.integers(scores.shape[1], size=(repetitions, *scores.shape))  # [R, tasks, seeds]
-    drawn = np.take_along_axis(scores[None], chosen, axis=2).reshape(repetitions, -1)  # [R, tasks * seeds]
-    return Estimate(iqm(scores), _percentiles(_iqm(drawn), level))
+    from scipy.stats import trim_mean
+
+    def statistic(*tasks: np.ndarray, axis: int) -> np.ndarray:
+        return trim_mean(np.concatenate(tasks, axis), 0.25, axis)  # [R, tasks * seeds] to [R]
+
+    return Estimate(iqm(scores), _bootstrap(list(scores), statistic, rng, repetitions, level))
 
 
 def probability_of_improvement(
@@ -142,12 +125,12 @@ def probability_of_improvement(
     Source: Agarwal et al. 2021. Raises ValueError for no values and values that are not finite.
     """
     x, y = numbers("x", x, ndim=1), numbers("y", y, ndim=1)
-    _check_bootstrap(level, repetitions)
-    wins = (np.sign(x[:, None] - y[None, :]) + 1) / 2  # [n, m]
-    # How often each value is drawn is all that matters of a bootstrap sample.
-    of_x, of_y = (rng.multinomial(len(v), np.full(len(v), 1 / len(v)), size=repetitions) for v in (x, y))
-    drawn = ((of_x @ wins) * of_y).sum(-1) / wins.size  # [R]
-    return Estimate(float(wins.mean()), _percentiles(drawn, level))
+
+    def wins(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        del axis  # the last
+        return (np.sign(x[..., :, None] - y[..., None, :]) + 1).mean((-1, -2)) / 2  # [R, n, m] to [R]
+
+    return Estimate(float(wins(x, y, -1)), _bootstrap([x, y], wins, rng, repetitions, level))
 
 
 def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
@@ -180,63 +163,6 @@ def steps_to_threshold(steps: ArrayLike, returns: ArrayLike, threshold: float) -
     return float(steps[before] + share * (steps[after] - steps[before]))
 
 
-def paired_comparison(
-    x: ArrayLike, y: ArrayLike, rng: np.random.Generator | None = None, repetitions: int = 10_000, level: float = 0.95
-) -> Paired:
-    """The mean of x - y over pairs [n], x[i] and y[i] of the same seed (`common_seeds` brings them together).
-
-    The p-value is the share of sign flips of the differences whose mean is at least as far from zero. Up to 16 pairs it
-    is exact, over all 2^n flips, and never below 2 / 2^n: five pairs cannot give less than 0.0625. Above that it is
-    taken from `repetitions` random flips of `rng`, the unflipped differences counted among them so that it is never 0
-    (Phipson and Smyth 2010). Raises ValueError for no values, unequal lengths, values that are not finite, and more
-    than 16 pairs without `rng`.
-    """
-    x, y = numbers("x", x, ndim=1), numbers("y", y, ndim=1)
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} values and y has {len(y)}, expected pairs")
-    _check_bootstrap(level, repetitions)
-    differences = x - y
-    return Paired(*mean_interval(differences, level), _flip_p_value(differences, rng, repetitions))
-
-
-def _flip_p_value(differences: np.ndarray, rng: np.random.Generator | None, repetitions: int) -> float:
-    n = len(differences)
-    if n <= EXACT_FLIPS:
-        flips, counted = np.arange(2**n)[:, None] >> np.arange(n) & 1, 0  # [2^n, n], the unflipped one included
-    elif rng is None:
-        raise ValueError(f"there are {n} pairs, expected a generator for random flips above {EXACT_FLIPS}")
-    else:
-        flips, counted = rng.integers(2, size=(repetitions, n)), 1
-    sums = np.abs((1 - 2 * flips) @ differences)
-    # Sums that are equal but for the order of their terms count as equal.
-    slack = 1e-12 * np.abs(differences).sum()
-    extreme = np.count_nonzero(sums >= abs(differences.sum()) - slack)
-    return float((extreme + counted) / (len(sums) + counted))
-
-
-def verdict(interval: tuple[float, float], n_seeds: int, claim: Literal[1, -1] = 1) -> Verdict:
-    """What the interval of a difference says about the claim that the difference is positive (1) or negative (-1).
-
-    "smoke run" below five seeds, whatever the interval; else "shown" if all of it lies on the claimed side of zero,
-    "contradicted" if all of it lies on the other, "not shown" if it holds zero. With a 95 percent interval 2.5 percent
-    of claims about equals are shown. Raises ValueError for an interval out of order, no seeds and another claim.
-    """
-    low, high = interval
-    if not low <= high:
-        raise ValueError(f"the interval runs from {low} to {high}, expected two numbers in order")
-    if n_seeds < 1:
-        raise ValueError(f"n_seeds is {n_seeds}, expected 1 or more")
-    if claim not in (1, -1):
-        raise ValueError(f"claim is {claim}, expected 1 or -1")
-    if n_seeds < ENOUGH_SEEDS:
-        return "smoke run"
-    if claim == -1:
-        low, high = -high, -low
-    if low > 0:
-        return "shown"
-    return "contradicted" if high < 0 else "not shown"
-
-
 def common_seeds(x: Mapping[int, float], y: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
     """Values [n] of the seeds that both have, in order of seeds. Raises ValueError if there are none."""
     seeds = sorted(x.keys() & y.keys())
@@ -267,17 +193,24 @@ def curve(steps: ArrayLike, returns: ArrayLike, name: str = "the curve") -> tupl
     return steps, returns
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raises ValueError for a level outside (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, expected between 0 and 1")
 
 
-def _check_bootstrap(level: float, repetitions: int) -> None:
-    _check_level(level)
-    if repetitions < 1:
-        raise ValueError(f"repetitions is {repetitions}, expected 1 or more")
+def _bootstrap(
+    samples: list[np.ndarray], statistic: Callable[..., np.ndarray], rng: np.random.Generator, times: int, level: float
+) -> Interval:
+    """Percentile interval of a statistic of samples that are drawn again independently of each other."""
+    check_level(level)
+    if times < 1:
+        raise ValueError(f"repetitions is {times}, expected 1 or more")
+    if min(map(len, samples)) == 1:
+        return Interval(-math.inf, math.inf)
+    from scipy.stats import bootstrap
 
-
-def _percentiles(drawn: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    found = bootstrap(
+        samples, statistic, n_resamples=times, vectorized=True, confidence_level=level, method="percentile", rng=rng
+    )
+    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     results = [shelf.values(run, metric) for run in (one, other)]
     table.add_row("state", one.state, other.state)
     table.add_row("steps", f"{one.steps:,}", f"{other.steps:,}")
-    table.add_row(f"{metric}, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
+    table.add_row(f"{metric} ± 95%, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     for line in judge(results[0], results[1], metric):
@@ -64,18 +64,21 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 
 
 def judge(one: Mapping[int, float], other: Mapping[int, float], metric: str) -> list[str]:
-    """The paired difference over the seeds that both have, and what it says of the claim that A is better."""
+    """The difference over the seeds that both have, and what it says of the claim that A is better, tested alone."""
     import numpy as np
 
-    from gpgrad import stats
+    from gpgrad import stats, verdicts
 
-    common = one.keys() & other.keys()
-    if not common:
+    if not one.keys() & other.keys():
         return [f"no verdict: no seed has {metric} in both runs"]
-    x, y = stats.common_seeds(one, other)
-    paired = stats.paired_comparison(x, y, np.random.default_rng(0))
-    verdict = stats.verdict(paired.interval, paired.n)
-    low, high = paired.interval
-    spread = f", 95% interval {low:.4g} to {high:.4g}, p = {paired.p_value:.3g}" if paired.n > 1 else ""
-    few = f" (a verdict needs {stats.ENOUGH_SEEDS} seeds)" if verdict == "smoke run" else ""
-    return [f"A - B: {paired.mean:.4g}{spread}, {paired.n} seeds in common", f"A is better: {verdict}{few}"]
+    (found,) = verdicts.judge([stats.common_seeds(one, other)], np.random.default_rng(0))
+    assert found is not None  # it had data
+    difference, verdict = found.difference, found.verdict
+    low, high = difference.interval
+    interval = f", 95% interval {low:.4g} to {high:.4g}" if np.isfinite(low) else ""
+    few = f" ({difference.n} of {found.needed} seeds)" if verdict == "not conclusive" else ""
+    seeds = f"{difference.n} seed{'s' * (difference.n > 1)} in common"
+    return [
+        f"A - B: {difference.mean:.4g}{interval}, p = {found.adjusted:.2g}, {seeds}",
+        f"A is better: {verdict}{few}",
+    ]

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         print(problem)
     if not found:
         raise SettingError(f"{root} holds no runs, expected folders with config.yaml")
-    table = Table("run", "world", "method", "seeds", "state", "steps", metric, "minutes", title=f"runs in {root}")
+    table = Table(
+        "run", "world", "method", "seeds", "state", "steps", f"{metric} ± 95%", "minutes", title=f"runs in {root}"
+    )
     for run in found:
         n, t_max = run.settings["seeds"], run.settings["t_max"]
         state = f"running, process {run.holder}" if run.state == "running" else run.state
@@ -43,10 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def spread(values: dict[int, float]) -> str:
-    """The mean over seeds with its 95 percent interval, which a single seed does not have."""
+    """The mean over seeds and half of its 95 percent interval, which a single seed does not have."""
     from gpgrad import stats
 
-    if not values:
-        return "-"
-    mean = stats.mean_interval(list(values.values()))
-    return f"{mean.mean:.4g}" + (f" [{mean.interval.low:.4g}, {mean.interval.high:.4g}]" if mean.n > 1 else "")
+    return stats.shown(list(values.values())) if values else "-"

@@ -80,16 +80,16 @@ def show(points, results, metric: str, file: str | None) -> None:
     from rich.table import Table
 
     names = list(dict.fromkeys(name for point in points for name in point.varied))
-    table = Table("world", "algorithm", *names, "seeds", metric, "95% interval")
+    table = Table("world", "algorithm", *names, "seeds", f"{metric} ± 95%")
     rows = []
     for point in points:
         mean = results[point.identity]
         values = [str(point.varied.get(name, "-")) for name in names]
         ends = list(mean.interval) if mean and mean.n > 1 else None
-        interval = f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "-"
-        shown = f"{mean.mean:.4g}" if mean else "-"
+        half = f" ± {(ends[1] - ends[0]) / 2:.2g}" if ends else " (1 seed)"
+        shown = f"{mean.mean:.4g}{half}" if mean else "-"
         count = mean.n if mean else 0
-        table.add_row(point.env, point.algo, *values, f"{count} of {len(point.seeds)}", shown, interval)
+        table.add_row(point.env, point.algo, *values, f"{count} of {len(point.seeds)}", shown)
         row = {"world": point.env, "algorithm": point.algo, "settings": dict(point.options), "seeds": count}
         rows.append({**row, metric: mean.mean if mean else None, "interval": ends})
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -89,5 +89,5 @@ def picture(run: Shelved, metric: str, width: int) -> list[str]:
     if rate and run.state == "running":
         left = f", about {max(0, t_max - run.steps) / rate / 60:.0f} minutes left"
     lines.append(f"{state}: {run.steps:,} of {t_max:,} steps, {rate:,.0f} steps/s a seed{left}")
-    lines.append(f"{metric} {spread(shelf.values(run, metric))}" + (" (final test)" if run.final else ""))
+    lines.append(f"{metric} ± 95%: {spread(shelf.values(run, metric))}" + (" (final test)" if run.final else ""))
     return lines

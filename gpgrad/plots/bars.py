@@ -91,7 +91,7 @@ def write_bars(panels: Sequence[BarPanel], stem: Path, metric: str) -> list[Path
 
 
 def latex(panels: Sequence[BarPanel]) -> str:
-    """A table with booktabs: a row per label, a column per panel, means with half of Student's 95 percent interval.
+    """A table with booktabs: a row per label, a column per panel, means ± half of the 95 percent interval (Student's).
 
     The highest mean of a column is bold, which says nothing about whether it is higher than the others.
     """
@@ -107,7 +107,7 @@ def latex(panels: Sequence[BarPanel]) -> str:
         if panel.bars
     }
     lines = [
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs}; \\pm: half of the 95 percent interval (Student's) over seeds",
         f"\\begin{{tabular}}{{l{'r' * len(panels)}}}",
         "\\toprule",
         " & ".join(["", *(escape(panel.title) for panel in panels)]).strip() + r" \\",

@@ -208,7 +208,7 @@ function sortable(place, columns, rows) {
 }
 
 function results() {
-  const half = (mean) => (mean.interval[0] === null ? "" : ` ± ${number((mean.interval[1] - mean.interval[0]) / 2, 2)}`);
+  const half = (mean) => (mean.interval[0] === null ? " (1 seed)" : ` ± ${number((mean.interval[1] - mean.interval[0]) / 2, 2)}`);
   const range = ({ iqm, values }) => number(iqm.value) + (values.length > 1 ? ` [${iqm.interval.map((end) => number(end, 3)).join(", ")}]` : "");
   const columns = [
     { name: "algorithm", text: (e) => e.name },

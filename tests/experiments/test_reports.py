@@ -35,17 +35,18 @@ def test_a_report_says_what_the_runs_say(two, root, tmp_path, capsys):
     assert (vdn["seeds"], vdn["missing"], found["complete"]) == ([0, 1, 2, 3, 4], {}, True)
     (claim,) = found["comparisons"]
     assert (claim["verdict"], claim["of_methods"], claim["because"]) == ("shown", True, [])
-    assert (claim["difference"]["mean"], claim["difference"]["p_value"]) == (10, 2 / 32)
+    assert (claim["difference"]["mean"], claim["difference"]["p_value"]) == (10, 2 / 252)
     assert claim["probability_of_improvement"]["value"] == 1
     page = (folder / "README.md").read_text()
     for text in (
-        "VDN > IQL | shown | 10 ± 0 (p = 0.0625)",
+        "VDN > IQL | shown | 10 [5, 15] | 0.0079 | 0.0079 | 1 [1, 1] | 5 |",
         "| 5 of 5 |",
         "`decomposition` | vdn | iql",
         "| jaxmarl | 0.2.0 |",
     ):
         assert text in page
-    assert "smoke" not in page
+    assert "conclusive (" not in page
+    assert "**Not conclusive.**" not in page
     assert f"python {' '.join(vdn['command'].split()[1:])}" in page
     rows = list(csv.DictReader((folder / "curve.csv").open()))
     assert len(rows) == 2 * 5 * 5

@@ -67,4 +67,4 @@ def test_a_run_says_at_its_end_what_it_is_no_evidence_about(tmp_path, capsys):
         recorder.write([{"seed": seed, **place} for seed in (0, 1)], np.array([True, True]))
         recorder.finish([{"seed": seed, "test_return": 2.0} for seed in (0, 1)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == ["final test: return 2.00 ± 0.00 over 2 seeds", f"{CLONING} (seed 0)"]
+    assert lines[-2:] == ["final test: return 2.00 ± 0.00 (2 seeds, ± 95%)", f"{CLONING} (seed 0)"]

@@ -48,7 +48,7 @@ def test_ls_tells_what_how_far_and_how_good(tmp_path, capsys):
     lines = {line.split()[1]: line for line in printed.splitlines() if line.startswith("│")}
     assert "finished" in lines["a"]
     assert "2,000 of 2,000" in lines["a"]
-    assert "12 [10.04, 13.96]" in lines["a"]  # 10 to 14, t = 2.776 for four degrees of freedom
+    assert "12 ± 2 " in lines["a"]  # 10 to 14, t = 2.776 for four degrees of freedom
     assert "interrupted" in lines["b"]
     assert "vdn-fups-gpvd" in lines["b"]
     assert "running, process" in lines["d"]
@@ -74,7 +74,7 @@ def test_mistakes_get_one_sentence(tmp_path, capsys, arguments, sentence):
 
 
 def test_compare_shows_what_differs_and_judges(tmp_path, capsys):
-    one = put(tmp_path, "one", top=12.0, algo="qmix")
+    one = put(tmp_path, "one", top=20.0, algo="qmix")
     other = put(tmp_path, "other", top=10.0, **{"learner.lr": 0.25})
     assert cli.main(["compare", str(one), str(other)]) == 0
     printed = capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_compare_shows_what_differs_and_judges(tmp_path, capsys):
     assert {"algo", "decomposition", "decomposition.embed", "learner.lr"} <= names
     assert not names & {"env", "seeds", "t_max", "versions: jax", "versions: fingerprint", "log.name"}
     assert "0.25" in next(line for line in lines if "learner.lr" in line)
-    assert "A - B: 2, 95% interval 2 to 2, p = 0.0625, 5 seeds in common" in printed
+    assert "A - B: 10, 95% interval 7.5 to 12.5, p = 0.0079, 5 seeds in common" in printed
     assert "A is better: shown" in printed
     assert "results so far" not in printed
     assert cli.main(["compare", str(other), str(one)]) == 0
@@ -91,7 +91,7 @@ def test_compare_shows_what_differs_and_judges(tmp_path, capsys):
     few = put(tmp_path, "few", seeds=2, finished=False)
     assert cli.main(["compare", str(one), str(few)]) == 0
     printed = capsys.readouterr().out
-    assert "A is better: smoke run (a verdict needs 5 seeds)" in printed
+    assert "A is better: not conclusive (2 of 5 seeds)" in printed
     assert "not both are finished" in printed
     assert cli.main(["compare", str(one), str(other), "--metric", "test_won"]) == 0
     assert "no verdict: no seed has test_won in both runs" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_watch_of_a_finished_run_ends_at_once(tmp_path, capsys):
     assert printed.count(" steps  test_return") == 5
     assert "2,000 steps  test_return 12" in printed
     assert "finished: 2,000 of 2,000 steps" in printed
-    assert "test_return 12 [10.04, 13.96] (final test)" in printed
+    assert "test_return ± 95%: 12 ± 2 (final test)" in printed
 
 
 def test_watch_follows_a_run_to_its_end(tmp_path, capsys):
