@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,7 +140,7 @@ def queue(arguments: Sequence[str]) -> int:
             print(line)
         return 0
     with lane.opened(root) as core:
-        _say(f"a lane on core {core}; {next(queue_status.lines(file, root, results))}")
+        _say(f"a lane on core {core}, process {os.getpid()}")
         failures = lane.work(file, root, results, extra, _say)
     for failure in failures:
         _say(failure)

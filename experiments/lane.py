@@ -38,7 +38,9 @@ def opened(root: Path) -> Iterator[int]:
                 stack.enter_context(lock.hold(root / f"{LOCK}{core}", "it"))
                 break
         else:
-            raise SettingError(f"each of {len(mine)} cores has a lane in {root} already; one must end before another begins")
+            raise SettingError(
+                f"each of {len(mine)} cores has a lane in {root} already; one must end before another begins"
+            )
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
         try:
@@ -66,8 +68,8 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
     """Train what the queue lacks and keep the record of each run that finishes; a sentence for each run that failed.
 
     file: the queue, read again before every run. root: the folder of runs. results: where records are kept. extra:
-    arguments of `gpgrad train` that change no number, for new runs. What others train is waited for. Raises SettingError
-    for mistakes in the file, Stopped on a signal, which the run at work gets, too, and saves.
+    arguments of `gpgrad train` that change no number, for new runs. What others train is waited for. Raises
+    SettingError for mistakes in the file, Stopped on a signal, which the run at work gets, too, and saves.
     """
     failures: dict[tuple[str, int], str] = {}
     said: set[str] = set()

@@ -96,35 +96,35 @@ def lines(file: Path, root: Path, results: Path) -> Iterator[str]:
     if following:
         yield f"next: {following.unit.label}: {following.word}, {_time(following.hours)}"
     for item in dict.fromkeys(unit.item for unit in units):
-        yield from _of_item(item, [state for state in every if state.unit.item is item])
+        yield from _of_item(item, [state for state in every if state.unit.item == item])
 
 
 def _summary(once: Sequence[State]) -> str:
-    counts = [f"{n} {word}" for word in WORDS if (n := sum(state.word == word for state in once))]
-    left = [state for state in once if state.word in ("running", "interrupted", "not begun")]
-    measured = [state.hours for state in left if state.hours is not None]
-    text = f"{len(once)} runs: {', '.join(counts)}; {sum(measured):.1f} hours of one core are left"
-    unknown = len(left) - len(measured)
-    return f"{text}, and {unknown} runs like which none has finished" if unknown else text
+    return f"{len(once)} runs: {_counts(once)}; {_left(once)}"
 
 
 def _of_item(item: Item, own: Sequence[State]) -> Iterator[str]:
-    counts = [f"{n} {word}" for word in WORDS if (n := sum(state.word == word for state in own))]
-    hours = [state.hours for state in own]
-    total = None if None in hours else sum(filter(None, hours))
-    yield f"{item.name}, {item.scale}: {', '.join(counts)}; {_time(total)}. {item.why}"
-    setups = dict.fromkeys((state.unit.setup.arm.label, state.unit.setup.arm.panel) for state in own)
-    for label, panel in setups:
-        parts = []
-        for word in WORDS:
-            seeds = [
-                state.unit.seed
-                for state in own
-                if state.word == word and (state.unit.setup.arm.label, state.unit.setup.arm.panel) == (label, panel)
-            ]
-            if seeds:
-                parts.append(f"{seeds_text(seeds)} {word}")
-        yield f"  {label} on {panel}: {', '.join(parts)}"
+    yield f"{item.name}, {item.scale}: {_counts(own)}; {_left(own)}. {item.why}"
+    for arm in dict.fromkeys((state.unit.setup.arm.label, state.unit.setup.arm.panel) for state in own):
+        seeds: dict[Word, list[int]] = {}
+        for state in own:
+            if (state.unit.setup.arm.label, state.unit.setup.arm.panel) == arm:
+                seeds.setdefault(state.word, []).append(state.unit.seed)
+        yield f"  {' on '.join(arm)}: {', '.join(f'{seeds_text(some)} {word}' for word, some in seeds.items())}"
+
+
+def _counts(some: Sequence[State]) -> str:
+    return ", ".join(f"{n} {word}" for word in WORDS if (n := sum(state.word == word for state in some)))
+
+
+def _left(some: Sequence[State]) -> str:
+    """The time that the rest takes on one core, as far as rates are known."""
+    left = [state.hours for state in some if state.word in ("running", "interrupted", "not begun")]
+    measured = [hours for hours in left if hours is not None]
+    unknown = len(left) - len(measured)
+    text = _time(sum(measured)) if measured or not left else ""
+    more = f"{unknown} runs of unknown length" if unknown else ""
+    return " and ".join(filter(None, (text, more)))
 
 
 def _time(hours: float | None) -> str:
