@@ -30,8 +30,10 @@ def opened(root: Path) -> Iterator[int]:
 
     Where the platform has it, the process is bound to the core. Raises SettingError if every core has a lane.
     """
+    from gpgrad import modes
+
     root.mkdir(parents=True, exist_ok=True)
-    mine = allowed()
+    mine = modes.cores()
     with contextlib.ExitStack() as stack:
         for core in reversed(mine):
             with contextlib.suppress(lock.Taken):
@@ -49,13 +51,6 @@ def opened(root: Path) -> Iterator[int]:
         finally:
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, mine)
-
-
-def allowed() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def lanes(root: Path) -> dict[int, int]:
@@ -142,7 +137,7 @@ def _next(
             continue
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(execute.claim(root, unit.setup))
+                stack.enter_context(execute.claim_of(root, unit.setup))
             except lock.Taken:
                 claimed.add(unit.setup.identity)
                 continue

@@ -107,14 +107,14 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
     trained = False
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with claim(root, setup) as held:
+        with claim_of(root, setup) as claim:
             while job := next_job(scan(root)[0], setup.identity, setup.seeds):
                 if job.action == "wait":
                     who = job.run.holder if job.run else None
                     return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")
                 command = command_of(job, setup, root, extra)
                 say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
-                code, trained = child.run(command, held), True
+                code, trained = child.run(command, claim), True
                 if next_job(scan(root)[0], setup.identity, job.seeds):
                     return Outcome(trained, failure=complaint(job, code))
     except lock.Taken:
@@ -122,7 +122,7 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
     return Outcome(trained)
 
 
-def claim(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
+def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
     """The right to start runs of a task in the folder of runs; gives a file descriptor. Raises lock.Taken."""
     return lock.hold(root / f".claim-{task.identity}", "it")
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import experiments.__main__ as cli
+from envs.errors import SettingError
 from experiments import keeping, lane, queue_file
 from gpgrad import config, execute, lock, runs, train
 from gpgrad.execute import Stopped
@@ -148,7 +149,7 @@ def test_a_second_lane_takes_the_next_free_run(queue, root, shelf, pretend, monk
     file = queue({"seeds": 2})
     vdn = queue_file.load(file)[0].setup
     folder = put(root, "elsewhere", settings_of("iql", seed=0, seeds=1), final=0)
-    held, claimed = train.hold(folder), execute.claim(root, vdn)
+    held, claimed = train.hold(folder), execute.claim_of(root, vdn)
     held.__enter__()
     claimed.__enter__()
     heard: list[str] = []
@@ -177,13 +178,13 @@ def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkey
 
 def test_each_lane_has_a_core(root, monkeypatch, gentle):
     bound = []
-    monkeypatch.setattr(lane, "allowed", lambda: [2, 5])
+    monkeypatch.setattr("gpgrad.modes.cores", lambda: [2, 5])
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: bound.append(set(cores)), raising=False)
     with lane.opened(root) as one, lane.opened(root) as other:
         assert (one, other) == (5, 2)
         assert bound == [{5}, {2}]
         assert lane.lanes(root) == {2: os.getpid(), 5: os.getpid()}
-        with pytest.raises(lane.SettingError, match="each of 2 cores has a lane"), lane.opened(root):
+        with pytest.raises(SettingError, match="each of 2 cores has a lane"), lane.opened(root):
             pass
     assert lane.lanes(root) == {}
     with lane.opened(root) as again:
