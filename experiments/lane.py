@@ -64,7 +64,8 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
 
     file: the queue, read again before every run. root: the folder of runs. results: where records are kept. extra:
     arguments of `gpgrad train` that change no number, for new runs. What others train is waited for. Raises
-    SettingError for mistakes in the file, Stopped on a signal, which the run at work gets, too, and saves.
+    SettingError for mistakes that are in the file from the start, Stopped on a signal, which the run at work gets, too,
+    and saves.
     """
     failures: dict[tuple[str, int], str] = {}
     said: set[str] = set()
@@ -74,9 +75,13 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
             said.add(line)
             say(line)
 
+    units = queue_file.load(file)
     with Child() as child:
         while True:
-            units = queue_file.load(file)
+            try:
+                units = queue_file.load(file)
+            except SettingError as error:  # somebody is editing it
+                say_once(f"{error}; going on with the queue as it was")
             for sentence in dict.fromkeys(unit.obstacle for unit in units if unit.obstacle):
                 say_once(f"{NOT_TESTABLE}: {sentence}")
             found, problems = known(root, results)

@@ -112,6 +112,20 @@ def test_the_queue_is_read_again_before_every_run(queue, root, shelf, pretend, m
     assert begun(commands) == [("vdn", "0"), ("iql", "0"), ("iql", "1")]
 
 
+def test_a_mistake_that_is_made_meanwhile_ends_no_lane(queue, root, shelf, pretend, monkeypatch):
+    commands, end = pretend
+    file, heard = queue({"seeds": 1}), []
+
+    def edit(self, command, **given):
+        file.write_text("queue: [")
+        return end(self, command, **given)
+
+    monkeypatch.setattr(execute.Child, "run", edit)
+    assert lane.work(file, root, shelf, [], heard.append) == []
+    assert begun(commands) == [("vdn", "0"), ("iql", "0")]
+    assert [line for line in heard if line.endswith("; going on with the queue as it was")]
+
+
 def test_a_failing_run_costs_itself_alone(queue, root, shelf, pretend, gentle, capsys):
     commands, end = pretend
     end.broken = True
