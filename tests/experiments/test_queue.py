@@ -253,7 +253,7 @@ def test_status_says_what_is_done_running_next_and_how_long_it_takes(queue, root
         f"{name}, paper: 2 finished, 1 running, 1 interrupted, 4 not begun; "
         "2.6 hours left and 4 runs of unknown length. To know.",
         "  VDN on matrix_additive: seeds 0 to 1 finished, seed 2 running, seed 3 not begun",
-        "  IQL on matrix_additive: seed 0 not begun, seed 1 interrupted, seeds 2 to 3 not begun",
+        "  IQL on matrix_additive: seeds 0, 2, 3 not begun, seed 1 interrupted",
         f"{name}, paper: 1 finished; 0.0 hours left. To know.",
         "  VDN on matrix_additive: seed 0 finished",
     ]
