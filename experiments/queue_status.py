@@ -5,23 +5,25 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from experiments import lane, queue_file
 from experiments.queue_file import Item, Unit
 from gpgrad import config, logs
 from gpgrad.progress import seeds_text
-from gpgrad.runs import Run, next_job
+from gpgrad.runs import Run, next_job, outdated
 from gpgrad.settings import Config
 
-Word = Literal["finished", "running", "interrupted", "not begun", "not testable here"]
-WORDS: tuple[Word, ...] = ("finished", "running", "interrupted", "not begun", "not testable here")
+Word = Literal["finished", "running", "interrupted", "outdated", "not begun", "not testable here"]
+WORDS: tuple[Word, ...] = get_args(Word)
+LEFT: tuple[Word, ...] = ("running", "interrupted", "outdated", "not begun")
 
 
 class State(NamedTuple):
-    """Of one unit. steps: environment steps so far. hours: of one core still to come, None if no rate is known.
+    """Of one unit. `outdated`: not begun, and finished with other numerics versions.
 
-    run: the folder that trains it or was interrupted.
+    steps: environment steps so far. hours: of one core still to come, None if no rate is known. run: the folder that
+    trains it or was interrupted.
     """
 
     unit: Unit
@@ -40,23 +42,28 @@ class Rates:
             rows = logs.read_rows(run.folder / "timing.jsonl") if run.finished else []
             if rows and rows[-1].get("env_steps"):
                 rate = logs.seconds(rows) / (rows[-1]["env_steps"] * len(run.seeds))
-                for key in _alike(run.identity, run.config):
+                for key in _alike(run.settings_id, run.config):
                     self._known.setdefault(key, []).append(rate)
 
     def of(self, unit: Unit) -> float | None:
         """The median over runs of the same settings, else of the same world, algorithm and preset, else of the first
         two; None if there is none.
         """
-        for key in _alike(unit.setup.identity, unit.setup.config):
+        for key in _alike(_settings_id(unit), unit.setup.config):
             if key in self._known:
                 return statistics.median(self._known[key])
         return None
 
 
-def _alike(identity: str, settings: Config) -> list[tuple[str, ...]]:
+def _settings_id(unit: Unit) -> str:
+    """As `Run.settings_id`: with any numerics versions a run takes about as long."""
+    return config.identity(unit.setup.config, {})
+
+
+def _alike(settings_id: str, settings: Config) -> list[tuple[str, ...]]:
     """Names of what takes about as long, the closest first."""
     kind = settings.env.name, config.label(settings)
-    return [(identity,), (*kind, settings.preset), kind]
+    return [(settings_id,), (*kind, settings.preset), kind]
 
 
 def states(units: Sequence[Unit], found: Sequence[Run]) -> list[State]:
@@ -74,7 +81,12 @@ def _state(unit: Unit, found: Sequence[Run], rates: Rates) -> State:
     steps, total = job.run.steps if job.run else 0, unit.setup.config.t_max
     rate = rates.of(unit)
     hours = None if rate is None else rate * max(total - steps, 0) / 3600
-    word: Mapping[str, Word] = {"wait": "running", "resume": "interrupted", "start": "not begun"}
+    older = job.run is None and outdated(found, unit.setup.identity, _settings_id(unit), unit.seed)
+    word: Mapping[str, Word] = {
+        "wait": "running",
+        "resume": "interrupted",
+        "start": "outdated" if older else "not begun",
+    }
     return State(unit, word[job.action], steps, hours, job.run)
 
 
@@ -92,7 +104,7 @@ def lines(file: Path, root: Path, results: Path) -> Iterator[str]:
         if state.word == "running" and state.run:
             of = f"{state.steps:,} of {state.unit.setup.config.t_max:,} steps"
             yield f"running: {state.unit.label}: {of}, {_time(state.hours)}, process {state.run.holder}"
-    following = next((state for state in once if state.word in ("interrupted", "not begun")), None)
+    following = next((state for state in once if state.word in LEFT and state.word != "running"), None)
     if following:
         yield f"next: {following.unit.label}: {following.word}, {_time(following.hours)}"
     for item in dict.fromkeys(unit.item for unit in units):
@@ -119,7 +131,7 @@ def _counts(some: Sequence[State]) -> str:
 
 def _left(some: Sequence[State]) -> str:
     """The time that the rest takes on one core, as far as rates are known."""
-    left = [state.hours for state in some if state.word in ("running", "interrupted", "not begun")]
+    left = [state.hours for state in some if state.word in LEFT]
     measured = [hours for hours in left if hours is not None]
     unknown = len(left) - len(measured)
     text = _time(sum(measured)) if measured or not left else ""

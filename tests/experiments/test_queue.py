@@ -240,20 +240,21 @@ def test_status_says_what_is_done_running_next_and_how_long_it_takes(queue, root
     rows = (half / "metrics.jsonl").read_text().splitlines(keepends=True)
     (half / "metrics.jsonl").write_text("".join(rows[:3]))
     put(root, "e", settings_of("iql", seed=1, seeds=1), final=0)
+    put(root, "f", settings_of("iql", seed=3, seeds=1), numerics={"learner": 0})
     places = ["--log.dir", str(root), "--results", str(shelf)]
     with train.hold(half):
         assert cli.main(["queue", str(queue({"seeds": 4}, {"arms": ["VDN"], "seeds": 1})), "--status", *places]) == 0
     name = str(queue().parent / "mine.yaml")
     assert capsys.readouterr().out.splitlines() == [
-        "8 runs: 2 finished, 1 running, 1 interrupted, 4 not begun; 2.6 hours left and 4 runs of unknown length",
+        "8 runs: 2 finished, 1 running, 1 interrupted, 1 outdated, 3 not begun; 2.6 hours left and 4 runs of unknown length",
         "lanes: none",
         f"running: {name}, paper: VDN on matrix_additive, seed 2: 1,000 of 2,000 steps, 0.9 hours left, "
         f"process {os.getpid()}",
         f"next: {name}, paper: IQL on matrix_additive, seed 0: not begun, time left unknown",
-        f"{name}, paper: 2 finished, 1 running, 1 interrupted, 4 not begun; "
+        f"{name}, paper: 2 finished, 1 running, 1 interrupted, 1 outdated, 3 not begun; "
         "2.6 hours left and 4 runs of unknown length. To know.",
         "  VDN on matrix_additive: seeds 0 to 1 finished, seed 2 running, seed 3 not begun",
-        "  IQL on matrix_additive: seeds 0, 2, 3 not begun, seed 1 interrupted",
+        "  IQL on matrix_additive: seeds 0, 2 not begun, seed 1 interrupted, seed 3 outdated",
         f"{name}, paper: 1 finished; 0.0 hours left. To know.",
         "  VDN on matrix_additive: seed 0 finished",
     ]
