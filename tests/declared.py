@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,7 +34,7 @@ def settings_of(algo: str = "vdn", **changes) -> Config:
     return config.load("matrix_additive", algo, {**SMALL, **changes})
 
 
-def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, **manifest: str) -> Path:
+def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, **manifest: Any) -> Path:
     """A run's folder as training leaves it; `final` is how many seeds have a final row, by default all."""
     folder = root / name
     folder.mkdir(parents=True)

@@ -246,7 +246,8 @@ def test_status_says_what_is_done_running_next_and_how_long_it_takes(queue, root
         assert cli.main(["queue", str(queue({"seeds": 4}, {"arms": ["VDN"], "seeds": 1})), "--status", *places]) == 0
     name = str(queue().parent / "mine.yaml")
     assert capsys.readouterr().out.splitlines() == [
-        "8 runs: 2 finished, 1 running, 1 interrupted, 1 outdated, 3 not begun; 2.6 hours left and 4 runs of unknown length",
+        "8 runs: 2 finished, 1 running, 1 interrupted, 1 outdated, 3 not begun; "
+        "2.6 hours left and 4 runs of unknown length",
         "lanes: none",
         f"running: {name}, paper: VDN on matrix_additive, seed 2: 1,000 of 2,000 steps, 0.9 hours left, "
         f"process {os.getpid()}",
