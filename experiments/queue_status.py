@@ -81,13 +81,10 @@ def _state(unit: Unit, found: Sequence[Run], rates: Rates) -> State:
     steps, total = job.run.steps if job.run else 0, unit.setup.config.t_max
     rate = rates.of(unit)
     hours = None if rate is None else rate * max(total - steps, 0) / 3600
-    older = job.run is None and outdated(found, unit.setup.identity, _settings_id(unit), unit.seed)
-    word: Mapping[str, Word] = {
-        "wait": "running",
-        "resume": "interrupted",
-        "start": "outdated" if older else "not begun",
-    }
-    return State(unit, word[job.action], steps, hours, job.run)
+    if job.run:
+        return State(unit, "running" if job.action == "wait" else "interrupted", steps, hours, job.run)
+    older = outdated(found, unit.setup.identity, _settings_id(unit), unit.seed)
+    return State(unit, "outdated" if older else "not begun", steps, hours)
 
 
 def lines(file: Path, root: Path, results: Path) -> Iterator[str]:
