@@ -160,6 +160,7 @@ def test_the_claim_is_given_back_once_the_run_has_its_own_lock(queue, root, shel
 
 def test_a_second_lane_takes_the_next_free_run(queue, root, shelf, pretend, monkeypatch):
     commands, _ = pretend
+    monkeypatch.setattr(lock, "_PAUSE", 0.001)
     file = queue({"seeds": 2})
     vdn = queue_file.load(file)[0].setup
     folder = put(root, "elsewhere", settings_of("iql", seed=0, seeds=1), final=0)
@@ -192,6 +193,7 @@ def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkey
 
 def test_each_lane_has_a_core(root, monkeypatch, gentle):
     bound = []
+    monkeypatch.setattr(lock, "_PAUSE", 0.001)
     monkeypatch.setattr("gpgrad.modes.cores", lambda: [2, 5])
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: bound.append(set(cores)), raising=False)
     with lane.opened(root) as one, lane.opened(root) as other:
@@ -266,7 +268,7 @@ def test_rates_come_from_the_runs_that_are_most_alike(queue, root):
 
     for name, settings, seconds in (
         ("same", settings_of(seed=9, seeds=1), 20.0),
-        ("other_settings", settings_of(seed=0, seeds=1, **{"learner.lr": 0.1}), 40.0),
+        ("other_settings", settings_of("vdn", seed=0, seeds=1, **{"learner.lr": 0.1}), 40.0),
         ("other_preset", config.load("matrix_additive", "iql", {"preset": "pymarl2", "seeds": 1}), 80.0),
     ):
         folder = put(root, name, settings)
