@@ -1,7 +1,8 @@
-"""Command line: `python -m experiments list | status | run | report`."""
+"""Command line: `python -m experiments list | status | run | queue | report`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,17 @@ USAGE = """usage: python -m experiments COMMAND [OPTIONS]
   list                               every experiment, what it asks, its scales
   status [NAME] [--scale SCALE]      what is finished, running, interrupted and missing
   run NAME [--scale SCALE]           train what is missing, go on with what was interrupted, then report
+  queue [FILE]                       train the runs of experiments/queue.yaml, one after the other, on one core at the
+                                     lowest priority; a second one takes another core and the next free run
+  queue [FILE] --status              what of it is finished, running and next, and the time that is left
   report NAME [--scale SCALE]        curves, tables and verdicts of what is finished
   results                            the page of all reports, RESULTS.md, which run and report write too
 
   NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
   --log.dir DIR     where runs are looked for and put, by default runs
   --results DIR     where reports are put, by default experiments/results, with the settings and rows of their runs in
-                    records: report and status count those too, run trains anew what is in records alone
-  run passes --seeds-mode, --log.* and --checkpoint.* on to the runs it begins"""
+                    records: report, status and queue count those too, run trains anew what is in records alone
+  run passes --seeds-mode, --log.* and --checkpoint.* on to the runs it begins, queue the last two"""
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = "quick"
@@ -32,7 +36,14 @@ QUICK = "quick"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if a run failed, 2 for a mistake in what was asked, 130 if stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"list": show_names, "status": status, "run": run, "report": report, "results": collect_results}
+    commands = {
+        "list": show_names,
+        "status": status,
+        "run": run,
+        "queue": queue,
+        "report": report,
+        "results": collect_results,
+    }
     try:
         if not arguments or any(token in ("-h", "--help") for token in arguments):
             print(USAGE)
@@ -92,8 +103,7 @@ def status(arguments: Sequence[str]) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Train what is missing, then report."""
     name, given = _given(arguments, True, "scale", "log.dir", "results", "seeds_mode", "log.", "checkpoint.")
-    if "log.name" in given:
-        raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
+    extra = _passed_on(given)
     loaded, scale, root, results = _chosen(name, given)
     from gpgrad import plots
     from gpgrad.execute import execute
@@ -103,10 +113,6 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     plots.require()  # rather now than after hours
     setups = definition.setups(loaded, scale)
-    passed = {
-        key: value for key, value in given.items() if key.startswith(("log.", "checkpoint.")) and key != "log.dir"
-    }
-    extra = [f"--{key}={value}" for key, value in passed.items()]
     if "seeds_mode" in given:
         extra.append(f"--seeds-mode={given['seeds_mode']}")
     from experiments.obstacles import NOT_TESTABLE, obstacle
@@ -117,6 +123,36 @@ def run(arguments: Sequence[str]) -> int:
     failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
+
+
+def queue(arguments: Sequence[str]) -> int:
+    """Work off the queue, or say how far it is."""
+    words = [word for word in arguments if word != "--status"]
+    named = bool(words) and not words[0].startswith("--")
+    name, given = _given(words, named, "log.dir", "results", "log.", "checkpoint.")
+    extra = _passed_on(given)
+    from experiments import lane, queue_file, queue_status
+
+    file = Path(name) if named else queue_file.FILE
+    root, results = Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS))
+    if "--status" in arguments:
+        for line in queue_status.lines(file, root, results):
+            print(line)
+        return 0
+    with lane.opened(root) as core:
+        _say(f"a lane on core {core}, process {os.getpid()}")
+        failures = lane.work(file, root, results, extra, _say)
+    for failure in failures:
+        _say(failure)
+    return 1 if failures else 0
+
+
+def _passed_on(given: dict[str, str]) -> list[str]:
+    """Options for the runs that are begun, as `gpgrad train` takes them."""
+    if "log.name" in given:
+        raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
+    passed = [key for key in given if key.startswith(("log.", "checkpoint.")) and key != "log.dir"]
+    return [f"--{key}={given[key]}" for key in passed]
 
 
 def report(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ Say = Callable[[str], None]
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_TO_SAVE = 60.0
 _NAP = 0.1
+_GLANCE = 1.0
 
 
 class Task(Protocol):
@@ -105,7 +107,7 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
     trained = False
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with lock.hold(root / f".claim-{setup.identity}", "it") as claim:
+        with claim_of(root, setup) as claim:
             while job := next_job(scan(root)[0], setup.identity, setup.seeds):
                 if job.action == "wait":
                     who = job.run.holder if job.run else None
@@ -114,13 +116,19 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
                 say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
                 code, trained = child.run(command, claim), True
                 if next_job(scan(root)[0], setup.identity, job.seeds):
-                    return Outcome(trained, failure=_complaint(job, code))
+                    return Outcome(trained, failure=complaint(job, code))
     except lock.Taken:
         return Outcome(trained, waiting="another process has claimed it, waiting for that")
     return Outcome(trained)
 
 
-def _complaint(job: Job, code: int) -> str:
+def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
+    """The right to start runs of a task in the folder of runs; gives a file descriptor. Raises lock.Taken."""
+    return lock.hold(root / f".claim-{task.identity}", "it")
+
+
+def complaint(job: Job, code: int) -> str:
+    """What to say of a process that ended with a code while its job is not done."""
     how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
@@ -177,13 +185,23 @@ class Child:
             self._process.terminate()
             self._process.wait(SECONDS_TO_SAVE)
 
-    def run(self, command: Sequence[str], descriptor: int) -> int:
-        """Run a command that inherits a file descriptor; its exit code. Raises Stopped if a signal came."""
+    def run(
+        self, command: Sequence[str], descriptor: int | None = None, meanwhile: Callable[[int], bool] | None = None
+    ) -> int:
+        """Run a command; its exit code. Raises Stopped if a signal came.
+
+        descriptor: a file descriptor that the process inherits. meanwhile(process id): called about once a second while
+        the process runs, until it returns True.
+        """
         self._check()
-        self._process = subprocess.Popen(command, start_new_session=True, pass_fds=[descriptor])
+        passed = [] if descriptor is None else [descriptor]
+        self._process = process = subprocess.Popen(command, start_new_session=True, pass_fds=passed)
         if self._signal is not None:  # it came while the process was made
-            self._process.send_signal(self._signal)
-        code = self._process.wait()
+            process.send_signal(self._signal)
+        while meanwhile is not None and process.poll() is None and not meanwhile(process.pid):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GLANCE)
+        code = process.wait()
         self._process = None
         self._check()
         return code

@@ -51,7 +51,7 @@ def test_every_command_exists(page, command, capsys):
             loaded = definition.load(words[1])
             loaded.scale(arguments.options(words[2:]).get("scale", "quick"))
         elif module == "experiments":
-            assert words[0] in ("list", "status", "report", "results")
+            assert words[0] in ("list", "status", "queue", "report", "results")
         else:
             assert module in ("pytest", "pip", "venv", "http.server")
 
