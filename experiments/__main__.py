@@ -95,7 +95,7 @@ def status(arguments: Sequence[str]) -> int:
                 if reason := obstacle(setup):
                     print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
                     continue
-                for line in runs.overview(found, setup.identity, setup.seeds):
+                for line in runs.overview(found, setup.identity, setup.seeds, setup.settings_id):
                     print(f"  {setup.arm.label} on {setup.arm.panel}, {seeds_text(line.seeds)}: {line.text}")
     return 0
 

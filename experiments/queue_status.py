@@ -49,15 +49,10 @@ class Rates:
         """The median over runs of the same settings, else of the same world, algorithm and preset, else of the first
         two; None if there is none.
         """
-        for key in _alike(_settings_id(unit), unit.setup.config):
+        for key in _alike(unit.setup.settings_id, unit.setup.config):
             if key in self._known:
                 return statistics.median(self._known[key])
         return None
-
-
-def _settings_id(unit: Unit) -> str:
-    """As `Run.settings_id`: with any numerics versions a run takes about as long."""
-    return config.identity(unit.setup.config, {})
 
 
 def _alike(settings_id: str, settings: Config) -> list[tuple[str, ...]]:
@@ -83,7 +78,7 @@ def _state(unit: Unit, found: Sequence[Run], rates: Rates) -> State:
     hours = None if rate is None else rate * max(total - steps, 0) / 3600
     if job.run:
         return State(unit, "running" if job.action == "wait" else "interrupted", steps, hours, job.run)
-    older = outdated(found, unit.setup.identity, _settings_id(unit), unit.seed)
+    older = outdated(found, unit.setup.identity, unit.setup.settings_id, unit.seed)
     return State(unit, "outdated" if older else "not begun", steps, hours)
 
 

@@ -109,6 +109,13 @@ class Setup(NamedTuple):
     options: Mapping[str, Any]
 
     @property
+    def settings_id(self) -> str:
+        """The same for any numerics versions."""
+        from gpgrad.config import identity
+
+        return identity(self.config, {})
+
+    @property
     def label(self) -> str:
         """The arm's name for people."""
         return self.arm.label

@@ -129,7 +129,7 @@ def _missing(result: Result, runs: Sequence[Run]) -> dict[str, str]:
     """What there is of each seed that is not finished."""
     if reason := obstacle(result.setup):
         return {str(seed): f"{NOT_TESTABLE}: {reason}" for seed in result.missing}
-    lines = overview(runs, result.setup.identity, result.missing)
+    lines = overview(runs, result.setup.identity, result.missing, result.setup.settings_id)
     return {str(seed): line.text for line in lines for seed in line.seeds}
 
 

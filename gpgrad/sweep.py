@@ -40,7 +40,10 @@ class Sweep(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One configuration of a sweep, as `gpgrad.execute.Task` asks. varied: what tells it from the others."""
+    """One configuration of a sweep, as `gpgrad.execute.Task` asks.
+
+    varied: what tells it from the others. settings_id: its identity with any numerics versions.
+    """
 
     label: str
     env: str
@@ -49,6 +52,7 @@ class Point(NamedTuple):
     identity: str
     seeds: range
     varied: Mapping[str, Any]
+    settings_id: str = ""
 
 
 def load(path: Path) -> Sweep:
@@ -89,7 +93,7 @@ def points(sweep: Sweep) -> list[Point]:
         identity = config.identity(settings)
         if identity in found:
             raise SettingError(f"{label} is the same as {found[identity].label}, expected each only once")
-        found[identity] = Point(label, env, algo, options, identity, sweep.seeds, varied)
+        found[identity] = Point(label, env, algo, options, identity, sweep.seeds, varied, config.identity(settings, {}))
     return list(found.values())
 
 

@@ -65,7 +65,7 @@ def preview(points, root: Path, extra: Sequence[str]) -> int:
     for problem in problems:
         print(problem)
     for point in points:
-        for line in runs.overview(found, point.identity, point.seeds):
+        for line in runs.overview(found, point.identity, point.seeds, point.settings_id):
             print(f"{point.label}, {seeds_text(line.seeds)}: {line.text}")
         job = runs.next_job(found, point.identity, point.seeds)
         if job is not None and job.action != "wait":
