@@ -188,7 +188,7 @@ def label(config: Config) -> str:
 
 
 def labelled(algo: str, parts: Mapping[str, str]) -> str:
-    """The algorithm's name, with the sharing scheme where it names none; its parts' names where they are not its own."""
+    """The algorithm's name, with the sharing scheme where it names none; or its parts' names, where they are others."""
     named = algorithm(algo)["parts"]
     if any(parts[kind] != name for kind, name in named.items()):
         return "-".join(parts[kind] for kind in registry.KINDS)
