@@ -127,7 +127,7 @@ def load(
     levels.append((f"algo/{algo}", method))
 
     named_parts = {**method["parts"], "sharing": precedence.scheme(method, trained)}
-    names = {kind: chosen.get(kind, named_parts[kind]) for kind in registry.KINDS}
+    names: dict[str, str] = {kind: chosen[kind] if kind in chosen else named_parts[kind] for kind in registry.KINDS}
     parts: dict[str, Any] = {kind: _defaults(kind, name) for kind, name in names.items()}
     config = Config(
         env=_defaults("env", env),
