@@ -77,6 +77,12 @@ def settle(config: Config) -> Config:
     )
 
 
+def upgrade_parts(versions: Mapping[str, int], sharing: str) -> dict[str, int]:
+    """Numerics versions of a run whose sharing scheme is called so today, under that name."""
+    old, new = f"sharing.{WITHOUT_ID}", f"sharing.{WITH_ID}"
+    return {new if name == old and sharing == WITH_ID else name: number for name, number in versions.items()}
+
+
 def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Resolved settings as an earlier version wrote them, by the names that their network has today.
 

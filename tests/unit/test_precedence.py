@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 import envs
 from envs.errors import SettingError
-from gpgrad import checks, config, precedence, presets, registry, shelf
+from gpgrad import checks, config, numerics, precedence, presets, provenance, registry, shelf
 from gpgrad.compose import compose
 
 ROOT = Path(__file__).parents[2]
@@ -231,3 +232,18 @@ def test_every_kept_record_has_its_network():
 def test_the_agents_id_is_a_choice_of_three():
     kind = config.types(config.load("pp_small", "qmix"))["agent.agent_id"]
     assert [checks.coerce(value, kind, "x") for value in ("none", "true", "false")] == [None, True, False]
+
+
+def test_a_run_that_began_under_the_old_names_goes_on(tmp_path):
+    """Its manifest has the settings and versions of then."""
+    old = yaml.safe_load((OLD / "fups_with_id.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    today = config.parse(tmp_path / "config.yaml")
+    versions = {
+        ("sharing.fups" if part == "sharing.fups_id" else part): n for part, n in numerics.versions(today).items()
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({"settings": old, "numerics": versions}))
+    provenance.check(tmp_path, today)
+    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {**old, "learner.lr": 5.0}, "numerics": versions}))
+    with pytest.raises(SettingError, match=r"learner\.lr is 0\.001 and was 5\.0"):
+        provenance.check(tmp_path, today)
