@@ -63,10 +63,13 @@ def load(name: str) -> Definition:
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:
-    """Every arm's resolved settings at a scale. Raises SettingError for settings that cannot be."""
+    """Every arm's resolved settings at a scale. Raises SettingError for settings that cannot be, and for two arms of a
+    panel that are one program under two labels.
+    """
     from gpgrad import config
 
     chosen, result = definition.scale(scale), []
+    labels: dict[tuple[str, str], str] = {}
     for arm in definition.arms:
         preset = {"preset": arm.preset} if arm.preset else {}
         options = {**preset, **arm.overrides, **chosen.overrides}
@@ -74,7 +77,14 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
             settings = config.load(arm.env, arm.algo, {**options, "seed": chosen.seeds[0], "seeds": len(chosen.seeds)})
         except SettingError as error:
             raise SettingError(f"{arm.label} of {definition.name}: {error}") from None
-        result.append(Setup(arm, settings, config.identity(settings), chosen.seeds, options))
+        identity = config.identity(settings)
+        same = labels.setdefault((arm.panel, identity), arm.label)
+        if same != arm.label:
+            raise SettingError(
+                f"{arm.label} of {definition.name} trains the same as {same} in panel {arm.panel!r}, "
+                f"expected arms that differ in what they train"
+            )
+        result.append(Setup(arm, settings, identity, chosen.seeds, options))
     return result
 
 

@@ -20,7 +20,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     if env.spec.n_actions > 127:
         raise SettingError(f"{env.spec.name} has {env.spec.n_actions} actions, expected at most 127 (stored as int8)")
     agent, learner = config.agent, config.learner
-    net = NetSpec(agent.hidden, agent.agent_id, agent.last_action, agent.init, agent.layers)
+    net = NetSpec(agent.hidden, bool(agent.agent_id), agent.last_action, agent.init, agent.layers)
     returns = Returns(learner.gamma, learner.td_lambda, learner.double_q, learner.loss_factor)
     spec = env.spec._replace(return_scale=env.spec.return_scale * learner.reward_scale)
     context = Context(spec, net, returns, config.t_max)

@@ -1,8 +1,9 @@
 """A run's settings put together: presets in YAML, one strict way to change anything.
 
 Defaults, then `configs/base.yaml`, then the training preset, the world (its family's file, then its own), the
-algorithm, and last the command line or the caller. A file holds only what differs. Every change goes through
-`override`, which knows each setting's type and answers mistakes with one sentence.
+algorithm, and last the command line or the caller. A file holds only what differs; which file may set what is in
+`configs/README.md` and checked by `precedence`. Every change goes through `override`, which knows each setting's type
+and answers mistakes with one sentence.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ import yaml
 
 import envs
 from envs.errors import SettingError, suggest
-from gpgrad import checks, numerics, plugins, registry, seal
+from gpgrad import checks, numerics, plugins, precedence, registry, seal
+from gpgrad.precedence import Level
 from gpgrad.presets import available, exists, mapping, parse_yaml, read
 from gpgrad.settings import Config, Part
-
-Level = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
-
 
 PARTS = ("env", *registry.KINDS)
 SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
@@ -114,15 +113,21 @@ def load(
     if not envs.known(env):
         raise SettingError(f"unknown world {env!r}{envs.missing(env)}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
-    method = algorithm(algo)
-    preset = chosen.get("preset", _last("preset", [("base", read("", "base")), *worlds]))
-    levels: list[Level] = [("base", read("", "base")), (f"preset/{preset}", read("preset", preset))]
     for name, content in worlds:
-        levels.append((f"env/{name}", content))
-        levels.append((f"env/{name}", _by_preset(name, content).get(preset, {})))
+        precedence.check_world(name, content)
+    method = algorithm(algo)
+    precedence.check_algorithm(algo, method)
+    preset = chosen.get("preset", _last("preset", [("base", read("", "base")), *worlds]))
+    trained: list[Level] = [(f"preset/{preset}", read("preset", preset))]
+    levels: list[Level] = [("base", read("", "base")), *trained]
+    for name, content in worlds:
+        exceptions = (f"env/{name}", _by_preset(name, content).get(preset, {}))
+        levels += [(f"env/{name}", content), exceptions]
+        trained.append(exceptions)
     levels.append((f"algo/{algo}", method))
 
-    names: dict[str, str] = {kind: chosen[kind] if kind in chosen else method["parts"][kind] for kind in registry.KINDS}
+    named_parts = {**method["parts"], "sharing": precedence.scheme(method, trained)}
+    names: dict[str, str] = {kind: chosen[kind] if kind in chosen else named_parts[kind] for kind in registry.KINDS}
     parts: dict[str, Any] = {kind: _defaults(kind, name) for kind, name in names.items()}
     config = Config(
         env=_defaults("env", env),
@@ -133,7 +138,7 @@ def load(
     for source, content in levels:
         place = f"configs/{source}.yaml"
         config = override(config, _settings(content, config, place), place)
-    config = override(config, {**changes, "plugin": _with_owners(named, config)})
+    config = precedence.settle(override(config, {**changes, "plugin": _with_owners(named, config)}))
     checks.check(config)
     return config
 
@@ -147,9 +152,10 @@ def _with_owners(named: tuple[str, ...], config: Config) -> tuple[str, ...]:
 def algorithm(name: str) -> dict[str, Any]:
     """What an algorithm's name stands for: its file, or a decomposition or sharing scheme of that name.
 
-    A sharing scheme alone is on QMIX; `<decomposition>_<scheme>` is both.
+    A sharing scheme alone is on QMIX; `<decomposition>_<scheme>` is both. `parts` has no `sharing` where the name says
+    nothing of it: the training preset then decides.
     """
-    parts = {"decomposition": "qmix", "sharing": "fups", "weighting": "none"}
+    parts = {"decomposition": "qmix", "weighting": "none"}
     if exists("algo", name):
         content = read("algo", name)
         return {**content, "parts": parts | content.get("parts", {})}
@@ -161,10 +167,9 @@ def algorithm(name: str) -> dict[str, Any]:
 
 def algorithms() -> list[str]:
     """All algorithm names."""
-    decompositions = registry.names("decomposition")
-    schemes = [name for name in registry.names("sharing") if name != "fups"]
+    decompositions, schemes = registry.names("decomposition"), registry.names("sharing")
     both = [f"{d}_{s}" for d in decompositions for s in schemes]
-    return [*decompositions, "fups", *schemes, *both, *(n for n in available("algo") if n not in decompositions)]
+    return [*decompositions, *schemes, *both, *(n for n in available("algo") if n not in decompositions)]
 
 
 def _split(name: str) -> dict[str, str]:
@@ -178,9 +183,16 @@ def _split(name: str) -> dict[str, str]:
 
 
 def label(config: Config) -> str:
-    """The algorithm's name, or its parts' names where parts were chosen one by one."""
-    parts = {kind: getattr(config, kind).name for kind in registry.KINDS}
-    return config.algo if parts == algorithm(config.algo)["parts"] else "-".join(parts.values())
+    """The name of what runs, see `labelled`."""
+    return labelled(config.algo, {kind: getattr(config, kind).name for kind in registry.KINDS})
+
+
+def labelled(algo: str, parts: Mapping[str, str]) -> str:
+    """The algorithm's name, with the sharing scheme where it names none; or its parts' names, where they are others."""
+    named = algorithm(algo)["parts"]
+    if any(parts[kind] != name for kind, name in named.items()):
+        return "-".join(parts[kind] for kind in registry.KINDS)
+    return algo if "sharing" in named else f"{algo}_{parts['sharing']}"
 
 
 def _defaults(kind: str, name: str) -> Part:
@@ -265,10 +277,10 @@ def parse(path: Path) -> Config:
     """The configuration that a file made by `dump` holds. Raises SettingError for any other file.
 
     A setting younger than the file has the default of its dataclass or part, as it was before there was a choice; what
-    presets say today is not asked.
+    presets say today is not asked. Names that have changed are brought up to date, see `precedence.upgrade`.
     """
     try:
-        content = dict(mapping(parse_yaml(path.read_text(), str(path)), str(path)))
+        content = precedence.upgrade(mapping(parse_yaml(path.read_text(), str(path)), str(path)))
         names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
         plugins.load(checks.coerce(content.get("plugin", ()), tuple[str, ...], f"plugin in {path}"))
     except (OSError, KeyError) as error:
@@ -279,5 +291,6 @@ def parse(path: Path) -> Config:
     algorithm(names["algo"])
     parts: dict[str, Any] = {kind: _defaults(kind, names[kind]) for kind in PARTS}
     config = override(Config(algo=names["algo"], preset=names["preset"], **parts), content, str(path))
+    config = precedence.settle(config)
     checks.check(config)
     return config

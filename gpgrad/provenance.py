@@ -21,7 +21,7 @@ from typing import Any
 
 import gpgrad
 from envs.errors import SettingError
-from gpgrad import config, numerics
+from gpgrad import config, numerics, precedence
 from gpgrad.logs import MANIFEST, read_manifest
 from gpgrad.numerics import Versions
 from gpgrad.settings import Config
@@ -116,7 +116,8 @@ def go_on(folder: Path, more: Manifest) -> None:
 
 def versions_of(manifest: Manifest, settings: Config) -> dict[str, int]:
     """The numerics versions that a run was trained with; the first ones where it kept none."""
-    return manifest.get("numerics") or numerics.first(settings)
+    kept = manifest.get("numerics") or numerics.first(settings)
+    return precedence.upgrade_parts(kept, settings.sharing.name)
 
 
 def identity_of(manifest: Manifest, settings: Config, versions: Versions) -> str:
@@ -133,6 +134,7 @@ def check(folder: Path, settings: Config) -> None:
     manifest = read_manifest(folder)
     begun = manifest.get("settings")
     if begun is not None:
+        begun = precedence.upgrade(begun)
         now = json.loads(json.dumps(config.flat(settings)))
         names = [name for name in dict.fromkeys([*begun, *now]) if not name.startswith(FREE)]
         changed = [

@@ -26,7 +26,9 @@ class Agent:
 
     hidden: int = setting(64, "width of the dense layers and of the GRU")
     layers: int = setting(1, "dense layers before the GRU")
-    agent_id: bool = setting(True, "one-hot agent id as an input; sharing fups_id always has it")
+    agent_id: bool | None = setting(
+        None, "one-hot agent id as an input; none: as the sharing scheme has it, fups never, fups_id always"
+    )
     last_action: bool = setting(True, "one-hot last action as an input")
     init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from envs.errors import SettingError
-from gpgrad import config, lock, logs, presets, registry
+from gpgrad import config, lock, logs, precedence, presets, registry
 from gpgrad.logs import Row
 
 SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
@@ -48,11 +48,10 @@ class Shelved(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The algorithm's name, or its parts' names where they were chosen one by one."""
+        """The name of what it trains, as `config.label`."""
         parts = {kind: self.settings[kind] for kind in registry.KINDS}
         algo = self.settings["algo"]
-        named = algo in config.algorithms() and config.algorithm(algo)["parts"] == parts
-        return algo if named else "-".join(parts.values())
+        return config.labelled(algo, parts) if algo in config.algorithms() else "-".join(parts.values())
 
 
 def read(folder: Path) -> Shelved:
@@ -60,7 +59,7 @@ def read(folder: Path) -> Shelved:
     path = folder / "config.yaml"
     if not path.is_file():
         raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
-    settings = presets.mapping(presets.parse_yaml(path.read_text(), str(path)), str(path))
+    settings = precedence.upgrade(presets.mapping(presets.parse_yaml(path.read_text(), str(path)), str(path)))
     for name in ("env", "algo", "seed", "seeds", "t_max", *registry.KINDS):
         if name not in settings:
             raise SettingError(f"{path} has no {name}, expected the settings of a run")

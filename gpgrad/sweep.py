@@ -6,6 +6,7 @@
     overrides: {t_max: 20000}              # for all of them
     grid: {learner.lr: [1.0e-3, 5.0e-4], learner.gamma: [0.9, 0.99]}   # every combination
     list: [{learner.lr: 1.0e-2, learner.clip: 1}]                      # and these
+    own: {qmix: [{decomposition.embed: 64}]}                           # and these with one algorithm alone
     seeds: 3                               # of each, trained together as `seeds_mode` says
     first_seed: 0
     metric: test_return                    # of the table at the end
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 
 
 class Sweep(NamedTuple):
-    """What a file asks for. points: settings beside world and algorithm."""
+    """What a file asks for. points: settings beside world and algorithm. own: further ones, by algorithm."""
 
     worlds: tuple[str, ...]
     algorithms: tuple[str, ...]
     points: tuple[Mapping[str, Any], ...]
     seeds: range
     metric: str
+    own: Mapping[str, tuple[Mapping[str, Any], ...]]
 
 
 class Point(NamedTuple):
@@ -67,12 +69,16 @@ def load(path: Path) -> Sweep:
         raise SettingError(f"the sweep in {path} has seeds {count} from {first}, expected 1 or more, from 0 or more")
     grid, listed = reader.settings("grid"), reader.listed("list")
     points = _crossed(grid, str(path)) + listed or [{}]
+    algorithms, own = _names(reader, "algorithms"), reader.reader("own", {})
+    further = {name: own.listed(name) for name in algorithms}
+    own.end()
     sweep = Sweep(
         worlds=_names(reader, "worlds"),
-        algorithms=_names(reader, "algorithms"),
+        algorithms=algorithms,
         points=tuple({**common, **point} for point in points),
         seeds=range(first, first + count),
         metric=reader.value("metric", str, "test_return"),
+        own={name: tuple({**common, **point} for point in listed) for name, listed in further.items()},
     )
     reader.end()
     return sweep
@@ -83,8 +89,11 @@ def points(sweep: Sweep) -> list[Point]:
     from gpgrad import config
 
     found: dict[str, Point] = {}
-    for env, algo, options in itertools.product(sweep.worlds, sweep.algorithms, sweep.points):
-        varied = {name: value for name, value in options.items() if _varies(sweep, name)}
+    differing = {name for listed in (sweep.points, *sweep.own.values()) for o in listed for name in o}
+    differing = {name for name in differing if _varies(sweep, name)}
+    asked = [(env, algo, o) for env in sweep.worlds for algo in sweep.algorithms for o in _of(sweep, algo)]
+    for env, algo, options in asked:
+        varied = {name: value for name, value in options.items() if name in differing}
         label = ", ".join([f"{algo} on {env}", *(f"{name} {value}" for name, value in varied.items())])
         try:
             settings = config.load(env, algo, {**options, "seed": sweep.seeds[0], "seeds": len(sweep.seeds)})
@@ -107,9 +116,31 @@ def results(points: Sequence[Point], runs: Sequence[Run], metric: str) -> dict[s
     return table
 
 
+def choices(points: Sequence[Point], results: Mapping[str, Mean | None], metric: str) -> list[dict[str, Any]]:
+    """Of each algorithm in each world the point with the highest mean, and what all its points came to.
+
+    A point counts when all its seeds are finished; of equal ones the first is chosen. `chosen` is None where none is.
+    """
+    rows = []
+    for env, algo in dict.fromkeys((point.env, point.algo) for point in points):
+        tries = [point for point in points if (point.env, point.algo) == (env, algo)]
+        means = {p.identity: mean for p in tries if (mean := results[p.identity]) and mean.n == len(p.seeds)}
+        best = max((p for p in tries if p.identity in means), key=lambda p: means[p.identity].mean, default=None)
+        scores = [{**p.varied, metric: means[p.identity].mean if p.identity in means else None} for p in tries]
+        seeds = [tries[0].seeds[0], tries[0].seeds[-1]]
+        chosen = dict(best.options) if best else None
+        rows.append({"world": env, "algorithm": algo, "seeds": seeds, "chosen": chosen, "tries": scores})
+    return rows
+
+
+def _of(sweep: Sweep, algo: str) -> tuple[Mapping[str, Any], ...]:
+    """The points of one algorithm."""
+    return (*sweep.points, *sweep.own[algo])
+
+
 def _varies(sweep: Sweep, name: str) -> bool:
-    """Whether a setting tells points apart."""
-    return len({str(point.get(name)) for point in sweep.points}) > 1
+    """Whether a setting tells points of an algorithm apart."""
+    return any(len({str(point.get(name)) for point in _of(sweep, algo)}) > 1 for algo in sweep.algorithms)
 
 
 def _crossed(grid: Mapping[str, Any], source: str) -> list[dict[str, Any]]:

@@ -43,13 +43,13 @@ def subjects() -> dict[str, Callable[[], tuple[Rows, dict[str, int]]]]:
     import envs
     from gpgrad import registry
 
-    found: dict[str, Callable[[], tuple[Rows, dict[str, int]]]] = {"learner": lambda: cell("vdn", "fups", "none")}
+    found: dict[str, Callable[[], tuple[Rows, dict[str, int]]]] = {"learner": lambda: cell("vdn", "fups_id", "none")}
     for name in registry.names("decomposition"):
-        found[f"decomposition.{name}"] = lambda name=name: cell(name, "fups", "none")
+        found[f"decomposition.{name}"] = lambda name=name: cell(name, "fups_id", "none")
     for name in registry.names("sharing"):
         found[f"sharing.{name}"] = lambda name=name: cell("vdn", name, "none")
     for name in registry.names("weighting"):
-        found[f"weighting.{name}"] = lambda name=name: cell("vdn", "fups", name)
+        found[f"weighting.{name}"] = lambda name=name: cell("vdn", "fups_id", name)
     for name, options in WORLDS.items():
         found[f"env.{envs.family(name)}"] = lambda name=name, options=options: world(name, options)
     return found
@@ -75,6 +75,8 @@ def cell(decomposition: str, sharing: str, weighting: str) -> tuple[Rows, dict[s
     weights = {} if weighting == "none" else {"weighting__k": 3, "weighting__star_weight": 3.0}
     early = EARLY.get(sharing, {}) | EARLY.get(decomposition, {})
     options = {"sharing": sharing, "weighting": weighting, **TINY, **early, **weights}
+    if sharing not in ("fups", "fups_id"):  # two agents that see the same
+        options["agent__agent_id"] = True
     settings = tiny(decomposition, "matrix_gpvd", **options)
     parts = compose(settings, Roles("memory"))
     states = jax.jit(jax.vmap(initial.make_init(settings, parts)))(jnp.zeros(1, jnp.int32))

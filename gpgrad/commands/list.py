@@ -36,7 +36,20 @@ def main(arguments: Sequence[str]) -> int:
     for name, values in lists.items():
         if topic in ("", name):
             print(f"{name}: {' '.join(values)}")
+    if topic in ("", "algorithms"):
+        print(f"sharing of algorithms that name none, by preset: {schemes()}; list presets --env NAME shows a world's")
     return 0
+
+
+def schemes() -> str:
+    """The sharing scheme that each training preset gives to algorithms whose names say nothing of it."""
+    from gpgrad import config, precedence, presets
+
+    nothing = {"parts": {}}
+    found = {
+        p: precedence.scheme(nothing, [(f"preset/{p}", presets.read("preset", p))]) for p in config.available("preset")
+    }
+    return ", ".join(f"{preset} {scheme}" for preset, scheme in found.items())
 
 
 def show_presets(env: str) -> int:

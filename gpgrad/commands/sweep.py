@@ -11,19 +11,25 @@ from envs.errors import SettingError, suggest
 from gpgrad.commands.arguments import options
 
 USAGE = """\
-  sweep FILE [--dry-run] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
+  sweep FILE [--dry-run | --choose] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
                                                       train worlds x algorithms x settings; go on where it stopped"""
 
 KNOWN = ("log.dir", "json", "jobs", "seeds_mode", "log.*", "checkpoint.*", "slurm.*")
 CLUSTERS = ("slurm", "local")
+FLAGS = ("--dry-run", "--choose")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train what is missing of a sweep, here or as jobs, then a table; 1 if something failed."""
+    """Train what is missing of a sweep, here or as jobs, then a table; 1 if something failed.
+
+    `--choose` trains nothing and writes what came out best for each algorithm beside the file.
+    """
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("sweep needs a file, as in: python -m gpgrad sweep my_sweep.yaml")
-    dry = "--dry-run" in arguments
-    given = options([word for word in arguments[1:] if word != "--dry-run"])
+    flags = [word for word in arguments if word in FLAGS]
+    if len(flags) > 1:
+        raise SettingError(f"{' and '.join(flags)} were given, expected one of {', '.join(FLAGS)}")
+    given = options([word for word in arguments[1:] if word not in FLAGS])
     _check(given)
     root, jobs = Path(given.pop("log.dir", "runs")), given.pop("jobs", None)
     file = given.pop("json", None)
@@ -33,8 +39,10 @@ def main(arguments: Sequence[str]) -> int:
 
     loaded = sweep.load(Path(arguments[0]))
     points = sweep.points(loaded)
-    if dry:
+    if "--dry-run" in flags:
         return preview(points, root, extra)
+    if "--choose" in flags:
+        return choose(Path(arguments[0]), points, root, loaded.metric)
     if jobs:
         failures = cluster.submit(points, root, extra, jobs, slurm, _say)  # type: ignore[arg-type]
     else:
@@ -70,8 +78,26 @@ def preview(points, root: Path, extra: Sequence[str]) -> int:
         job = runs.next_job(found, point.identity, point.seeds)
         if job is not None and job.action != "wait":
             print(f"  {execute.shown(execute.command_of(job, point, root, extra))}")
-    print(f"{len(points)} points with {len(points[0].seeds)} seeds each")
+    count = len(points[0].seeds)
+    print(f"{len(points)} points with {count} seeds each: {len(points) * count} seeds to train in all")
     return 0
+
+
+def choose(file: Path, points, root: Path, metric: str) -> int:
+    """Write the best point of each algorithm, of those whose seeds are all finished; 1 where there is none."""
+    import yaml
+
+    from gpgrad import runs, sweep
+
+    rows = sweep.choices(points, sweep.results(points, runs.scan(root)[0], metric), metric)
+    target = file.with_suffix(".chosen.yaml")
+    target.write_text(yaml.safe_dump(rows, sort_keys=False))
+    for row in rows:
+        done = sum(tried[metric] is not None for tried in row["tries"])
+        outcome = "nothing is chosen" if row["chosen"] is None else f"chosen: {row['chosen']}"
+        print(f"{row['algorithm']} on {row['world']}, {done} of {len(row['tries'])} points finished: {outcome}")
+    print(f"written to {target}")
+    return 0 if all(row["chosen"] is not None for row in rows) else 1
 
 
 def show(points, results, metric: str, file: str | None) -> None:

@@ -200,10 +200,10 @@ def _command(folder: Path) -> str:
     settings = config.parse(folder / "config.yaml")
     chosen = {"env": settings.env.name, "algo": settings.algo, "preset": settings.preset}
     parts = {kind: getattr(settings, kind).name for kind in config.registry.KINDS}
-    if parts != config.algorithm(settings.algo)["parts"]:
+    usual = config.flat(config.load(settings.env.name, settings.algo, {"preset": settings.preset}))
+    if any(usual[kind] != name for kind, name in parts.items()):
         chosen |= parts
-    preset = {name: value for name, value in chosen.items() if name not in ("env", "algo")}
-    usual = config.flat(config.load(settings.env.name, settings.algo, preset))
+        usual = config.flat(config.load(settings.env.name, settings.algo, {"preset": settings.preset, **parts}))
     aside = ("log.", "checkpoint.", "devices", "seeds_mode")
     changed = {
         name: value

@@ -11,22 +11,18 @@ NUMERICS = 1
 
 
 def make(context: Context) -> Sharing:
-    """FuPS: one network. Whether it sees the agent's id is the training preset's `agent.agent_id`."""
-    return Sharing(
-        net=context.net,
-        init=lambda key, agent_params: (agent_params(key), ()),
-        materialise=lambda params, state: params,
-    )
+    """FuPS: one network, which never sees the agent's id."""
+    return _shared(context.net._replace(agent_id=False))
 
 
 def make_with_id(context: Context) -> Sharing:
-    """FuPS+id: one network that always sees the agent's id, whatever the preset says."""
-    return make(context._replace(net=context.net._replace(agent_id=True)))
+    """FuPS+id: one network that always sees the agent's id."""
+    return _shared(context.net._replace(agent_id=True))
 
 
 def make_deep(context: Context) -> Sharing:
     """FuPS with two more layers between GRU and head, the network that Kaleidoscope was made for."""
-    return make(context._replace(net=context.net._replace(after=2)))
+    return _shared(context.net._replace(after=2))
 
 
 def make_wide(context: Context, k: int = 3) -> Sharing:
@@ -46,7 +42,15 @@ def make_wide(context: Context, k: int = 3) -> Sharing:
 
     # The recurrent part alone grows with the square of the width, so the width sought is below this.
     width = min(range(net.hidden, 2 + int((wanted / 6) ** 0.5)), key=miss)
-    return make(context._replace(net=net._replace(hidden=width)))
+    return _shared(net._replace(hidden=width))
+
+
+def _shared(net: NetSpec) -> Sharing:
+    return Sharing(
+        net=net,
+        init=lambda key, agent_params: (agent_params(key), ()),
+        materialise=lambda params, state: params,
+    )
 
 
 def size(net: NetSpec, n_inputs: int, n_outputs: int) -> int:

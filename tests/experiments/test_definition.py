@@ -36,6 +36,33 @@ def test_the_catalog_can_be_run():
                     composed.add(setup.identity)
 
 
+def test_no_scale_trains_more_than_paper():
+    for name in definition.names():
+        loaded = definition.load(name)
+        if loaded.measure != "training":
+            continue
+        paper = {(s.arm.panel, s.label): s for s in definition.setups(loaded, "paper")}
+        for scale in set(loaded.scales) - {"paper"}:
+            for setup in definition.setups(loaded, scale):
+                most = paper[setup.arm.panel, setup.label]
+                assert setup.config.t_max <= most.config.t_max, (name, scale, setup.label)
+                assert len(setup.seeds) <= len(most.seeds), (name, scale)
+
+
+def test_two_labels_of_one_program_are_refused(tmp_path):
+    """`qmix` is `fups_id` under PyMARL's preset, and `fups` another method."""
+    labels = {"QMIX": "qmix", "FuPS+id": "fups_id"}
+    arms = [{"label": label, "algo": algo} for label, algo in labels.items()]
+    content = {**TWO, "env": "two_step", "preset": "pymarl", "arms": arms}
+    with pytest.raises(SettingError, match=r"FuPS\+id of mine trains the same as QMIX in panel 'two_step', expected"):
+        definition.setups(definition.load(written(tmp_path, content)), "quick")
+    arms[1]["panel"] = "another"
+    definition.setups(definition.load(written(tmp_path, content)), "quick")
+    del arms[1]["panel"]
+    arms[1]["algo"] = "fups"
+    definition.setups(definition.load(written(tmp_path, content)), "quick")
+
+
 def places(text: str) -> list[str]:
     """The first column of tables: `Figures 4, 5` are Figure 4 and Figure 5."""
     rows = re.findall(r"^\| ((?:Appendix )?(?:Figure|Table))s? ([\d, ]+) \|", text, flags=re.MULTILINE)

@@ -22,7 +22,7 @@ def test_finished_seeds_are_never_repeated(root):
     assert job(root, settings, range(5)) is None
 
 
-@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"agent.agent_id": True}])
+@pytest.mark.parametrize("changes", [{"t_max": 4000}, {"learner.lr": 1e-4}, {"env.w": 0.5}, {"sharing": "fups_id"}])
 def test_other_settings_are_other_runs(root, changes):
     put(root, "other", settings_of(seeds=3, **changes))
     assert job(root, settings_of(), range(3)) == ("start", range(3), None)

@@ -83,9 +83,10 @@ def test_list_names_everything(capsys):
     printed = capsys.readouterr().out
     for name in ("pp_small", "matrix_gpvd", "qmix", "fups_id", "pymarl2", "none"):
         assert name in printed
+    assert "by preset: games fups_id, gradps_paper fups, pymarl fups_id, pymarl2 fups_id, pymarl3 fups_id;" in printed
     assert cli.main(["list", "presets"]) == 0
     printed = capsys.readouterr().out
-    for name in ("learner.td_lambda", "rollout.worlds", "decomposition.embed", "gradps_paper"):
+    for name in ("sharing", "fups_id", "learner.td_lambda", "rollout.worlds", "decomposition.embed", "gradps_paper"):
         assert name in printed
 
 

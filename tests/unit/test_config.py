@@ -49,7 +49,7 @@ def test_presets_are_the_published_columns():
 def test_preset_comes_from_the_world_and_never_from_the_algorithm():
     assert config.load("pp_small", "vdn").preset == config.load("pp_small", "qmix").preset == "gradps_paper"
     assert config.load("pp_p2", "qmix").preset == "pymarl2"
-    assert config.load("matrix_gpvd", "qmix").preset == "pymarl"
+    assert config.load("matrix_gpvd", "qmix").preset == "games"
     one, two = (config.flat(config.load("pp_small", algo)) for algo in ("qmix", "iql"))
     differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
     assert {key.split(".")[0] for key in differing} == {"algo", "decomposition"}
@@ -92,7 +92,7 @@ def test_variants_of_gradps_differ_in_nothing_but_themselves(env):
 
 
 def test_label_says_what_runs():
-    assert config.label(config.load("pp_small", "qmix")) == "qmix"
+    assert config.label(config.load("pp_small", "qmix")) == "qmix_fups"
     assert config.label(config.load("pp_small", "qmix", {"decomposition": "vdn"})) == "vdn-fups-none"
 
 
@@ -130,7 +130,7 @@ def test_identity_is_what_a_seeds_numbers_depend_on():
     options = {**settings.env.options, "penalty": 0}
     assert config.identity(dataclasses.replace(settings, env=Part("pp_small", options))) == config.identity(settings)
     others = [{"t_max": 300_000}, {"learner.lr": 1e-3}, {"env.penalty": -1}, {"decomposition": "vdn"}]
-    others += [{"evaluation.final_episodes": 9}, {"agent.agent_id": True}]
+    others += [{"evaluation.final_episodes": 9}, {"sharing": "fups_id"}]
     names = {config.identity(config.load("pp_small", "qmix", changes)) for changes in others}
     assert len(names | {config.identity(settings)}) == len(others) + 1
 
@@ -199,9 +199,13 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
     ("kind", "content", "sentence"),
     [
         ("env", "decomposition: vdn", "decomposition in configs/env/two_step.yaml is 'vdn'"),
-        ("env", "decomposition: {qmxi: {embed: 3}}", "unknown decomposition 'qmxi' in configs/env/two_step.yaml"),
+        (
+            "env",
+            "presets: {games: {decomposition: {qmxi: {}}}}",
+            "unknown decomposition 'qmxi' in configs/env/two_step.yaml",
+        ),
         ("env", "presets: {pymrl: {}}", "unknown preset 'pymrl' in configs/env/two_step.yaml"),
-        ("env", "learner: {lrr: 1}", "unknown setting 'learner.lrr' in configs/env/two_step.yaml"),
+        ("env", "presets: {games: {learner: {lrr: 1}}}", "unknown setting 'learner.lrr' in configs/env/two_step.yaml"),
         ("env", "a: [", "is no YAML"),
         ("env", "- a", "expected names with values"),
     ],

@@ -34,7 +34,7 @@ def test_rows_say_that_the_parts_acted():
     assert rows["weighting.gpvd"]["share_downweighted"][-1] > 0
     assert rows["weighting.gpvd"]["weight"] != rows["weighting.none"]["weight"]
     for part in ("sharing.gradps", "sharing.gradps_random", "sharing.redo", "sharing.seps", "sharing.snp"):
-        assert rows[part]["params"] != rows["sharing.fups"]["params"], part
+        assert rows[part]["params"] != rows["sharing.fups_id"]["params"], part
     assert len({json.dumps(rows[part]) for part in rows if part.startswith("decomposition.")}) == 11
 
 

@@ -54,7 +54,12 @@ def found(runs):
 
 
 def test_runs_of_the_same_settings_are_one_entry(found):
-    assert [entry["name"] for entry in found["entries"]] == ["qmix, lr 0.0005", "qmix, lr 0.01", "gradps", "vdn"]
+    assert [entry["name"] for entry in found["entries"]] == [
+        "qmix_fups, lr 0.0005",
+        "qmix_fups, lr 0.01",
+        "gradps",
+        "vdn_fups",
+    ]
     one = found["entries"][0]
     assert one["seeds"] == one["finished"] == [0, 1, 2, 3]
     assert len(one["runs"]) == 2
@@ -93,7 +98,7 @@ def test_commands_begin_the_same_runs(found, runs):
 def test_the_same_seed_twice_is_another_entry(runs, tmp_path):
     again = shutil.copytree(runs[0], tmp_path / "again")
     names = [entry.name for entry in report.collect([runs[0], again])]
-    assert names == ["qmix (qmix-a)", "qmix (again)"]
+    assert names == ["qmix_fups (qmix-a)", "qmix_fups (again)"]
 
 
 def test_one_file_holds_everything(runs, tmp_path, capsys):
@@ -184,7 +189,7 @@ def test_pointing_at_a_chart_tells_its_numbers(opened, found):
     at = int(lines[0].removesuffix(" steps"))
     index = found["entries"][1]["curves"]["test_return"]["mean"][0].index(at)
     middle = found["entries"][1]["curves"]["test_return"]["mean"][1][index]
-    assert lines[1].startswith(f"qmix, lr 0.01 {middle:.4g}")  # the highest comes first
+    assert lines[1].startswith(f"qmix_fups, lr 0.01 {middle:.4g}")  # the highest comes first
     ActionChains(opened).move_to_element(opened.find_element("tag name", "h1")).perform()
     assert not opened.find_element("css selector", ".tip").is_displayed()
 
@@ -197,9 +202,9 @@ def test_tables_sort(opened):
     head = opened.find_element("css selector", "#results-table th:nth-child(5)")
     head.find_element("tag name", "button").click()
     assert head.get_attribute("aria-sort") == "descending"
-    assert column(opened, "results-table", 1) == ["qmix, lr 0.01", "gradps", "qmix, lr 0.0005", "vdn"]
+    assert column(opened, "results-table", 1) == ["qmix_fups, lr 0.01", "gradps", "qmix_fups, lr 0.0005", "vdn_fups"]
     head.find_element("tag name", "button").click()
-    assert column(opened, "results-table", 1) == ["vdn", "qmix, lr 0.0005", "gradps", "qmix, lr 0.01"]
+    assert column(opened, "results-table", 1) == ["vdn_fups", "qmix_fups, lr 0.0005", "gradps", "qmix_fups, lr 0.01"]
     heads = opened.find_elements("css selector", "#results-table th")
     cloned = next(i for i, each in enumerate(heads) if each.text == "neurons cloned")
     heads[cloned].find_element("tag name", "button").click()

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"registry", "plugins", "checks", "presets", "settings", "config", "reading", "numerics", "seal"},
+    {"registry", "plugins", "checks", "presets", "precedence", "settings", "config", "reading", "numerics", "seal"},
     {"types"},
     {"nets", "optimisers", "lengths"},
     {"sharing", "decomposition", "weighting", "stairs"},

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 from envs.errors import SettingError
+from experiments import definition
 from gpgrad import __main__ as cli
 from gpgrad import cluster, config, execute, runs, sweep
 from gpgrad.commands import COMMANDS
@@ -69,6 +71,51 @@ def test_grids_are_crossed_and_lists_are_added(tmp_path):
     assert [(point.varied, point.seeds) for point in alone] == [({}, range(1))]
 
 
+def test_an_algorithm_may_have_points_of_its_own(tmp_path):
+    content = {**FOUR, "grid": {}, "list": [{}], "own": {"iql": [{"learner.clip": 1}, {"learner.lr": 0.1}]}}
+    assert [(p.algo, dict(p.varied)) for p in points_of(tmp_path, content)] == [
+        ("vdn", {}),
+        ("iql", {}),
+        ("iql", {"learner.clip": 1}),
+        ("iql", {"learner.lr": 0.1}),
+    ]
+
+
+def test_every_method_of_figure_5_has_the_same_tries_on_seeds_that_no_report_uses():
+    file = ROOT / "experiments" / "sweeps" / "gpvd_fig5_tries.yaml"
+    found = sweep.points(sweep.load(file))
+    counts = Counter(point.algo for point in found)
+    loaded = definition.load("gpvd_fig5")
+    assert set(counts) == {arm.algo for arm in loaded.arms}
+    assert set(counts.values()) == {8}
+    assert {point.seeds for point in found} == {range(100, 103)}
+    reported = {seed for name in definition.names() for s in definition.load(name).scales.values() for seed in s.seeds}
+    assert not reported.intersection(range(100, 103))
+    runs_of_all = sum(len(point.seeds) for point in found)
+    assert f"{len(found)} points with 3 seeds each are {runs_of_all} runs of 1.05M steps" in file.read_text().replace(
+        "\n# ", " "
+    )
+
+
+def test_what_each_method_chose_is_written_beside_the_sweep(tmp_path, capsys):
+    file, root = written(tmp_path, FOUR), tmp_path / "runs"
+    found = points_of(tmp_path, FOUR)
+    words = ["sweep", str(file), "--choose", "--log.dir", str(root)]
+    put(root, settings_of(found[0]), 10.0)
+    put(root, settings_of(found[1]), 20.0)
+    assert cli.main(words) == 1  # IQL has nothing to choose from
+    vdn, iql = yaml.safe_load((tmp_path / "mine.chosen.yaml").read_text())
+    assert (vdn["world"], vdn["algorithm"], vdn["seeds"]) == ("matrix_additive", "vdn", [0, 1])
+    assert vdn["chosen"] == {**SMALL, "learner.lr": 0.01}
+    assert vdn["tries"] == [{"learner.lr": 0.001, "test_return": 10.5}, {"learner.lr": 0.01, "test_return": 20.5}]
+    assert (iql["chosen"], [tried["test_return"] for tried in iql["tries"]]) == (None, [None, None])
+    assert "iql on matrix_additive, 0 of 2 points finished: nothing is chosen" in capsys.readouterr().out
+    put(root, config.load(found[2].env, "iql", {**found[2].options, "seed": 0, "seeds": 1}), 99.0)  # one of two seeds
+    put(root, settings_of(found[3]), 5.0)
+    assert cli.main(words) == 0
+    assert yaml.safe_load((tmp_path / "mine.chosen.yaml").read_text())[1]["chosen"]["learner.lr"] == 0.01
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -81,6 +128,9 @@ def test_grids_are_crossed_and_lists_are_added(tmp_path):
         ({"seeds": 0}, "has seeds 0 from 0, expected 1 or more"),
         ({"grid": {"learner.lrr": [1, 2]}}, "vdn on matrix_additive, learner.lrr 1: unknown setting 'learner.lrr'"),
         ({"algorithms": ["vdn", "vdnn"]}, "vdnn on matrix_additive, .*unknown algorithm 'vdnn'; did you mean"),
+        ({"algorithms": ["qmix", "qmix_fups"]}, "qmix_fups on matrix_additive, .* is the same as qmix on"),
+        ({"own": {"vdm": []}}, "unknown 'vdm' in own in .*; did you mean 'vdn'"),
+        ({"own": {"vdn": [{"learner.lr": 0.001}]}}, "is the same as vdn on matrix_additive, learner.lr 0.001"),
         ({"grid": {"learner.lr": [0.1, "1e-1"]}}, "is the same as vdn on matrix_additive, learner.lr 0.1"),
     ],
 )
@@ -97,6 +147,7 @@ def test_mistakes_get_one_sentence(tmp_path, changes, sentence):
         (["sweep", "nowhere.yaml"], "the sweep nowhere.yaml cannot be read: No such file"),
         (["sweep", "FILE", "--learner.lr", "1"], "settings belong into the sweep's file"),
         (["sweep", "FILE", "--log.name", "x"], "unknown option --log.name"),
+        (["sweep", "FILE", "--dry-run", "--choose"], "--dry-run and --choose were given, expected one of"),
         (["sweep", "FILE", "--jobs", "slrm"], "--jobs is 'slrm'; did you mean 'slurm'?"),
         (["sweep", "FILE", "--slurm.partition", "x"], "--slurm.NAME goes with --jobs slurm alone"),
         (["sweep", "FILE", "--jobs", "slurm"], "there is no Slurm here"),
