@@ -96,13 +96,20 @@ def continued(settings: Config, program: Program, states: SeedState) -> SeedStat
     source = finished(folder)
     team = load(folder, make_program(dataclasses.replace(source, devices=1)), source.seeds)
     rows = jnp.asarray(_rows(settings, source))
-    params, sharing = jax.tree.map(lambda leaf: leaf[rows], (team.params, team.sharing))
-    parts = program.parts
-    sharing = jax.vmap(parts.sharing.again)(sharing)
+    return begin_again(program.parts, states, team.params, team.sharing, rows)
+
+
+def begin_again(parts: Parts, states: SeedState, params: Params, sharing: PyTree, rows: jax.Array) -> SeedState:
+    """First states [S] with the teams at `rows` int32 [S] of others [R]: their parameters and who shares which."""
+    params, sharing = jax.tree.map(lambda leaf: leaf[rows], (params, sharing))
+    count = rows.shape[0]  # told to vmap, since a scheme without a state has no leaf with that axis
+    sharing = jax.vmap(parts.sharing.again, axis_size=count)(sharing)
     if has_roles(parts.env):
-        sharing = jax.vmap(lambda own, world: parts.sharing.tell(own, parts.env.roles(world)))(  # type: ignore[attr-defined]
-            sharing, states.env_params
-        )
+
+        def tell(own: PyTree, world: PyTree) -> PyTree:
+            return parts.sharing.tell(own, parts.env.roles(world))  # type: ignore[attr-defined]
+
+        sharing = jax.vmap(tell, axis_size=count)(sharing, states.env_params)
     return states._replace(params=params, target=jax.tree.map(jnp.copy, params), sharing=sharing)
 
 

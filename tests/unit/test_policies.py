@@ -17,7 +17,7 @@ import envs
 import gpgrad
 from envs.errors import SettingError
 from gpgrad import __main__ as cli
-from gpgrad import checkpoint, config, export, loop, policy, recorder, teams
+from gpgrad import checkpoint, config, export, initial, loop, policy, recorder, registry, teams
 from gpgrad.compose import compose
 from gpgrad.iteration import stream, team
 from gpgrad.policy import Loaded
@@ -64,6 +64,12 @@ def loaded(settings: Config, seed: int = 0) -> Loaded:
 
 def team_of(parts, agent, sharing):
     return gpgrad.policy.Team(agent, parts.sharing.gates(sharing), {})
+
+
+@pytest.fixture
+def without_sums(monkeypatch):
+    """Sums of metrics are left out of the states: finding their names would trace an iteration."""
+    monkeypatch.setattr(initial, "make_stats", lambda settings, parts: lambda *args: {})
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +217,42 @@ def test_training_goes_on_from_a_team(run, program, actor):
     assert int(states.env_steps[0]) == 0
     world = built.parts.env.params(stream(states.key[0], Purpose.WORLD))
     jax.tree.map(np.testing.assert_array_equal, one_seed(states.env_params, 0), world)
+
+
+@pytest.mark.parametrize("sharing", registry.names("sharing"))
+def test_every_scheme_goes_on_from_a_team(without_sums, sharing):
+    """Also those without a state, whose tree has no leaf for `jax.vmap` to count seeds by. By shape alone."""
+    goes_on(sharing=sharing)
+
+
+@pytest.mark.parametrize("decomposition", registry.names("decomposition"))
+def test_every_decomposition_goes_on_from_a_team(without_sums, decomposition):
+    goes_on(decomposition=decomposition)
+
+
+def goes_on(**parts) -> None:
+    """States of the same shapes and dtypes before and after two seeds get the teams of two others."""
+    early = {"sharing__episodes": 4} if "episodes" in registry.options("sharing", parts.get("sharing", "fups")) else {}
+    chosen = tiny(parts.get("decomposition", "vdn"), **parts, **early, rollout__worlds=1)
+    composed = compose(chosen)
+    init = jax.vmap(initial.make_init(chosen, composed))
+    states = jax.eval_shape(init, jnp.arange(2, dtype=jnp.int32))
+    after = jax.eval_shape(lambda s: teams.begin_again(composed, s, s.params, s.sharing, jnp.array([1, 0])), states)
+    same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
+    assert jax.tree.all(jax.tree.map(same, states, after))
+
+
+def test_a_scheme_without_a_state_goes_on_from_a_folder(tmp_path):
+    source = tiny("vdn", seeds=1)
+    team = actors(make_program(source).init(jnp.array([0], jnp.int32)))
+    assert not jax.tree.leaves(team.sharing)
+    recorder.describe_run(source, tmp_path)
+    checkpoint.save_team(tmp_path, team._replace(params=shaken(team.params, jax.random.key(2))))
+    after = tiny("vdn", seeds=1, init_from=str(tmp_path))
+    built = make_program(after)
+    teams.check_start(after, built)
+    states = loop.begin(after, built).states
+    jax.tree.map(np.testing.assert_array_equal, states.params, shaken(team.params, jax.random.key(2)))
 
 
 @pytest.mark.parametrize(
