@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+import envs
+from envs import checking
 from envs.errors import SettingError
 from gpgrad import checks, config, devices, extension, hosts, lock, logs, loop, modes, plan, simulators, teams
 from gpgrad.loop import Result, Stopped
@@ -57,6 +59,8 @@ def hold(folder: Path) -> AbstractContextManager[int]:
 
 def prepare(settings: Config, say: Callable[[str], None]) -> tuple[Config, Program, Layout]:
     """The settings with the layout of the seeds decided, and the program, once all is known to fit."""
+    if not envs.is_built_in(settings.env.name):
+        checking.refuse(envs.make(settings.env.name, **settings.env.options))
     alone = dataclasses.replace(settings, seeds=1, devices=1)
     program = make_program(alone)
     loop.test_period(settings, program.parts.env.spec.episode_limit)
