@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envs.errors import SettingError
     from gpgrad.config import load
+    from gpgrad.divergence import Diverged
     from gpgrad.policy import Policy, load_policy
     from gpgrad.registry import register
     from gpgrad.settings import Config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Config",
+    "Diverged",
     "Policy",
     "Result",
     "SettingError",
@@ -28,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "gpgrad.settings",
+    "Diverged": "gpgrad.divergence",
     "Result": "gpgrad.train",
     "SettingError": "envs.errors",
     "Policy": "gpgrad.policy",

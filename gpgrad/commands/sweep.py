@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options, path_of
 
 USAGE = """\
   sweep FILE [--dry-run] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
@@ -25,13 +25,13 @@ def main(arguments: Sequence[str]) -> int:
     dry = "--dry-run" in arguments
     given = options([word for word in arguments[1:] if word != "--dry-run"])
     _check(given)
-    root, jobs = Path(given.pop("log.dir", "runs")), given.pop("jobs", None)
-    file = given.pop("json", None)
+    root, jobs = path_of(given.pop("log.dir", "runs")), given.pop("jobs", None)
+    file = file_to_write(given.pop("json")) if "json" in given else None
     slurm = {name.removeprefix("slurm."): given.pop(name) for name in list(given) if name.startswith("slurm.")}
     extra = [f"--{name.replace('_', '-') if name == 'seeds_mode' else name}={value}" for name, value in given.items()]
     from gpgrad import cluster, execute, runs, sweep
 
-    loaded = sweep.load(Path(arguments[0]))
+    loaded = sweep.load(path_of(arguments[0]))
     points = sweep.points(loaded)
     if dry:
         return preview(points, root, extra)
@@ -74,13 +74,14 @@ def preview(points, root: Path, extra: Sequence[str]) -> int:
     return 0
 
 
-def show(points, results, metric: str, file: str | None) -> None:
+def show(points, results, metric: str, file: Path | None) -> None:
     """A table, a row per point, and the same as JSON."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     names = list(dict.fromkeys(name for point in points for name in point.varied))
-    table = Table("world", "algorithm", *names, "seeds", f"{metric} ± 95%")
+    wrapped = [Column(name, overflow="fold") for name in ("world", "algorithm", *names)]  # cut they would look alike
+    table = Table(*wrapped, "seeds", f"{metric} ± 95%")
     rows = []
     for point in points:
         mean = results[point.identity]
@@ -94,7 +95,7 @@ def show(points, results, metric: str, file: str | None) -> None:
         rows.append({**row, metric: mean.mean if mean else None, "interval": ends})
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
-        Path(file).write_text(json.dumps(rows, indent=2))
+        file.write_text(json.dumps(rows, indent=2))
 
 
 def _say(line: str) -> None:
