@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -181,7 +182,7 @@ def test_names_that_differ_at_their_ends_are_told_apart_in_80_columns(tmp_path, 
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert cli.main(["ls", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
     cells = "".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))
     assert cells == "".join(names)
