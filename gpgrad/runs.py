@@ -84,13 +84,13 @@ def scan(root: Path) -> tuple[list[Run], list[str]]:
 
 def _run(path: Path) -> Run:
     folder = path.parent
-    settings, *names, used = _settings(path, path.stat().st_mtime_ns)
+    settings, identity, settings_id, used = _settings(path, path.stat().st_mtime_ns)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     # Asked before the rows are counted, so that a run that ends now is not taken for an interrupted one.
     holder = lock.holder(folder / lock.NAME)
     diverged, final = divergence.seeds(folder), logs.read_rows(folder / "final.jsonl")
     finished = divergence.is_over(config.flat(settings), final, diverged)
-    return Run(folder, settings, *names, used, seeds, finished, holder, tuple(diverged))
+    return Run(folder, settings, identity, settings_id, used, seeds, finished, holder, tuple(diverged))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
+from experiments import definition, keeping
 from gpgrad import __main__ as cli
 from gpgrad import (
     checkpoint,
@@ -33,6 +34,7 @@ from gpgrad import (
 from gpgrad.divergence import Diverged
 from gpgrad.program import Program, make_program
 from gpgrad.types import PATIENCE, Divergence
+from tests import declared
 from tests.systems import tiny
 
 RUN = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "t_max": 80, "evaluation__every_episodes": 20}
@@ -241,3 +243,19 @@ def test_streaks_end_at_a_finite_update_until_there_are_too_many():
     assert after([True] * few + [False, True]) == (1, 7 * PATIENCE, PATIENCE)
     assert after([True] * PATIENCE + [False]) == (PATIENCE + 1, 0, PATIENCE)
     assert after([True], "grad_norm") == (1, 0, 1)
+
+
+def test_a_report_leaves_diverged_seeds_out_and_says_so(tmp_path):
+    """Rows of a final test, which a run that goes on has of them too, do not make them results."""
+    root = tmp_path / "runs"
+    folder = declared.put(root, "vdn", declared.settings_of(seeds=2))
+    (folder / "diverged.jsonl").write_text(json.dumps({"seed": 1, "env_steps": 500, "updates": 9}) + "\n")
+    experiment = definition.load(declared.written(tmp_path, declared.TWO))
+    first = declared.reported(experiment, "quick", root)["arms"][0]
+    assert first["seeds"] == [0]
+    assert first["final"]["n"] == 1
+    assert first["missing"] == {"1": f"diverged in {folder}"}
+    found, _ = runs.scan(root)
+    keeping.keep(found, tmp_path / "results")
+    kept, _ = runs.scan(tmp_path / "results" / keeping.RECORDS)
+    assert [run.diverged for run in kept] == [(1,)]
