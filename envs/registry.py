@@ -141,12 +141,29 @@ def register(name: str, factory: str | Callable[..., Env], family: str, **defaul
     """
     if name in _TABLE:
         raise SettingError(f"The world name {name!r} is taken, expected a new one.")
+    _ORIGINS[name] = importing()
     _TABLE[name] = _Entry(factory, family, types.MappingProxyType(dict(defaults)))
 
 
 def forget(name: str) -> None:
     """Take back a registration."""
     del _TABLE[name]
+    _ORIGINS.pop(name, None)
+
+
+def origins() -> dict[str, frozenset[str]]:
+    """The modules that were being imported when each world was registered, by its name."""
+    return dict(_ORIGINS)
+
+
+def importing() -> frozenset[str]:
+    """The modules whose own code is running now, outermost ones included."""
+    found, frame = set(), inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            found.add(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
+    return frozenset(found)
 
 
 def refuse(name: str, reason: str) -> None:
@@ -208,6 +225,7 @@ PATTERNS = {  # names to the classes in envs.host.names
     "host_<module>:<maker>": "Own",
 }
 _TABLE: dict[str, _Entry] = {}
+_ORIGINS: dict[str, frozenset[str]] = {}
 _REFUSED: dict[str, str] = {}
 
 for _name, _factory in {
@@ -293,3 +311,4 @@ for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
     register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)
 
 _BUILT_IN = frozenset(_TABLE)
+_ORIGINS.clear()  # of worlds from outside alone

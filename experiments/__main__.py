@@ -10,7 +10,8 @@ from pathlib import Path
 from envs.errors import SettingError, suggest
 from experiments import definition
 from experiments.records import Definition
-from gpgrad.commands.arguments import options
+from gpgrad.__main__ import let_all_be_printed
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 
@@ -35,6 +36,7 @@ QUICK = "quick"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if a run failed, 2 for a mistake in what was asked, 130 if stopped."""
+    let_all_be_printed()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands = {
         "list": show_names,
@@ -82,7 +84,7 @@ def status(arguments: Sequence[str]) -> int:
     from gpgrad import runs
     from gpgrad.progress import seeds_text
 
-    found, problems = keeping.scan(Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS)))
+    found, problems = keeping.scan(path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS))))
     for problem in problems:
         print(problem)
     for loaded in map(definition.load, [name] if named else definition.names()):
@@ -168,7 +170,7 @@ def report(arguments: Sequence[str]) -> int:
 def collect_results(arguments: Sequence[str]) -> int:
     """Write the page of all reports."""
     _, given = _given(arguments, False, "results")
-    _collect(Path(given.get("results", RESULTS)))
+    _collect(path_of(given.get("results", str(RESULTS))))
     return 0
 
 
@@ -222,7 +224,7 @@ def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dic
 def _chosen(name: str, given: dict[str, str]) -> tuple[Definition, str, Path, Path]:
     loaded, scale = definition.load(name), given.get("scale", QUICK)
     loaded.scale(scale)
-    return loaded, scale, Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS))
+    return loaded, scale, path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS)))
 
 
 def _say(line: str) -> None:

@@ -54,7 +54,7 @@ def names() -> list[str]:
 
 def load(name: str) -> Definition:
     """An experiment of the catalog, or the one in a YAML file. Raises SettingError, one sentence, for any mistake."""
-    path = Path(name)
+    path = Path(name).expanduser() if name.startswith("~") else Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
             raise SettingError(f"unknown experiment {name!r}{suggest(name, names())}")
@@ -71,7 +71,7 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
     chosen, result = definition.scale(scale), []
     labels: dict[tuple[str, str], str] = {}
     for arm in definition.arms:
-        preset = {"preset": arm.preset} if arm.preset else {}
+        preset = {"preset": arm.preset} if arm.preset is not None else {}
         options = {**preset, **arm.overrides, **chosen.overrides}
         try:
             settings = config.load(arm.env, arm.algo, {**options, "seed": chosen.seeds[0], "seeds": len(chosen.seeds)})
@@ -90,8 +90,8 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
 
 def _definition(name: str, source: str, reader: Reader) -> Definition:
     common = {
-        "env": reader.value("env", str, None),
-        "preset": reader.value("preset", str, None),
+        "env": reader.name("env", None),
+        "preset": reader.name("preset", None),
         "overrides": reader.overrides(),
     }
     worlds = reader.value("envs", Any, None)
@@ -127,11 +127,11 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
 
 def _arms(reader: Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
     """An entry of `arms`, once for each world it runs in."""
-    own = reader.value("env", str, None)
+    own = reader.name("env", None)
     if own is None and None in worlds:
         raise SettingError(f"{reader.what} in {reader.source} has no env, expected one there or for all arms")
-    label, algo = reader.value("label", str), reader.value("algo", str)
-    preset, panel = reader.value("preset", str, common["preset"]), reader.value("panel", str, None)
+    label, algo = reader.name("label"), reader.name("algo")
+    preset, panel = reader.name("preset", common["preset"]), reader.name("panel", None)
     overrides = {**common["overrides"], **reader.overrides()}
     reader.end()
     named = [own] if own else [world for world in worlds if world]

@@ -16,7 +16,7 @@ from gpgrad.runs import Run
 from gpgrad.settings import Config
 
 RECORDS = "records"  # not `runs`, which version control leaves out
-ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl")
+ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl", "diverged.jsonl")
 
 
 def scan(root: Path, results: Path) -> tuple[list[Run], list[str]]:

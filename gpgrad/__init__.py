@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from envs.checking import check_env
     from envs.errors import SettingError
     from gpgrad.config import load
+    from gpgrad.divergence import Diverged
     from gpgrad.policy import Policy, load_policy
     from gpgrad.registry import register
     from gpgrad.settings import Config
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Config",
+    "Diverged",
     "Policy",
     "Result",
     "SettingError",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "gpgrad.settings",
+    "Diverged": "gpgrad.divergence",
     "Result": "gpgrad.train",
     "SettingError": "envs.errors",
     "Policy": "gpgrad.policy",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from envs.errors import SettingError, suggest
 from gpgrad.commands import COMMANDS
+from gpgrad.divergence import Diverged
 
 
 def usage() -> str:
@@ -22,6 +25,7 @@ def usage() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if it did, 1 if the system failed it, 2 for a mistake in what was asked, 130 if stopped."""
+    let_all_be_printed()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -37,12 +41,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         print(f"gpgrad: {error}", file=sys.stderr)
         return 2
+    except Diverged as error:
+        print(f"gpgrad: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"gpgrad: {error}; a run that has begun can go on with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"gpgrad: {str(stop) or 'interrupted; what was written so far is kept'}", file=sys.stderr)
         return 130
+
+
+def let_all_be_printed() -> None:
+    """What a terminal's encoding lacks is printed as question marks, and stops nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def script() -> int:
+    """The process of a command, of `python -m gpgrad` and of the installed script; its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    codes: list[int] = []
+    atexit.register(_leave, codes)  # the first to be registered is the last to run
+    try:
+        codes.append(main())
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        codes.append(130)
+    if codes[0] == 130:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
+    return codes[0]
 
 
 def _leave(codes: Sequence[int]) -> None:
@@ -57,8 +85,4 @@ def _leave(codes: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    codes: list[int] = []
-    atexit.register(_leave, codes)  # the first to be registered is the last to run
-    codes.append(main())
-    sys.exit(codes[0])
+    sys.exit(script())

@@ -27,6 +27,8 @@ from gpgrad.types import Clock, PyTree, SeedState
 
 FOLDER, ARRAYS, NOTES, SEAL = "checkpoints", "arrays", "notes.json", "seal.json"
 _PIECE = 2**22  # bytes read at once
+# Arrays that older checkpoints do not have; zeros are what they would have held.
+YOUNGER = ("states.divergence.streak", "states.divergence.env_steps", "states.stats.nonfinite_updates")
 
 
 class Position(NamedTuple):
@@ -43,11 +45,28 @@ class Position(NamedTuple):
 
 
 def save_team(folder: Path, team: Actor) -> None:
-    """Write the teams of all seeds, over those of a run that was killed before its end."""
+    """Write the teams of all seeds, over those of a run that was killed before its end.
+
+    Raises OSError where the disk does not take them; checkpoints stay as they are.
+    """
     team = hosts.fetch(team)
-    if hosts.first():
-        shutil.rmtree(folder / "team", ignore_errors=True)
-        _write_arrays(folder / "team", team)
+    if not hosts.first():
+        return
+    place, draft = folder / "team", folder / "team.draft"
+    try:
+        _remove_drafts(folder)
+        _write_arrays(draft, team)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.replace(place)
+    except Exception as error:  # orbax has errors of its own for a full disk
+        _remove_drafts(folder)
+        raise OSError(f"the team could not be written to {place}: {' '.join(str(error).split())}") from error
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Of teams; orbax puts words of its own behind the name while it writes."""
+    for left in folder.glob("team.draft*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
@@ -179,8 +198,11 @@ def _read(place: Path, template: PyTree) -> PyTree:
 
     wanted = _as_dict(jax.tree.map(shape, template))
     with _checkpointer() as checkpointer:
-        _compare(checkpointer.metadata(place.resolve()).item_metadata.tree, wanted)
+        have = checkpointer.metadata(place.resolve()).item_metadata.tree
+        absent = {name: wanted.pop(name) for name in YOUNGER if name in wanted and name not in have}
+        _compare(have, wanted)
         stored = checkpointer.restore(place.resolve(), wanted)
+    stored |= {name: jnp.zeros(like.shape, like.dtype) for name, like in absent.items()}
     leaves = [stored[name] for name in _names(template)]
     return jax.tree.map(revive, jax.tree.unflatten(jax.tree.structure(template), leaves), template)
 

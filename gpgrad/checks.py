@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gpgrad.settings import Config
 
 LARGEST = 2**31 - 1  # steps and seeds are counted in int32
+LONGEST = 80  # characters of a value in a sentence
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -20,15 +21,17 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
     """The value as the type asks, from a Python value or from text. Raises SettingError."""
     if get_origin(kind) is Literal:
         options = {str(option): option for option in get_args(kind)}
-        if str(value) in options:
+        if isinstance(value, str | bool | int) and str(value) in options:
             return options[str(value)]
-        raise SettingError(f"{name} is {value!r}{suggest(str(value), options)}")
+        raise SettingError(f"{name} is {short(value)}{suggest(short(value), options)}")
     if get_origin(kind) in (Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
         return coerce(value, next(option for option in get_args(kind) if option is not types.NoneType), name)
     if get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            raise SettingError(f"{name} is {short(value)}, expected values with commas between them, or a list")
         return tuple(coerce(item, get_args(kind)[0], name) for item in items)
     if kind not in _CONVERTERS:
         raise SettingError(
@@ -36,8 +39,17 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
         )
     try:
         return _CONVERTERS[kind](value)
-    except (ValueError, TypeError):
-        raise SettingError(f"{name} is {value!r}, expected {_DESCRIPTIONS[kind]}") from None
+    except (ValueError, TypeError, OverflowError):
+        raise SettingError(f"{name} is {short(value)}, expected {_DESCRIPTIONS[kind]}") from None
+
+
+def short(value: Any) -> str:
+    """A value for a sentence, on one line and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # an integer of thousands of digits, or somebody's broken class
+        text = f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 4 :]}"
 
 
 def _bool(value: Any) -> bool:
@@ -72,6 +84,12 @@ def _str(value: Any) -> str:
 
 _CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
 _DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+
+
+def check_name(name: str | None) -> None:
+    """Raise SettingError for a run's name that is no single folder."""
+    if name is not None and (not name or name in (".", "..") or any(mark in name for mark in ("/", "\0"))):
+        raise SettingError(f"log.name is {short(name)}, expected the name of one folder in log.dir, without / in it")
 
 
 def check(config: Config) -> None:

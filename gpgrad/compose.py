@@ -7,7 +7,7 @@ import jax
 import envs
 from envs.api import Env, View
 from envs.errors import SettingError
-from gpgrad import optimisers, registry
+from gpgrad import devices, optimisers, registry
 from gpgrad.learner import Parts
 from gpgrad.nets.agent import make_agent
 from gpgrad.settings import Config
@@ -16,6 +16,7 @@ from gpgrad.types import Context, NetSpec, Returns
 
 def compose(config: Config, env: Env | None = None) -> Parts:
     """Build every part of a run. `env` replaces the configured world. Raises SettingError for bad settings."""
+    devices.require()
     env = env or envs.make(config.env.name, **config.env.options)
     if env.spec.n_actions > 127:
         raise SettingError(f"{env.spec.name} has {env.spec.n_actions} actions, expected at most 127 (stored as int8)")

@@ -12,23 +12,26 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import yaml
 
 import envs
 from envs.errors import SettingError, suggest
 from gpgrad import checks, numerics, plugins, precedence, registry, seal
 from gpgrad.precedence import Level
-from gpgrad.presets import available, exists, mapping, parse_yaml, read
+from gpgrad.presets import available, exists, mapping, read, read_yaml
 from gpgrad.settings import Config, Part
 
 PARTS = ("env", *registry.KINDS)
 SELECTIONS = ("preset", *registry.KINDS)  # keys that choose rather than set
+PATHS = ("log.dir", "init_from")  # settings in which ~ is the home folder
 # Beginnings of settings that say nothing about what one seed does.
-ASIDE = ("seed", "devices", "plugin", "log.", "checkpoint.")
+ASIDE = ("seed", "devices", "plugin", "log.", "checkpoint.", "learner.stop_on_nan")
 
 
 def part_options(kind: str, name: str) -> dict[str, registry.Option]:
@@ -78,6 +81,8 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
         if name not in known:
             raise SettingError(f"unknown setting {name!r}{origin}{suggest(name, known)}")
         value = checks.coerce(value, known[name], name + origin)
+        if name in PATHS and value is not None:
+            value = os.path.expanduser(value)
         head, _, tail = name.partition(".")
         if not tail:
             config = dataclasses.replace(config, **{head: value})
@@ -89,6 +94,18 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
             group = dataclasses.replace(group, **{tail: value})
         config = dataclasses.replace(config, **{head: group})
     return config
+
+
+def typed(config: Config) -> Config:
+    """The configuration with numbers of NumPy as Python's, which files hold. Raises SettingError for a wrong type."""
+    known = types(config)
+    numbers: dict[str, Any] = {}
+    for name, value in flat(config).items():
+        if name in known:
+            checks.coerce(value, known[name], name)
+        if isinstance(value, np.generic):
+            numbers[name] = value.item()
+    return override(config, numbers)
 
 
 def load(
@@ -140,6 +157,7 @@ def load(
         config = override(config, _settings(content, config, place), place)
     config = precedence.settle(override(config, {**changes, "plugin": _with_owners(named, config)}))
     checks.check(config)
+    checks.check_name(config.log.name)
     return config
 
 
@@ -235,7 +253,7 @@ def _last(key: str, levels: list[Level]) -> str:
 
 def fingerprint(config: Config) -> str:
     """Eight hex digits that name all settings except where results go, what is kept and how seeds are laid out."""
-    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "plugin")
+    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "plugin", "learner.stop_on_nan")
     content = {key: value for key, value in _chosen(config).items() if not key.startswith(aside)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -279,11 +297,13 @@ def parse(path: Path) -> Config:
     A setting younger than the file has the default of its dataclass or part, as it was before there was a choice; what
     presets say today is not asked. Names that have changed are brought up to date, see `precedence.upgrade`.
     """
+    if not path.is_file():
+        raise SettingError(f"{path} holds no resolved settings, expected a file in the folder of a run")
     try:
-        content = precedence.upgrade(mapping(parse_yaml(path.read_text(), str(path)), str(path)))
+        content = precedence.upgrade(mapping(read_yaml(path, "the settings in"), str(path)))
         names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
         plugins.load(checks.coerce(content.get("plugin", ()), tuple[str, ...], f"plugin in {path}"))
-    except (OSError, KeyError) as error:
+    except KeyError as error:
         raise SettingError(f"{path} holds no resolved settings: {error}") from None
     for name in names.values():
         if not isinstance(name, str):

@@ -15,6 +15,21 @@ from gpgrad.settings import Config
 AXIS = "seeds"
 
 
+def require() -> None:
+    """Raise SettingError where JAX finds no device, or computes in 64 bits, which worlds are not made for."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        why = " ".join(str(error).split())
+        raise SettingError(
+            f"JAX has no device of JAX_PLATFORMS={asked or ''}, expected one that this machine has, such as cpu"
+            + (f": {why}" if why else "")
+        ) from None
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise SettingError("JAX_ENABLE_X64 is on, expected it off: worlds and networks compute in 32 bits")
+
+
 def count(config: Config) -> int:
     """How many devices the seeds of one program use. Raises SettingError where they cannot be shared out evenly."""
     there = jax.device_count()

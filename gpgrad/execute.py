@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from gpgrad import lock
+from gpgrad import divergence, lock
 from gpgrad.progress import seeds_text
-from gpgrad.runs import Job, next_job, scan
+from gpgrad.runs import Job, Run, finished, next_job, scan
 
 Say = Callable[[str], None]
 
@@ -115,8 +115,11 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
                 command = command_of(job, setup, root, extra)
                 say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
                 code, trained = child.run(command, claim), True
-                if next_job(scan(root)[0], setup.identity, job.seeds):
+                found = scan(root)[0]
+                if next_job(found, setup.identity, job.seeds):
                     return Outcome(trained, failure=complaint(job, code))
+                if lost := _diverged(found, setup.identity, job.seeds):
+                    return Outcome(trained, failure=lost)
     except lock.Taken:
         return Outcome(trained, waiting="another process has claimed it, waiting for that")
     return Outcome(trained)
@@ -132,6 +135,12 @@ def complaint(job: Job, code: int) -> str:
     how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
+
+
+def _diverged(found: Sequence[Run], identity: str, seeds: range) -> str:
+    """Of seeds that have been trained, those without a result; empty if there are none."""
+    left = set(seeds).difference(*(share.seeds for share in finished(found, identity, seeds)))
+    return f"{divergence.short(left)}: their updates are no longer finite, and they count as no result" if left else ""
 
 
 def command_of(job: Job, setup: Task, root: Path, extra: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, lock, logs, provenance, recorder, teams
+from gpgrad import checkpoint, checks, config, lock, logs, provenance, recorder, teams
 from gpgrad.checkpoint import Position
 from gpgrad.compose import compose, example_view
 from gpgrad.initial import make_init, start_clock
@@ -22,7 +22,7 @@ from gpgrad.recorder import SEEDS
 from gpgrad.settings import Config
 
 LEFT_BEHIND = shutil.ignore_patterns(
-    "config.yaml", "manifest.json", "final.jsonl", "team", "pictures", "wandb", lock.NAME, "*.draft"
+    "config.yaml", "manifest.json", "final.jsonl", "diverged.jsonl", "team", "pictures", "wandb", lock.NAME, "*.draft"
 )
 
 
@@ -38,6 +38,7 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     if t_max <= old.t_max:
         raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
     provenance.check(folder, old)
+    checks.check_name(log.get("name"))
     told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
     settings = dataclasses.replace(old, t_max=t_max, log=told)
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):

@@ -12,7 +12,7 @@ from gpgrad.compose import example_view, has_roles
 from gpgrad.iteration import make_collection, stream
 from gpgrad.learner import Learning, Parts, make_learn
 from gpgrad.settings import Config
-from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
+from gpgrad.types import Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 
 def start_clock() -> Clock:
@@ -51,6 +51,7 @@ def make_init(config: Config, parts: Parts) -> Callable[[jax.Array], SeedState]:
             env_steps=jnp.zeros((), jnp.int32),
             key=key,
             stats=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), stats),
+            divergence=Divergence(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
         )
 
     return init
@@ -82,7 +83,7 @@ def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
         wanted = config.learner.batch_episodes
         some = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (wanted, *leaf.shape[1:])), episodes)
         learned = learn(key, start_clock(), learning, learning.params, env_params, some)[1]
-        counted = {"updates": jnp.zeros(()), "episodes": jnp.zeros(())}
+        counted = {name: jnp.zeros(()) for name in ("updates", "episodes", "nonfinite_updates")}
         return {**metrics, **learned, **counted}
 
     return stats

@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,17 @@ from gpgrad import optimisers, replay, rollout
 from gpgrad.learner import Learning, Parts, make_draw, make_learn
 from gpgrad.rollout import Team
 from gpgrad.settings import Config
-from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedState
+from gpgrad.types import PATIENCE, Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 Index = jax.Array | np.ndarray | int
 OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
+
+
+class Watched(NamedTuple):
+    """What a seed knows of its updates: sums since the last row, and whether they are still finite."""
+
+    stats: Metrics
+    divergence: Divergence
 
 
 def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
@@ -111,13 +118,13 @@ def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, Se
     n_updates = round(worlds * config.learner.updates_per_episode)
     gradient_step = make_learn(parts)
 
-    def learn(clock: Clock, learning: Learning, stats: Metrics, state: SeedState) -> tuple[Learning, Metrics]:
+    def learn(clock: Clock, learning: Learning, seen: Watched, state: SeedState) -> tuple[Learning, Watched]:
         """A gradient step; `state` gives what it reads, the replay among it."""
         key = stream(state.key, Purpose.SAMPLE, clock.updates)
         episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
         key = stream(state.key, Purpose.LOSS, clock.updates)
         learning, metrics = gradient_step(key, clock, learning, state.target, state.env_params, episodes)
-        return learning, _add(stats, {**metrics, "updates": jnp.ones(())})
+        return learning, watch(seen, metrics, state.env_steps)
 
     def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
         """What happens when the target network is copied; returns the new target."""
@@ -134,14 +141,14 @@ def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, Se
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
 
-        def step(_, carry: tuple[Clock, Learning, Metrics]) -> tuple[Clock, Learning, Metrics]:
-            at, learning, stats = carry
-            learning, stats = over_seeds(learn, (None, 0, 0, 0))(at, learning, stats, states)
-            return at._replace(updates=at.updates + 1), learning, stats
+        def step(_, carry: tuple[Clock, Learning, Watched]) -> tuple[Clock, Learning, Watched]:
+            at, learning, seen = carry
+            learning, seen = over_seeds(learn, (None, 0, 0, 0))(at, learning, seen, states)
+            return at._replace(updates=at.updates + 1), learning, seen
 
         ready = clock.episodes >= config.learner.batch_episodes
-        carry = (clock, _learning(states), states.stats)
-        clock, learning, stats = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
+        carry = (clock, _learning(states), Watched(states.stats, states.divergence))
+        clock, learning, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
         learning, target = jax.lax.cond(
             clock.episodes // period != before // period,
             lambda args: over_seeds(adapt, (None, 0, 0))(clock, states.key, args[0]),
@@ -155,9 +162,19 @@ def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, Se
                 lambda args: args,
                 (learning, target),
             )
-        return clock, states._replace(**learning._asdict(), target=target, stats=stats)
+        return clock, states._replace(**learning._asdict(), target=target, **seen._asdict())
 
     return learning_step
+
+
+def watch(seen: Watched, metrics: Metrics, env_steps: jax.Array) -> Watched:
+    """Add an update to the sums, and count it where its loss or its gradient's norm is not finite."""
+    stats, (streak, since) = seen
+    bad = ~(jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]))
+    since = jnp.where(bad & (streak == 0), env_steps, since)
+    streak = jnp.where(bad | (streak >= PATIENCE), streak + 1, 0)
+    counted = {"updates": jnp.ones(()), "nonfinite_updates": bad.astype(jnp.float32)}
+    return Watched(_add(stats, {**metrics, **counted}), Divergence(streak, since))
 
 
 def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:

@@ -21,6 +21,7 @@ from envs.errors import SettingError
 Row = dict[str, Any]
 MANIFEST = "manifest.json"
 STEPS = "env_steps"  # the axis of all curves
+WHOLE = {"metrics": ("seed", STEPS), "final": ("seed",), "diverged": ("seed",)}  # of each row, by its file's name
 FINISH_SECONDS = 120.0
 LONGEST = 100  # entries of a list that a tool for curves is given
 
@@ -75,9 +76,16 @@ def read_rows(path: Path) -> list[Row]:
     try:
         content = source.read_bytes()
         text = (gzip.decompress(content) if source == packed else content).decode()
-        return [json.loads(line) for line in text.split("\n")[:-1]]
+        rows = [json.loads(line) for line in text.split("\n")[:-1]]
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SettingError(f"{source} is damaged, expected a JSON object in every line: {error}") from None
+    for i, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise SettingError(f"{source} is damaged, expected a JSON object in every line: line {i} is none")
+        for name in WHOLE.get(path.stem, ()):
+            if type(row.get(name)) is not int:
+                raise SettingError(f"{source} is damaged, expected a whole number as {name} in every line: line {i}")
+    return rows
 
 
 class Mirror:

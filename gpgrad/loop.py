@@ -6,10 +6,6 @@ are written changes a number.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,17 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, hosts, logs, rollout, teams
+from gpgrad import checkpoint, divergence, hosts, logs, rollout, teams
 from gpgrad.checkpoint import Position
+from gpgrad.divergence import Diverged
+from gpgrad.ending import Saver
 from gpgrad.initial import start_clock
 from gpgrad.logs import Row
 from gpgrad.program import Actor, Program, actors
 from gpgrad.recorder import Listener, Recorder, run_of
 from gpgrad.settings import Config
-from gpgrad.types import Clock, Params
+from gpgrad.types import PATIENCE, Clock, Params, PyTree
 
 SECONDS_BETWEEN_SIGNS = 2.0
-PARENT = "GPGRAD_PARENT"  # the process whose end ends this one, set where a run trains its seeds as processes
 
 
 class Result(NamedTuple):
@@ -46,10 +43,6 @@ class Result(NamedTuple):
     params: Params
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal ended the run; all of it is in a checkpoint."""
-
-
 def finish(settings: Config, program: Program, folder: Path, say: Callable[[str], None]) -> Result:
     """Go on from a folder's newest whole checkpoint, or from the start, to the end: all seeds in one program."""
     template = jax.eval_shape(lambda: start(settings, program))
@@ -59,11 +52,16 @@ def finish(settings: Config, program: Program, folder: Path, say: Callable[[str]
         say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
     with Recorder(settings, folder, say, offsets) if hosts.first() else Listener() as recorder:
         with Saver(settings, folder, recorder) as saver:
-            kept = train(settings, program, recorder, saver, position)
-        checkpoint.save_team(folder, kept)
-        final = test_rows(settings, program.final(kept, 0))
-        recorder.finish(final)
-        return Result(recorder.rows, final, folder, hosts.fetch(kept.params))
+            position = train(settings, program, recorder, saver, position)
+            saver.leave_if_told(position)
+            checkpoint.save_team(folder, position.kept)
+            saver.leave_if_told(position)
+            final = last_test(settings, program, recorder, position.kept)
+            recorder.finish(final)
+            saver.end()
+        if settings.learner.stop_on_nan and recorder.diverged:
+            raise Diverged(divergence.sentence(recorder.diverged, run_of(folder)))
+        return Result(recorder.rows, final, folder, hosts.fetch(position.kept.params))
 
 
 def begin(settings: Config, program: Program) -> Position:
@@ -81,15 +79,51 @@ def start(settings: Config, program: Program) -> Position:
     return Position(start_clock(), states, kept, np.zeros(settings.seeds, bool), np.zeros((), np.int32))
 
 
-def train(settings: Config, program: Program, recorder: Recorder | Listener, saver: Saver, position: Position) -> Actor:
-    """Iterate until every seed has t_max steps at a test; returns each seed's team as it was then."""
+def train(
+    settings: Config, program: Program, recorder: Recorder | Listener, saver: Saver, position: Position
+) -> Position:
+    """Iterate until every seed has t_max steps at a test, or has diverged; `kept` has its team as it was then."""
     worlds, every = settings.rollout.worlds, test_period(settings, program.parts.env.spec.episode_limit)
-    while True:
+    while not bool(position.finished.all()):
         due = -(-int(position.tests) * every // worlds)  # the first iteration at or after the next test
         position = advance(settings, program, recorder, saver, position, due)
-        position = test(settings, program, recorder, position)
-        if bool(position.finished.all()):
-            return position.kept
+        position = without_diverged(settings, position)
+        if not bool(position.finished.all()):
+            position = test(settings, program, recorder, position)
+    return position
+
+
+def without_diverged(settings: Config, position: Position) -> Position:
+    """Where they are to be stopped, seeds that have diverged have ended."""
+    if not settings.learner.stop_on_nan:
+        return position
+    streak, finished = hosts.fetch((position.states.divergence.streak, position.finished))
+    lost = (streak >= PATIENCE) & ~finished
+    if not lost.any():
+        return position
+    return position._replace(kept=choose(lost, actors(position.states), position.kept), finished=finished | lost)
+
+
+def watch(settings: Config, recorder: Recorder | Listener, position: Position) -> bool:
+    """Mark seeds that have diverged since; whether all that still run have, and are to be stopped."""
+    (streak, since), finished = hosts.fetch((position.states.divergence, position.finished))
+    lost = (streak >= PATIENCE) & ~finished
+    for i in np.flatnonzero(lost):
+        recorder.mark(lost_row(settings, position.clock, int(i), streak, since))
+    return settings.learner.stop_on_nan and bool((lost | finished).all())
+
+
+def lost_row(settings: Config, clock: Clock, i: int, streak: np.ndarray, since: np.ndarray) -> Row:
+    """When the i-th seed's updates ceased to be finite."""
+    return {"seed": settings.seed + i, "env_steps": int(since[i]), "updates": int(clock.updates) - int(streak[i])}
+
+
+def last_test(settings: Config, program: Program, recorder: Recorder | Listener, kept: Actor) -> list[Row]:
+    """A row per seed of the test of the last parameters; none for those that have diverged and were stopped."""
+    lost = [row["seed"] for row in recorder.diverged] if settings.learner.stop_on_nan else []
+    if hosts.largest(len(lost)) == settings.seeds:
+        return []
+    return [row for row in test_rows(settings, program.final(kept, 0)) if row["seed"] not in lost]
 
 
 def test(settings: Config, program: Program, recorder: Recorder | Listener, position: Position) -> Position:
@@ -97,12 +131,17 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     clock, states, kept, finished, tests = position
     team = actors(states)
     tested = test_rows(settings, {**program.test(team, tests), **program.look(clock, states)})
-    steps, sums, finished = hosts.fetch((states.env_steps, states.stats, finished))
+    steps, sums, finished, whole = hosts.fetch((states.env_steps, states.stats, finished, is_finite(team.params)))
+    ending = (steps >= settings.t_max) & ~finished
+    lost = ending & ~whole  # the very last updates
+    streak, since = hosts.fetch(states.divergence)
+    for i in np.flatnonzero(lost):
+        recorder.mark(lost_row(settings, clock, int(i), streak, np.where(streak, since, steps)))
+    shown = ~finished & ~(lost & settings.learner.stop_on_nan)
     places = [{**describe(settings, clock, steps[i]), **averages(sums, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
-    recorder.write(rows, ~finished, program.host.report() if program.host else {})
+    recorder.write(rows, shown, program.host.report() if program.host else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
-    ending = (steps >= settings.t_max) & ~finished
     return Position(clock, states, choose(ending, team, kept), finished | ending, np.asarray(tests + 1, np.int32))
 
 
@@ -128,64 +167,11 @@ def advance(
         recorder.sign(mean, describe(settings, clock, int(mean)), averages(sums, 0))
         for line in program.host.news() if program.host else ():
             recorder.say(line)
+        if watch(settings, recorder, position):
+            break
         saver.visit(position)
         length = hosts.agree(max(1, min(2 * length, round(length * SECONDS_BETWEEN_SIGNS / max(took, 1e-3)))))
     return position
-
-
-class Saver:
-    """Writes checkpoints when they are due, and ends a run on SIGINT or SIGTERM once all of it is saved.
-
-    A second SIGINT interrupts at once. Signals are left alone outside the main thread. A run that is one seed of
-    another process's run also ends when that process is gone.
-    """
-
-    def __init__(self, settings: Config, folder: Path, recorder: Recorder | Listener) -> None:
-        self._settings, self._folder, self._recorder = settings.checkpoint, folder, recorder
-        self._last = time.monotonic()
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
-        self._parent = os.environ.get(PARENT)
-
-    def __enter__(self) -> Saver:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def visit(self, position: Position) -> None:
-        """Between two chunks. Raises Stopped after a signal."""
-        if self._signal is None and self._parent not in (None, str(os.getppid())):
-            self._note(signal.SIGHUP, None)
-        due = hosts.agree(time.monotonic() - self._last >= 60 * self._settings.every_minutes)
-        self._signal = hosts.largest(self._signal or 0) or None
-        if not due and self._signal is None:
-            return
-        saved = self._save(position)
-        if self._signal is not None:
-            name = signal.Signals(self._signal).name
-            where = f"continue with: {sys.executable} -m gpgrad train --resume {run_of(self._folder)}"
-            raise Stopped(f"{name} ended the run; {where}" if saved else f"{name} ended the run, without a checkpoint")
-
-    def _save(self, position: Position) -> bool:
-        try:
-            checkpoint.save(self._folder, position, self._recorder.offsets(), self._settings.keep)
-        except OSError as error:
-            self._recorder.say(str(error))
-            return False
-        finally:
-            self._last = time.monotonic()
-        return True
-
-    def _note(self, number: int, frame: object) -> None:
-        if self._signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._signal = number
-        self._recorder.say("finishing the chunk, then saving; again to leave at once")
 
 
 @jax.jit
@@ -196,6 +182,13 @@ def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
         return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, new, old)
+
+
+@jax.jit
+def is_finite(tree: PyTree) -> jax.Array:
+    """Whether all numbers of each seed are finite: bool [S]."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in leaves]), 0)
 
 
 def test_period(settings: Config, episode_limit: int) -> int:
@@ -224,15 +217,18 @@ def describe(settings: Config, clock: Clock, steps: int) -> Row:
 
 
 def averages(stats: Mapping[str, np.ndarray], index: int) -> Row:
-    """One seed's means since the last test: per episode for `train_*`, per update for the rest; None for none."""
+    """One seed's means since the last test: per episode for `train_*`, per update for the rest; None for none.
+
+    `nonfinite_updates` is no mean: how many had a loss or a gradient that was not finite.
+    """
     sums = {name: value[index] for name, value in stats.items()}
-    updates, episodes = sums.pop("updates"), sums.pop("episodes")
+    updates, episodes, bad = (sums.pop(name) for name in ("updates", "episodes", "nonfinite_updates"))
 
     def mean(name: str, value: np.ndarray) -> Any:
         count = episodes if name.startswith("train_") else updates
         return logs.plain(value / count) if count else None
 
-    return {name: mean(name, value) for name, value in sums.items()}
+    return {**{name: mean(name, value) for name, value in sums.items()}, "nonfinite_updates": int(bad)}
 
 
 def test_rows(settings: Config, metrics: Mapping[str, jax.Array]) -> list[Row]:

@@ -24,8 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, lock, logs, loop, recorder
-from gpgrad.loop import Result, Stopped
+from gpgrad import checkpoint, config, divergence, ending, lock, logs, loop, recorder
+from gpgrad.divergence import Diverged
+from gpgrad.ending import Stopped
+from gpgrad.loop import Result
 from gpgrad.plan import Plan, show
 from gpgrad.program import Program
 from gpgrad.recorder import FILES, SEEDS
@@ -81,7 +83,7 @@ def cores() -> list[int]:
 def apart(settings: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
     """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
     parts = prepare(settings, folder)
-    todo = {seed: part for seed, part in parts.items() if not logs.read_rows(part / "final.jsonl")}
+    todo = {seed: part for seed, part in parts.items() if not is_over(settings, part)}
     for seed, part in todo.items():
         wait_for(seed, part, say)
     try:
@@ -90,14 +92,24 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
         else:
             for seed, part in todo.items():
                 say(f"seed {seed}:")
-                loop.finish(single(settings, folder, seed), program, part, say)
+                with contextlib.suppress(Diverged):  # told below, of all seeds together
+                    loop.finish(single(settings, folder, seed), program, part, say)
     finally:
         merge(folder, parts)
-    teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
-    team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
-    checkpoint.save_team(folder, team)
-    rows, final = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final"))
+    with ending.undisturbed(f"the run in {folder}"):
+        teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
+        team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
+        checkpoint.save_team(folder, team)
+    rows, final, lost = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final", divergence.NAME))
+    if settings.learner.stop_on_nan and lost:
+        raise Diverged(divergence.sentence(lost, folder))
     return Result(rows, final, folder, jax.tree.map(np.array, team.params))
+
+
+def is_over(settings: Config, part: Path) -> bool:
+    """Whether a seed's own run, in its folder, has come to its end."""
+    final = logs.read_rows(part / "final.jsonl")
+    return divergence.is_over({**config.flat(settings), "seeds": 1}, final, divergence.seeds(part))
 
 
 def wait_for(seed: int, part: Path, say: Say) -> None:
@@ -171,8 +183,8 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
             worker.process.kill()
     if caught:
         name = signal.Signals(caught[0]).name
-        raise Stopped(f"{name} ended the run; continue with: {sys.executable} -m gpgrad train --resume {folder}")
-    failed = [seed for seed, part in todo.items() if not logs.read_rows(part / "final.jsonl")]
+        raise Stopped(f"{name} ended the run; continue with: {ending.to_resume(folder)}")
+    failed = [seed for seed, part in todo.items() if not is_over(config.parse(part / "config.yaml"), part)]
     if failed:
         words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
         raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")
@@ -185,8 +197,9 @@ def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         start_new_session=True,
-        env={**os.environ, loop.PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, ending.PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
     )
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(ProcessLookupError):  # it may have ended already

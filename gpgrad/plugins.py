@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import envs
+import envs.registry
 from envs.errors import SettingError
 from gpgrad import registry
 
@@ -49,7 +49,10 @@ def manifest(modules: Iterable[str]) -> dict[str, str | None]:
 
 
 def _load(module: str, what: str) -> None:
-    if module in sys.modules:
+    if module in _owners.values():
+        return
+    if module in sys.modules:  # by somebody else, before it was named as a plugin
+        _claim(module, what, {part for part, modules in _origins().items() if module in modules})
         return
     before = _known()
     if "" not in sys.path:
@@ -63,12 +66,22 @@ def _load(module: str, what: str) -> None:
             raise SettingError(f"{what} is missing, expected a module that can be imported from here") from None
         message = " ".join(str(error).split())
         raise SettingError(f"{what} is broken: {type(error).__name__}: {message}") from error
-    new = _known() - before
-    if not new:
+    _claim(module, what, _known() - before)
+
+
+def _claim(module: str, what: str, parts: set[tuple[str, str]]) -> None:
+    """Remember what came with a plugin. Raises SettingError for one that brings nothing."""
+    if not parts:
         raise SettingError(
             f"{what} registers nothing, expected calls of gpgrad.register or envs.register at its import"
         )
-    _owners.update(dict.fromkeys(new, module))
+    _owners.update(dict.fromkeys(parts, module))
+
+
+def _origins() -> dict[tuple[str, str], frozenset[str]]:
+    """The modules that were being imported when each part or world was registered."""
+    worlds = {("env", name): modules for name, modules in envs.registry.origins().items()}
+    return {**registry.origins(), **worlds}
 
 
 def _known() -> set[tuple[str, str]]:

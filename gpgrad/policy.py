@@ -68,6 +68,7 @@ def load(run: str | Path, seed: int | None = None) -> Loaded:
     seed = first if seed is None else seed
     if not first <= seed <= last:
         raise SettingError(f"seed is {seed}, expected one that {folder} trained: {first} to {last}")
+    teams.require_sound(folder, [seed])
     program = make_program(dataclasses.replace(settings, devices=1))
     actor = jax.tree.map(lambda leaf: leaf[seed - first], teams.load(folder, program, settings.seeds))
     return Loaded(settings, program.parts, team(program.parts, actor.params, actor.sharing), seed)

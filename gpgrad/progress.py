@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,7 +16,7 @@ class Display:
     """Steps, steps per second, epsilon, loss, time left; returns of tests, ± half of the 95 percent interval."""
 
     def __init__(self, title: str, total: int) -> None:
-        self._total, self._console = total, Console()
+        self._total, self._console, self._broken = total, Console(), False
         self._progress = Progress(
             TextColumn(f"[bold]{title}[/bold]"),
             BarColumn(bar_width=24),
@@ -31,11 +31,11 @@ class Display:
 
     def start(self) -> None:
         """Begin drawing."""
-        self._progress.start()
+        self._try(self._progress.start)
 
     def stop(self) -> None:
         """Stop drawing."""
-        self._progress.stop()
+        self._try(self._progress.stop)
 
     def update(self, steps: float, place: Row, means: Row) -> None:
         """Draw where the run stands; rates are those of the latest chunk."""
@@ -44,7 +44,7 @@ class Display:
         self._rate, self._last = (steps - before) / max(now - then, 1e-9), (now, steps)
         loss = means.get("loss")
         line = f"{self._rate:,.0f}/s eps {place['epsilon']:.2f}" + (f" loss {loss:.3g}" if loss is not None else "")
-        self._progress.update(self._task, completed=min(steps, self._total), line=line)
+        self._try(lambda: self._progress.update(self._task, completed=min(steps, self._total), line=line))
 
     def test(self, rows: list[Row]) -> None:
         """Print a test."""
@@ -56,7 +56,7 @@ class Display:
             parts.append(f"won {spread(rows, 'test_won')}")
         if "payoff_error" in first:
             parts.append(f"payoff error {spread(rows, 'payoff_error', '.3g')}")
-        if first.get("loss") is not None:
+        if any(row.get("loss") is not None for row in rows) or any(row.get("nonfinite_updates") for row in rows):
             parts.append(f"loss {spread(rows, 'loss', '.3g')}")
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
@@ -70,12 +70,37 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a lasting line."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        text = encodable(line, self._console.encoding)
+        self._try(lambda: self._console.print(text, highlight=False, soft_wrap=True))
+
+    def _try(self, draw: Callable[[], None]) -> None:
+        """Draw, unless the terminal is gone: a run goes on without it."""
+        if self._broken:
+            return
+        try:
+            draw()
+        except (OSError, UnicodeError):
+            self._broken = True
+
+
+def encodable(line: str, encoding: str) -> str:
+    """The line with what an encoding lacks in other words, or as question marks."""
+    try:
+        line.encode(encoding)
+    except UnicodeError:
+        return line.replace("±", "+-").encode(encoding, "replace").decode(encoding)
+    except LookupError:
+        return line.replace("±", "+-").encode("ascii", "replace").decode("ascii")
+    return line
 
 
 def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
-    """Mean and, with several seeds, ± half of its 95 percent interval."""
-    return stats.shown([row[name] for row in rows], form, form, alone="")
+    """Mean and, with several seeds, ± half of its 95 percent interval; of those whose number is finite."""
+    values = [row[name] for row in rows if row[name] is not None]
+    if not values:
+        return "not finite"
+    left = f" ({len(values)} of {len(rows)} seeds finite)" if len(values) < len(rows) else ""
+    return stats.shown(values, form, form, alone="") + left
 
 
 def seeds_of(rows: list[Row]) -> str:

@@ -14,11 +14,7 @@ NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log",
 
 def open_file(path: Path, what: str) -> Reader:
     """A file's content, to be taken out value by value. Raises SettingError for a file that cannot be read."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise SettingError(f"{what} {path} cannot be read: {error.strerror}") from None
-    return Reader(presets.parse_yaml(text, str(path)), str(path), what)
+    return Reader(presets.read_yaml(path, what), str(path), what)
 
 
 class Reader:
@@ -38,6 +34,13 @@ class Reader:
             return default[0]
         value = self._left.pop(name)
         return value if kind is Any else checks.coerce(value, kind, f"{name} of {self.what} in {self.source}")
+
+    def name(self, key: str, *default: Any) -> Any:
+        """A name, which is text that is not empty."""
+        found = self.value(key, str, *default)
+        if found == "":
+            raise SettingError(f"{key} of {self.what} in {self.source} is empty, expected a name")
+        return found
 
     def reader(self, name: str, *default: Any) -> Reader:
         """A mapping in it."""

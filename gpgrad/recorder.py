@@ -12,12 +12,12 @@ import numpy as np
 
 import envs
 from envs.errors import SettingError
-from gpgrad import config, evidence, logs, media, plugins, provenance, seal
+from gpgrad import config, divergence, evidence, logs, media, plugins, provenance, seal
 from gpgrad.logs import Row
 from gpgrad.progress import Display
 from gpgrad.settings import Config
 
-FILES = ("metrics", "timing", "final")
+FILES = ("metrics", "timing", "final", divergence.NAME)
 SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
 
 
@@ -25,6 +25,22 @@ def run_of(folder: Path) -> Path:
     """The run that a single seed's folder belongs to, or the folder itself."""
     above = folder.parent.parent
     return above if folder.parent.name == SEEDS and (above / "config.yaml").is_file() else folder
+
+
+def check_folder(settings: Config) -> None:
+    """Refuse a folder that cannot be made, before work begins. Raises SettingError."""
+    root, name = Path(settings.log.dir), settings.log.name
+    try:
+        above = next(place for place in (root, *root.parents) if place.exists())
+        if not above.is_dir():
+            raise SettingError(f"log.dir is {root}, expected a folder, and {above} is a file")
+        taken = name is not None and (root / name).exists()
+    except (OSError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"no run can be in log.dir {root}: {getattr(error, 'strerror', None) or error}") from None
+    if taken:
+        raise SettingError(f"the run folder {root / str(name)} exists already, expected a new log.name, or --resume")
 
 
 def create_folder(settings: Config) -> Path:
@@ -77,6 +93,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.diverged: list[Row] = []
 
     def __enter__(self) -> Listener:
         return self
@@ -97,6 +114,11 @@ class Listener:
     def sign(self, steps: float, place: Row, means: Row) -> None:
         """Nothing is shown."""
 
+    def mark(self, row: Row) -> None:
+        """Remember a seed that has diverged, once."""
+        if row["seed"] not in [known["seed"] for known in self.diverged]:
+            self.diverged.append(row)
+
     def finish(self, rows: list[Row]) -> None:
         """Nothing is written."""
 
@@ -108,6 +130,7 @@ class Recorder:
         """`offsets`: bytes of each file that a checkpoint knows of; what stands behind them is cut off."""
         self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
         self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
+        self.diverged: list[Row] = logs.read_rows(folder / f"{divergence.NAME}.jsonl")
         earlier = logs.read_rows(folder / "timing.jsonl")
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
         seeds = range(settings.seed, settings.seed + settings.seeds)
@@ -144,6 +167,8 @@ class Recorder:
             self._mirror.write(row["seed"], row)
             self._gallery.visit(row)
         self.rows += written
+        if not written:
+            return
         first = written[0]
         seconds = time.monotonic() - self._began
         place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
@@ -155,12 +180,22 @@ class Recorder:
         """A sign of life between tests."""
         self._display.update(steps, place, means)
 
+    def mark(self, row: Row) -> None:
+        """A seed has diverged: seed, env_steps and updates of when. Written once, and said."""
+        if row["seed"] in [known["seed"] for known in self.diverged]:
+            return
+        self.diverged.append(row)
+        self._files[divergence.NAME].write(row)
+        self._mirror.summarise(row["seed"], {"diverged": True})
+        self.say(f"updates are no longer finite: {divergence.told(row)}")
+
     def finish(self, rows: list[Row]) -> None:
         """The final test, and what the run says nothing about."""
         for row in rows:
             self._files["final"].write(row)
             self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
-        self._display.final(rows)
+        if rows:
+            self._display.final(rows)
         for sentence in evidence.sentences(self._settings, evidence.by_seed(self.rows)):
             self.say(sentence)
 

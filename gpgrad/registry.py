@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from envs.errors import SettingError, suggest
+from envs.registry import importing
 
 Kind = Literal["decomposition", "sharing", "weighting"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -57,6 +58,9 @@ _PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
 }
 
 
+_ORIGINS: dict[tuple[Kind, str], frozenset[str]] = {}
+
+
 class Option(NamedTuple):
     """A setting's type and default."""
 
@@ -76,13 +80,20 @@ def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
     if name in _PARTS[kind]:
         raise SettingError(f"a {kind} named {name!r} is already registered")
     _PARTS[kind][name] = maker
+    _ORIGINS[kind, name] = importing()
     _options.cache_clear()
 
 
 def forget(kind: Kind, name: str) -> None:
     """Take back a registration."""
     del _PARTS[kind][name]
+    _ORIGINS.pop((kind, name), None)  # parts of the table above have none
     _options.cache_clear()
+
+
+def origins() -> dict[tuple[Kind, str], frozenset[str]]:
+    """The modules that were being imported when each part from outside was registered, by kind and name."""
+    return dict(_ORIGINS)
 
 
 def maker(kind: Kind, name: str) -> Callable[..., Any]:

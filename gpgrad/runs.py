@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from envs.errors import SettingError
-from gpgrad import config, lock, logs, numerics, provenance
+from gpgrad import config, divergence, lock, logs, numerics, provenance
 from gpgrad.logs import Row
 from gpgrad.numerics import Versions
 from gpgrad.settings import Config
@@ -22,6 +22,7 @@ class Run(NamedTuple):
 
     identity: what names its numbers, with the numerics versions of its day. settings_id: the same for any versions.
     versions: by part, those that it was trained with. holder: the process that trains it now, None if nobody does.
+    finished: nothing of it is left to train. diverged: seeds that have no result.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     seeds: range
     finished: bool
     holder: int | None
+    diverged: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -82,12 +84,13 @@ def scan(root: Path) -> tuple[list[Run], list[str]]:
 
 def _run(path: Path) -> Run:
     folder = path.parent
-    settings, *names, used = _settings(path, path.stat().st_mtime_ns)
+    settings, identity, settings_id, used = _settings(path, path.stat().st_mtime_ns)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     # Asked before the rows are counted, so that a run that ends now is not taken for an interrupted one.
     holder = lock.holder(folder / lock.NAME)
-    finished = len(logs.read_rows(folder / "final.jsonl")) == settings.seeds
-    return Run(folder, settings, *names, used, seeds, finished, holder)
+    diverged, final = divergence.seeds(folder), logs.read_rows(folder / "final.jsonl")
+    finished = divergence.is_over(config.flat(settings), final, diverged)
+    return Run(folder, settings, identity, settings_id, used, seeds, finished, holder, tuple(diverged))
 
 
 @functools.cache
@@ -103,7 +106,8 @@ def _settings(path: Path, changed: int) -> tuple[Config, str, str, Versions]:
 def next_job(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> Job | None:
     """What to do next for seeds of a configuration; None if all are finished.
 
-    An interrupted run of any of the seeds is continued first, the one that has most of them and then the furthest;
+    A seed that has diverged is not tried again: it would again. An interrupted run of any of the seeds is continued
+    first, the one that has most of them and then the furthest;
     then the first stretch of seeds that nobody has begun is started. Seeds that another process trains are waited for.
     """
     own = [run for run in runs if run.identity == identity]
@@ -145,8 +149,9 @@ def outdated(runs: Iterable[Run], identity: str, settings_id: str, seed: int) ->
 def _state(runs: Sequence[Run], identity: str, seed: int, settings_id: str) -> str:
     job = next_job(runs, identity, [seed])
     if job is None:
-        done = next(run for run in runs if run.identity == identity and run.finished and seed in run.seeds)
-        return f"finished in {done.folder}"
+        done = [run for run in runs if run.identity == identity and run.finished and seed in run.seeds]
+        whole = next((run for run in done if seed not in run.diverged), None)
+        return f"finished in {whole.folder}" if whole else f"diverged in {done[0].folder}"
     if job.run is None:
         old = outdated(runs, identity, settings_id, seed)
         return f"not begun; {old}" if old else "not begun"
@@ -155,10 +160,10 @@ def _state(runs: Sequence[Run], identity: str, seed: int, settings_id: str) -> s
 
 
 def finished(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> list[Share]:
-    """Each wanted seed that is finished, from the first run, by name, that has it."""
+    """Each wanted seed that is finished and has not diverged, from the first run, by name, that has it."""
     left, result = set(wanted), []
     for run in runs:
-        seeds = sorted(left.intersection(run.seeds))
+        seeds = sorted(left.intersection(run.seeds).difference(run.diverged))
         if run.identity != identity or not run.finished or not seeds:
             continue
         left -= set(seeds)

@@ -48,6 +48,7 @@ class Learner:
     batch_episodes: int = setting(32, "episodes in a gradient step")
     updates_per_episode: float = setting(1.0, "gradient steps per collected episode")
     target_every_episodes: int = setting(200, "episodes between copies of the target network")
+    stop_on_nan: bool = setting(True, "end seeds whose loss or gradient is no longer finite; their rows are kept")
 
 
 @dataclass(frozen=True)

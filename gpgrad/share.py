@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envs.errors import SettingError
 from gpgrad import config, lock, loop, provenance, teams
+from gpgrad.divergence import Diverged
 from gpgrad.program import Program, make_program
 
 
@@ -18,7 +19,7 @@ def main(folders: Sequence[str]) -> int:
     for folder in map(Path, folders):
         try:
             program = train(folder, program)
-        except SettingError as error:
+        except (SettingError, Diverged) as error:
             failed = True
             print(f"seed {folder.name}: {error}", flush=True)
         except Exception as error:

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from envs.errors import SettingError
-from gpgrad import config, lock, logs, precedence, presets, registry
+from gpgrad import checks, config, divergence, lock, logs, precedence, presets, registry
 from gpgrad.logs import Row
 
 SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
-State = Literal["finished", "running", "interrupted"]
+COUNTS = {"seed": 0, "seeds": 1, "t_max": 1}  # settings that are whole numbers, and the least of each
+State = Literal["finished", "running", "interrupted", "diverged"]
 
 
 class Shelved(NamedTuple):
     """A run's folder at one moment. settings: by dotted names, as in config.yaml. holder: the process that trains it.
 
     metrics: a row per seed and test, in order of tests. final: a row per seed, once there is one. seconds: of training,
-    all seeds together.
+    all seeds together. diverged: seeds that have no result.
     """
 
     folder: Path
@@ -27,6 +28,7 @@ class Shelved(NamedTuple):
     metrics: list[Row]
     final: list[Row]
     seconds: float
+    diverged: tuple[int, ...] = ()
 
     @property
     def seeds(self) -> range:
@@ -36,9 +38,16 @@ class Shelved(NamedTuple):
     @property
     def state(self) -> State:
         """Where it stands."""
-        if len(self.final) == self.settings["seeds"]:
-            return "finished"
+        if divergence.is_over(self.settings, self.final, self.diverged):
+            return "diverged" if self.diverged else "finished"
         return "interrupted" if self.holder is None else "running"
+
+    @property
+    def told(self) -> str:
+        """Where it stands, with the process that trains it and the seeds that have diverged."""
+        who = f"running, process {self.holder}" if self.state == "running" else self.state
+        lost = divergence.short(self.diverged) if self.diverged else ""
+        return lost if self.state == "diverged" else ", ".join(filter(None, (who, lost)))
 
     @property
     def steps(self) -> int:
@@ -59,15 +68,23 @@ def read(folder: Path) -> Shelved:
     path = folder / "config.yaml"
     if not path.is_file():
         raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
-    settings = precedence.upgrade(presets.mapping(presets.parse_yaml(path.read_text(), str(path)), str(path)))
+    settings = precedence.upgrade(presets.mapping(presets.read_yaml(path, "the settings in"), str(path)))
     for name in ("env", "algo", "seed", "seeds", "t_max", *registry.KINDS):
         if name not in settings:
             raise SettingError(f"{path} has no {name}, expected the settings of a run")
+        kind = int if name in COUNTS else str
+        settings = {**settings, name: checks.coerce(settings[name], kind, f"{name} in {path}")}
+    for name, least in COUNTS.items():
+        if not least <= settings[name] <= checks.LARGEST:
+            value = checks.short(settings[name])
+            raise SettingError(f"{name} in {path} is {value}, expected between {least} and {checks.LARGEST}")
     holder = lock.holder(folder / lock.NAME)  # before the rows: a run that ends now is not taken for an interrupted one
     timing = logs.read_rows(folder / "timing.jsonl")
     parts = sorted((folder / SEEDS).glob("*/config.yaml"))
-    metrics, final = (_rows(folder, [part.parent for part in parts], name) for name in ("metrics", "final"))
-    return Shelved(folder, settings, holder, metrics, final, logs.seconds(timing))
+    kinds = ("metrics", "final", divergence.NAME)
+    metrics, final, lost = (_rows(folder, [part.parent for part in parts], name) for name in kinds)
+    diverged = tuple(sorted(row["seed"] for row in lost))
+    return Shelved(folder, settings, holder, metrics, final, logs.seconds(timing), diverged)
 
 
 def _rows(folder: Path, parts: list[Path], name: str) -> list[Row]:
@@ -89,6 +106,9 @@ def scan(root: Path) -> tuple[list[Shelved], list[str]]:
 
 
 def values(run: Shelved, metric: str) -> dict[int, float]:
-    """A metric of each seed: of the last parameters where the final test has it, else of the last test."""
-    rows = [*run.metrics, *run.final]
+    """A metric of each seed: of the last parameters where the final test has it, else of the last test.
+
+    Seeds that have diverged have none.
+    """
+    rows = [row for row in (*run.metrics, *run.final) if row["seed"] not in run.diverged]
     return {row["seed"]: float(row[metric]) for row in rows if isinstance(row.get(metric), (int, float))}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.errors import SettingError
-from gpgrad import checkpoint, config, hosts, logs, seal
+from gpgrad import checkpoint, config, divergence, hosts, logs, seal
 from gpgrad.compose import has_roles
 from gpgrad.iteration import stream
 from gpgrad.learner import Parts
@@ -31,9 +32,19 @@ class _Team(NamedTuple):
 
 def finished(folder: Path) -> Config:
     """The settings of a finished run. Raises SettingError for any other folder."""
-    if not (folder / "team").is_dir():
+    if not os.path.isdir(folder / "team"):
         raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
-    return config.parse(folder / "config.yaml")
+    settings, lost = config.parse(folder / "config.yaml"), divergence.seeds(folder)
+    if len(lost) == settings.seeds:
+        raise SettingError(f"all seeds of the run in {folder} have diverged, expected one with a team that plays")
+    return settings
+
+
+def require_sound(folder: Path, seeds: Sequence[int]) -> None:
+    """Raise SettingError where one of these seeds of a run has diverged: its team plays without a meaning."""
+    lost = [seed for seed in divergence.seeds(folder) if seed in seeds]
+    if lost:
+        raise SettingError(f"the run in {folder} has {divergence.short(lost)}, expected a seed with finite parameters")
 
 
 def load(folder: Path, program: Program, seeds: int) -> Actor:
@@ -84,6 +95,7 @@ def check_start(settings: Config, program: Program) -> None:
             f"init_from: {folder} has teams of the seeds {there}, expected one team, or one for each of the seeds "
             f"{settings.seed} to {settings.seed + settings.seeds - 1}"
         )
+    require_sound(folder, [source.seed + row for row in rows])
     _check(folder, make_program(dataclasses.replace(source, devices=1)), program)
 
 

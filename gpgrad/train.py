@@ -17,6 +17,7 @@ from gpgrad import (
     checks,
     config,
     devices,
+    divergence,
     extension,
     hosts,
     lock,
@@ -29,18 +30,30 @@ from gpgrad import (
     simulators,
     teams,
 )
-from gpgrad.loop import Result, Stopped
+from gpgrad.divergence import Diverged
+from gpgrad.ending import Stopped
+from gpgrad.loop import Result
 from gpgrad.modes import Layout
 from gpgrad.program import Program, make_program
-from gpgrad.recorder import create_folder, describe_run
+from gpgrad.recorder import check_folder, create_folder, describe_run
 from gpgrad.settings import Config
 
-__all__ = ["Result", "Stopped", "extend", "resume", "run"]
+__all__ = ["Diverged", "Result", "Stopped", "extend", "resume", "run"]
 
 
 def run(settings: Config, say: Callable[[str], None] = print) -> Result:
-    """Train all seeds of a configuration to t_max steps. Raises SettingError before anything compiles."""
+    """Train all seeds of a configuration to t_max steps. Raises SettingError before anything compiles.
+
+    Raises Diverged, once all else is done and written, where seeds have diverged and `learner.stop_on_nan` is on.
+    """
+    devices.require()
+    settings = config.typed(settings)
     checks.check(settings)
+    checks.check_name(settings.log.name)
+    if hosts.first():
+        check_folder(settings)
+    if settings.init_from is not None:
+        teams.finished(Path(settings.init_from))
     settings, program, layout = prepare(settings, say)
     folder = hosts.at_first(lambda: create_folder(settings), Path(settings.log.dir))
     say(f"results: {folder}")
@@ -60,20 +73,33 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
 
 def go_on(folder: Path, say: Callable[[str], None], note: Callable[[Config], None]) -> Result:
     """Train a run that exists to its end. note: called by the first process, once all is known to fit."""
+    devices.require()
     settings = devices.fewer(config.parse(folder / "config.yaml"))  # another machine may have another number
     provenance.check(folder, settings)
     with hold(folder):
-        if len(logs.read_rows(folder / "final.jsonl")) == settings.seeds:
-            raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
+        _require_rest(folder, settings)
         layout = prepare(teams.located(settings, folder), say, needs_teams=not teams.begun(folder))
         hosts.at_first(lambda: note(settings), None)
         return finish(*layout, folder, say)
 
 
+def _require_rest(folder: Path, settings: Config) -> None:
+    """Raise SettingError where a run has nothing left to do."""
+    lost, final = divergence.seeds(folder), logs.read_rows(folder / "final.jsonl")
+    if not divergence.is_over(config.flat(settings), final, lost) or not (folder / "team").is_dir():
+        return
+    if lost:
+        raise SettingError(f"the run in {folder} has {divergence.short(lost)}, nothing is left to resume")
+    raise SettingError(f"the run in {folder} is finished, nothing is left to resume")
+
+
 def extend(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], None] = print) -> Result:
     """Train a run further, to `t_max` steps, as a new run beside it: see `extension.begin`."""
+    devices.require()
     if hosts.several():
         raise SettingError("a run is extended by one process, expected no --hosts; several can --resume it afterwards")
+    if lost := divergence.seeds(folder):
+        raise SettingError(f"the run in {folder} has {divergence.short(lost)} and cannot be extended")
     return go_on(extension.begin(folder, t_max, log, say), say, lambda settings: None)
 
 

@@ -49,6 +49,7 @@ def team_of(folder: Path, seed: int | None = None) -> Trained:
     """
     settings, seed = _seed(folder, seed)
     alone = _alone(settings, seed)
+    teams.require_sound(folder, [seed])
     if (folder / "team").is_dir():
         built = program.make_program(alone)
         team = teams.load(folder, built, settings.seeds)

@@ -200,6 +200,20 @@ class Params(NamedTuple):
     decomposition: PyTree
 
 
+PATIENCE = 10  # updates in a row that are not finite until a seed counts as diverged
+
+
+class Divergence(NamedTuple):
+    """Whether a seed's updates are still finite; int32 scalars.
+
+    streak: updates since the last finite one, 0 after a finite one; from `PATIENCE` on it only grows.
+    env_steps: steps of the world when the streak began; meaningless while there is none.
+    """
+
+    streak: jax.Array
+    env_steps: jax.Array
+
+
 class SeedState(NamedTuple):
     """All that one seed of a run carries. `train.py` adds a leading axis S to every leaf, nobody else does.
 
@@ -217,3 +231,4 @@ class SeedState(NamedTuple):
     env_steps: jax.Array
     key: jax.Array
     stats: Metrics
+    divergence: Divergence

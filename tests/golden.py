@@ -84,7 +84,8 @@ def cell(decomposition: str, sharing: str, weighting: str) -> tuple[Rows, dict[s
     rows: Rows = {}
     for _ in range(ITERATIONS):
         clock, states = chunk(clock, states, 1)
-        numbers = {name: np.sum(value) for name, value in states.stats.items()}
+        sums = states.stats.items()
+        numbers = {name: np.sum(value) for name, value in sums if name != "nonfinite_updates"}  # of no part
         numbers |= {"params": squares((states.params, states.target)), "sharing": squares(states.sharing)}
         numbers["returns"] = np.asarray(states.replay.reward).sum()
         for name, value in numbers.items():

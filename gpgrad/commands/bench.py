@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options
 
 USAGE = """\
   bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
@@ -19,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure algorithms in alternation; a table, and the rows as JSON."""
     given = options(arguments)
     env, algos = given.pop("env", "pp_small"), given.pop("algos", "qmix").split(",")
-    file = given.pop("json", None)
+    file = file_to_write(given.pop("json")) if "json" in given else None
     from gpgrad import checks, config
 
     rounds = checks.coerce(given.pop("rounds", "30"), int, "--rounds")
@@ -47,5 +46,5 @@ def main(arguments: Sequence[str]) -> int:
         table.add_row(name, *(f"{row[name]:.4g}" for row in rows))
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     if file:
-        Path(file).write_text(json.dumps(rows, indent=2))
+        file.write_text(json.dumps(rows, indent=2))
     return 0

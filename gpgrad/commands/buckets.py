@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options, path_of
 
 USAGE = """\
   buckets RUN [--buckets N] [--members N] [--episodes N] [--epsilon E] [--seed N] [--json FILE] [--picture FILE]
@@ -19,8 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     """Play a batch with a run's team, and write the buckets in which most transitions interfere."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected buckets RUN")
-    folder, given = Path(arguments[0]), options(arguments[1:])
-    files = {name: given.pop(name, "") for name in ("json", "picture")}
+    folder, given = path_of(arguments[0]), options(arguments[1:])
+    files = {name: file_to_write(given.pop(name)) if name in given else None for name in ("json", "picture")}
     for name in given:
         if name not in NUMBERS:
             raise SettingError(f"unknown option --{name}{suggest(name, [*NUMBERS, *files])}")
@@ -55,9 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         for row in bucket["transitions"]:
             print(f"  {row['kind']:11} TD error {row['td_error']:+.3f}, step {row['step']}: {row['actions']}")
     if files["json"]:
-        Path(files["json"]).write_text(json.dumps(rows, indent=1))
+        files["json"].write_text(json.dumps(rows, indent=1))
     if files["picture"]:
-        stem = Path(files["picture"]).with_suffix("")
+        stem = files["picture"].with_suffix("")
         for path in buckets.picture(learned.parts.env, learned.state.env_params, dump, stem):
             print(path)
     return 0

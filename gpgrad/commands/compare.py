@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
 
-ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices")  # say nothing about results
+ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,13 +24,14 @@ def main(arguments: Sequence[str]) -> int:
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gpgrad import logs, provenance, shelf
     from gpgrad.commands.ls import spread
 
-    one, other = (shelf.read(Path(folder)) for folder in arguments[:2])
-    table = Table("", "A", "B", title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
+    one, other = (shelf.read(path_of(folder)) for folder in arguments[:2])
+    columns = [Column(name, overflow="fold") for name in ("A", "B")]
+    table = Table("", *columns, title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
     for name, values in differences(one.settings, other.settings).items():
         table.add_row(name, *values)
     manifests = (provenance.compared(logs.read_manifest(run.folder)) for run in (one, other))
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         table.add_row(f"manifest: {name}", *values, style="dim")
     table.add_section()
     results = [shelf.values(run, metric) for run in (one, other)]
-    table.add_row("state", one.state, other.state)
+    table.add_row("state", *(run.told if run.diverged else run.state for run in (one, other)))
     table.add_row("steps", f"{one.steps:,}", f"{other.steps:,}")
     table.add_row(f"{metric} ± 95%, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
     console = Console(width=None if sys.stdout.isatty() else 110)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   eval RUN [--episodes N] [--stream N] [--env.SETTING VALUE ...]
@@ -15,15 +14,18 @@ USAGE = """\
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Test a finished run's team on episodes it has not met, in its world or a changed one; print a row per seed."""
+    """Test a finished run's team on episodes it has not met, in its world or a changed one; print a row per seed.
+
+    Seeds that have diverged have no team to test.
+    """
     import dataclasses
 
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
-    folder = Path(arguments[0])
+    folder = path_of(arguments[0])
     given = options(arguments[1:])
     changes = {name: given.pop(name) for name in list(given) if name.startswith("env.")}
-    from gpgrad import checks, config, teams
+    from gpgrad import checks, config, divergence, teams
     from gpgrad.loop import test_rows
     from gpgrad.program import make_program
 
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = dataclasses.replace(chosen, evaluation=tests, devices=1)
     program = make_program(chosen)
     team = teams.load_into(folder, program, chosen.seeds)
+    lost = divergence.seeds(folder)
     for row in test_rows(chosen, program.final(team, stream)):
-        print(json.dumps(row))
+        if row["seed"] not in lost:
+            print(json.dumps(row))
     return 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   export RUN --out FILE.npz|FILE.safetensors [--seed N]
@@ -17,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write one seed's policies, and say what is in the file."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("export needs the folder of a finished run, as in: export runs/NAME --out team.npz")
-    folder, given = Path(arguments[0]), options(arguments[1:])
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("out", "seed"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['out', 'seed'])}")
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
     seed = checks.coerce(given["seed"], int, "--seed") if "seed" in given else None
     loaded = policy.load(folder, seed)
-    arrays = export.write(loaded, Path(given["out"]))
+    arrays = export.write(loaded, path_of(given["out"]))
     numbers = sum(array.size for array in arrays.values())
     print(f"{given['out']}: {len(arrays)} arrays, {numbers:,} numbers, seed {loaded.seed} of {folder}")
     return 0

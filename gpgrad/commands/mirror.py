@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   mirror RUN [--project NAME] [--wandb auto|online|offline]
@@ -17,16 +17,17 @@ def main(arguments: Sequence[str]) -> int:
     """Write all rows of a run, its final test, heat maps and films to wandb; 1 if wandb fails."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("mirror needs the folder of a run, as in: python -m gpgrad mirror runs/NAME")
-    folder, given = Path(arguments[0]), options(arguments[1:])
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("project", "wandb"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['project', 'wandb'])}")
-    from gpgrad import logs, media, shelf
+    from gpgrad import checks, logs, media, shelf
 
     run = shelf.read(folder)
     settings = {**run.settings, "label": run.method}
     project = given.get("project", str(run.settings.get("log.project", "gpgrad")))
-    made = logs.Mirror(given.get("wandb", "auto"), project, folder, run.seeds, settings, folder)
+    mode = checks.coerce(given.get("wandb", "auto"), Literal["auto", "online", "offline"], "--wandb")
+    made = logs.Mirror(mode, project, folder, run.seeds, settings, folder)
     gallery = media.Gallery(made, run.settings["t_max"])
     for row in run.metrics:
         made.write(row["seed"], row)

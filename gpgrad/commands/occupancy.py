@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options, path_of
 
 USAGE = """\
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE] [--picture FILE]
@@ -17,13 +16,14 @@ USAGE = """\
 
 def main(arguments: Sequence[str]) -> int:
     """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
-    folder = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
+    folder = path_of(arguments[0]) if arguments and not arguments[0].startswith("--") else None
     given = options(arguments[1:] if folder else arguments)
     from gpgrad import checks, config, plots, teams
 
     numbers = {"episodes": "256", "epsilon": "1.0" if folder is None else "0.05"}
     numbers |= {name: given.pop(name) for name in numbers if name in given}
-    file, drawn = given.pop("json", None), given.pop("picture", None)
+    file = file_to_write(given.pop("json")) if "json" in given else None
+    drawn = path_of(given.pop("picture")) if "picture" in given else None
     episodes = checks.coerce(numbers["episodes"], int, "--episodes")
     eps = checks.coerce(numbers["epsilon"], float, "--epsilon")
     if drawn:
@@ -58,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
         shown.add_row(str(k), *texts)
     Console(width=None if sys.stdout.isatty() else 110).print(shown)
     if file:
-        Path(file).write_text(json.dumps(rows, indent=2))
+        file.write_text(json.dumps(rows, indent=2))
     if drawn:
-        stem = Path(drawn).with_suffix("")
+        stem = drawn.with_suffix("")
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path in [*plots.save(plots.draw_occupancy(rows), stem), plots.write_occupancy(rows, stem)]:
             print(path)

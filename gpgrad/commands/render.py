@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   render RUN [--seed N] [--episode N] [--out FILE.gif|FILE.mp4] [--fps N]
@@ -18,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Draw a greedy episode of the test of the last parameters, and say where it is."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected render RUN")
-    folder, given = Path(arguments[0]), options(arguments[1:])
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     from gpgrad.render import check, render
 
     name = f"seed{seed}-" if seed is not None else ""
-    out = Path(given["out"]) if "out" in given else folder / "pictures" / f"{name}episode{episode}.gif"
+    out = path_of(given["out"]) if "out" in given else folder / "pictures" / f"{name}episode{episode}.gif"
     check(out)
     played = render(folder, out, seed, episode, fps)
     size = out.stat().st_size / 1e6

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 USAGE = """\
   report RUN... [--out FILE.html] [--pictures FOLDER,...]
@@ -19,16 +19,16 @@ LARGE = 20e6  # bytes from which a page is slow to open
 def main(arguments: Sequence[str]) -> int:
     """Write the page and say where it is. Pictures are those in RUN/pictures and in the given folders."""
     count = next((i for i, token in enumerate(arguments) if token.startswith("--")), len(arguments))
-    folders, given = [Path(name) for name in arguments[:count]], options(arguments[count:])
+    folders, given = [path_of(name) for name in arguments[:count]], options(arguments[count:])
     if not folders:
         raise SettingError("the runs are missing, expected report RUN...")
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
-    out = Path(given.get("out", "report.html"))
+    out = path_of(given.get("out", "report.html"))
     if out.suffix != ".html":
         raise SettingError(f"--out is {str(out)!r}, expected a name that ends in .html")
-    extra = [Path(name) for name in given["pictures"].split(",")] if "pictures" in given else []
+    extra = [path_of(name) for name in given["pictures"].split(",")] if "pictures" in given else []
     for folder in extra:
         if not folder.is_dir():
             raise SettingError(f"--pictures names {folder}, expected a folder")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options, path_of
 
 USAGE = """\
   separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart"""
@@ -18,8 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected separation RUN")
-    folder, given = Path(arguments[0]), options(arguments[1:])
-    file = given.pop("json", None)
+    folder, given = path_of(arguments[0]), options(arguments[1:])
+    file = file_to_write(given.pop("json")) if "json" in given else None
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
     from rich.console import Console
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     if file:
         rows = [{"seed": seed, **(answer._asdict() if answer else {})} for seed, answer in found.items()]
-        Path(file).write_text(json.dumps(rows, indent=2))
+        file.write_text(json.dumps(rows, indent=2))
     return 0
 
 

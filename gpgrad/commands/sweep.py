@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import file_to_write, options, path_of
 
 USAGE = """\
   sweep FILE [--dry-run | --choose] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
@@ -31,18 +31,18 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingError(f"{' and '.join(flags)} were given, expected one of {', '.join(FLAGS)}")
     given = options([word for word in arguments[1:] if word not in FLAGS])
     _check(given)
-    root, jobs = Path(given.pop("log.dir", "runs")), given.pop("jobs", None)
-    file = given.pop("json", None)
+    root, jobs = path_of(given.pop("log.dir", "runs")), given.pop("jobs", None)
+    file = file_to_write(given.pop("json")) if "json" in given else None
     slurm = {name.removeprefix("slurm."): given.pop(name) for name in list(given) if name.startswith("slurm.")}
     extra = [f"--{name.replace('_', '-') if name == 'seeds_mode' else name}={value}" for name, value in given.items()]
     from gpgrad import cluster, execute, runs, sweep
 
-    loaded = sweep.load(Path(arguments[0]))
+    loaded = sweep.load(path_of(arguments[0]))
     points = sweep.points(loaded)
     if "--dry-run" in flags:
         return preview(points, root, extra)
     if "--choose" in flags:
-        return choose(Path(arguments[0]), points, root, loaded.metric)
+        return choose(path_of(arguments[0]), points, root, loaded.metric)
     if jobs:
         failures = cluster.submit(points, root, extra, jobs, slurm, _say)  # type: ignore[arg-type]
     else:
@@ -100,13 +100,14 @@ def choose(file: Path, points, root: Path, metric: str) -> int:
     return 0 if all(row["chosen"] is not None for row in rows) else 1
 
 
-def show(points, results, metric: str, file: str | None) -> None:
+def show(points, results, metric: str, file: Path | None) -> None:
     """A table, a row per point, and the same as JSON."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     names = list(dict.fromkeys(name for point in points for name in point.varied))
-    table = Table("world", "algorithm", *names, "seeds", f"{metric} ± 95%")
+    wrapped = [Column(name, overflow="fold") for name in ("world", "algorithm", *names)]  # cut they would look alike
+    table = Table(*wrapped, "seeds", f"{metric} ± 95%")
     rows = []
     for point in points:
         mean = results[point.identity]
@@ -120,7 +121,7 @@ def show(points, results, metric: str, file: str | None) -> None:
         rows.append({**row, metric: mean.mean if mean else None, "interval": ends})
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
-        Path(file).write_text(json.dumps(rows, indent=2))
+        file.write_text(json.dumps(rows, indent=2))
 
 
 def _say(line: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from envs.errors import SettingError
-from gpgrad.commands.arguments import CHOICES, options
+from gpgrad.commands.arguments import CHOICES, options, path_of
 
 USAGE = """\
   train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
@@ -75,7 +74,7 @@ def join(told: dict[str, str]) -> None:
 
 def go_on(given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
-    folder = Path(given.pop("resume"))
+    folder = path_of(given.pop("resume"))
     if given:
         raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
     from gpgrad.train import resume
@@ -89,7 +88,7 @@ def go_further(given: dict[str, str]) -> int:
     from gpgrad import checks
     from gpgrad.train import extend
 
-    folder = Path(given.pop("extend"))
+    folder = path_of(given.pop("extend"))
     if "t_max" not in given:
         raise SettingError("--extend has no --t-max, expected the steps at which to end")
     t_max = checks.coerce(given.pop("t_max"), int, "--t-max")

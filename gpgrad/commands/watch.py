@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.errors import SettingError, suggest
-from gpgrad.commands.arguments import options
+from gpgrad.commands.arguments import options, path_of
 
 if TYPE_CHECKING:
     from gpgrad.shelf import Shelved
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     """Show where a run stands until it ends; at once if it has ended. Lines of tests where there is no terminal."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("watch needs the folder of a run, as in: python -m gpgrad watch runs/NAME")
-    folder, given = Path(arguments[0]), options(arguments[1:])
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     metric, every = given.pop("metric", "test_return"), given.pop("every", "1")
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['metric', 'every'])}")
@@ -84,10 +83,9 @@ def picture(run: Shelved, metric: str, width: int) -> list[str]:
         lines += [f"{metric} over {t_max:,} steps", chart.chart(steps, values, room, right=t_max)]
     elif not points:
         lines.append(f"no test has {metric} yet")
-    state = f"{run.state}, process {run.holder}" if run.state == "running" else run.state
     rate, left = run.steps / run.seconds if run.seconds else 0.0, ""
     if rate and run.state == "running":
         left = f", about {max(0, t_max - run.steps) / rate / 60:.0f} minutes left"
-    lines.append(f"{state}: {run.steps:,} of {t_max:,} steps, {rate:,.0f} steps/s a seed{left}")
+    lines.append(f"{run.told}: {run.steps:,} of {t_max:,} steps, {rate:,.0f} steps/s a seed{left}")
     lines.append(f"{metric} ± 95%: {spread(shelf.values(run, metric))}" + (" (final test)" if run.final else ""))
     return lines

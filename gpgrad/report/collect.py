@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.errors import SettingError
-from gpgrad import config, evidence, logs, plots, provenance, stats
+from gpgrad import config, divergence, evidence, logs, plots, provenance, stats
 from gpgrad.logs import Row
 from gpgrad.settings import Config
 from gpgrad.stats import Curve
@@ -55,7 +55,8 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
         rows = evidence.by_seed(logs.read_rows(folder / "metrics.jsonl"))
         if not rows:
             raise SettingError(f"{folder} has no test in metrics.jsonl yet, expected at least one")
-        final = {row["seed"]: row for row in logs.read_rows(folder / "final.jsonl")}
+        lost = divergence.seeds(folder)
+        final = {row["seed"]: row for row in logs.read_rows(folder / "final.jsonl") if row["seed"] not in lost}
         name = config.identity(settings)
         same = (e for e in entries if config.identity(e.config) == name and not e.rows.keys() & rows.keys())
         if own := next(same, None):
@@ -83,6 +84,8 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
             label = ", ".join([label, *pairs[:2]]) if pairs else label
             if len(pairs) > 2 or not pairs:
                 label = f"{label} ({entry.folders[0].name})"
+        if lost := [seed for folder in entry.folders for seed in divergence.seeds(folder)]:
+            label = f"{label}, {divergence.short(lost)}"
         named.append(entry._replace(name=label))
     return named
 
@@ -204,7 +207,7 @@ def _command(folder: Path) -> str:
     if any(usual[kind] != name for kind, name in parts.items()):
         chosen |= parts
         usual = config.flat(config.load(settings.env.name, settings.algo, {"preset": settings.preset, **parts}))
-    aside = ("log.", "checkpoint.", "devices", "seeds_mode")
+    aside = ("log.", "checkpoint.", "devices", "seeds_mode", "learner.stop_on_nan")
     changed = {
         name: value
         for name, value in config.flat(settings).items()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from gpgrad import __main__ as cli
@@ -62,15 +67,20 @@ def test_an_interruption_is_one_sentence_and_code_130(stop, words, capsys, monke
     assert capsys.readouterr().err == f"gpgrad: {words}\n"
 
 
+INSTALLED = re.search(r'^gpgrad = "([\w.]+):(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("started", ["runpy.run_module('gpgrad', run_name='__main__')", "sys.exit(start())"])
 @pytest.mark.parametrize(("stop", "code", "torn_down"), [("KeyboardInterrupt", 130, False), ("OSError", 1, True)])
-def test_an_interrupted_process_ends_without_teardown(stop, code, torn_down):
+def test_an_interrupted_process_ends_without_teardown(stop, code, torn_down, started):
     """Exit handlers still run; Python's teardown can crash after an interrupt within a compilation."""
     script = (
         "import atexit, runpy, sys, gpgrad.commands.list as command\n"
+        f"from {INSTALLED[1]} import {INSTALLED[2]} as start\n"
         "class Late:\n    def __del__(self): sys.__stdout__.write('torn down ')\n"
         f"def fail(*_):\n    atexit.register(print, 'handler ran'); raise {stop}\n"
         "late, command.main, sys.argv = Late(), fail, ['gpgrad', 'list']\n"
-        "runpy.run_module('gpgrad', run_name='__main__')"
+        f"{started}"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code
@@ -121,3 +131,71 @@ def test_as_a_process():
     )
     assert done.returncode == 2
     assert done.stderr == "gpgrad: unknown world 'pp_smal'; did you mean 'pp_small'?\n"
+
+
+def test_a_second_interrupt_while_the_first_is_told_is_no_traceback(monkeypatch, capsys):
+    def again(*args):
+        raise KeyboardInterrupt
+
+    codes = []
+    monkeypatch.setattr(cli, "main", again)
+    monkeypatch.setattr(cli.atexit, "register", lambda function, found: codes.append(found))
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert cli.script() == 130
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert codes == [[130]]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("where", ["train", "params"])
+def test_sixty_four_bits_are_refused(where, capsys):
+    jax.config.update("jax_enable_x64", True)
+    try:
+        assert cli.main([where, "--env", "matrix_gpvd"]) == 2
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert capsys.readouterr().err == (
+        "gpgrad: JAX_ENABLE_X64 is on, expected it off: worlds and networks compute in 32 bits\n"
+    )
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda'\n: no GPU")])
+@pytest.mark.parametrize("words", [["train"], ["train", "--resume", "RUN"], ["params"]])
+def test_a_backend_that_is_not_there_is_one_sentence(error, words, capsys, monkeypatch):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", fail)
+    assert cli.main(words) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("gpgrad: JAX has no device of JAX_PLATFORMS=")
+    assert complaint.count("\n") == 1
+
+
+def test_a_backend_that_is_not_there_in_a_process():
+    command = [sys.executable, "-m", "gpgrad", "train", "--env", "matrix_gpvd"]
+    where = {**os.environ, "JAX_PLATFORMS": "tpu"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=where, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("gpgrad: JAX has no device of JAX_PLATFORMS=tpu")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["list"], ["list", "presets"], ["train", "--help"], ["params", "--env", "matrix_gpvd"], ["\u00fc"]],
+)
+def test_an_ascii_terminal_stops_nothing(words, monkeypatch):
+    """Names of worlds and errors may hold what a terminal's encoding lacks."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    assert cli.main(words) == (2 if words == ["\u00fc"] else 0)
+    for stream in streams:
+        stream.flush()
+    printed = b"".join(stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
+    assert len(printed) > 20
+    assert printed.isascii()

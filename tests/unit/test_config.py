@@ -153,7 +153,8 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
         "weighting: nine": "unknown weighting 'nine'",
         "env: pp": "no world 'pp'",
     }.items():
-        file.write_text("".join(lines) + line)
+        others = [other for other in lines if other.partition(":")[0] != line.partition(":")[0]]
+        file.write_text("".join(others) + line)
         with pytest.raises(SettingError, match=sentence):
             config.parse(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -159,3 +160,24 @@ def test_installed_packages_register_by_entry_point(outside):
     with pytest.raises(SettingError, match="installed of the installed package their_package is broken: ZeroDivision"):
         config.load("matrix_gpvd", "qmix")
     assert "meet" not in envs.names()
+
+
+@pytest.mark.parametrize("module", ["json", "numpy", "os.path", "gpgrad", "gpgrad.registry", "envs", "envs.registry"])
+def test_modules_that_are_there_already_and_register_nothing_are_refused(module, capsys):
+    for words in (["list", "--plugin", module], ["train", "--plugin", module]):
+        assert cli.main(words) == 2
+        assert f"the plugin {module} registers nothing" in capsys.readouterr().err
+
+
+def test_a_plugin_that_was_imported_before_is_known_by_what_it_registered(outside):
+    write(outside, "import my_parts", "my_plugin")
+    write(
+        outside, "import json, gpgrad\ngpgrad.register('weighting', 'mine', 'gpgrad.weighting.none:make')", "my_parts"
+    )
+    importlib.import_module("my_plugin")
+    chosen = config.load("matrix_gpvd", "qmix", {"plugin": "my_plugin", "weighting": "mine"})
+    assert chosen.plugin == ("my_plugin",)
+    assert plugins.owners({"weighting": "mine"}) == ["my_plugin"]
+    config.load("matrix_gpvd", "qmix", {"plugin": "my_parts"})  # which registered it itself
+    with pytest.raises(SettingError, match="the plugin json registers nothing"):
+        config.load("matrix_gpvd", "qmix", {"plugin": "json"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from envs.errors import SettingError
+from gpgrad import __main__ as cli
 from gpgrad import checkpoint, config, extension, lock, logs, loop, provenance, recorder, train
 from gpgrad.checkpoint import Position
 from gpgrad.compose import compose
@@ -378,3 +380,92 @@ def test_signals(tmp_path, number, program):
     assert loaded is not None
     assert int(loaded[0].clock.iterations) > 0
     assert (folder / "metrics.jsonl").stat().st_size >= loaded[1]["metrics"]
+
+
+def test_checkpoints_from_before_divergence_was_watched_are_read(tmp_path):
+    """Three arrays are younger than they are: zeros."""
+    stored = {"states.stats.loss": np.ones(2, np.float32)}
+    checkpoint._write_arrays(tmp_path / "arrays", stored)
+    younger = dict.fromkeys(checkpoint.YOUNGER, np.zeros(2, np.int32))
+    template: dict = {"states": {"stats": {}, "divergence": {}}}
+    for name, leaf in {**stored, **younger}.items():
+        _, group, own = name.split(".")
+        template["states"][group][own] = leaf
+    found = checkpoint._read(tmp_path / "arrays", template)
+    np.testing.assert_array_equal(found["states"]["stats"]["loss"], stored["states.stats.loss"])
+    np.testing.assert_array_equal(found["states"]["divergence"]["streak"], [0, 0])
+
+
+@pytest.mark.parametrize("moment", ["test", "team", "final", "rows"])
+def test_a_signal_between_the_last_test_and_the_last_row_loses_nothing(whole, tmp_path, monkeypatch, program, moment):
+    """Whatever is being written then is written; the rest follows with --resume."""
+    interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)
+
+    def before(function, when=lambda *args: True):
+        def wrapped(*args, **kwargs):
+            if when(*args):
+                interrupt()
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    is_last = lambda settings, program, recorder, position: int(position.tests) == len(whole.metrics) // 2 - 1
+    if moment == "test":
+        monkeypatch.setattr(loop, "test", before(loop.test, is_last))
+    elif moment == "team":
+        monkeypatch.setattr(checkpoint, "save_team", before(checkpoint.save_team))
+    elif moment == "final":
+        monkeypatch.setattr(train, "make_program", lambda *_: program._replace(final=before(program.final)))
+    else:
+        monkeypatch.setattr(loop.Recorder, "finish", before(loop.Recorder.finish))
+    words = "all of it is written" if moment in ("final", "rows") else "continue with: .* --resume"
+    with pytest.raises(train.Stopped, match=words):
+        train.run(tiny(log__dir=str(tmp_path), log__name="run", **RUN), say=silent)
+    folder = tmp_path / "run"
+    assert not list(folder.glob("team.draft*"))
+    assert (folder / "team").is_dir() == (moment != "test")
+    monkeypatch.undo()
+    monkeypatch.setattr(train, "make_program", lambda settings, parts=None: program)
+    if moment in ("test", "team"):
+        assert_same(train.resume(folder, say=silent), whole)
+    for name in ("metrics", "final"):
+        assert (folder / f"{name}.jsonl").read_bytes() == (whole.run_dir / f"{name}.jsonl").read_bytes()
+
+
+def test_a_second_signal_that_a_library_swallows_still_ends_the_run(tmp_path, monkeypatch):
+    def write(place, tree):
+        for _ in range(2):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RuntimeError("the event loop is closed") from None
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", write)
+    monkeypatch.setattr(loop.Saver, "_save", lambda *_: True)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(tiny(log__dir=str(tmp_path), log__name="run", **RUN), say=silent)
+
+
+def test_a_full_disk_when_the_team_is_written_is_one_sentence_and_keeps_the_checkpoint(
+    whole, tmp_path, monkeypatch, capsys, program
+):
+    write = checkpoint._write_arrays
+
+    def full(place, tree):
+        write(place, tree)
+        if "team" in place.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings = tiny(log__dir=str(tmp_path), log__name="run", **RUN)
+    kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
+    words = [f"--{key}={value}" for key, value in kept.items()]
+    monkeypatch.setattr(checkpoint, "_write_arrays", full)
+    assert cli.main(["train", "--env", settings.env.name, "--algo", settings.algo, *words]) == 1
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert f"the team could not be written to {tmp_path / 'run' / 'team'}: [Errno 28] No space left" in complaint
+    assert "--resume" in complaint
+    assert not list((tmp_path / "run").glob("team*"))
+    assert checkpoint.is_whole(checkpoint.found(tmp_path / "run")[0])
+    monkeypatch.setattr(checkpoint, "_write_arrays", write)
+    assert_same(train.resume(tmp_path / "run", say=silent), whole)

@@ -16,6 +16,7 @@ from envs.host.world import seeds_of
 from gpgrad import __main__ as cli
 from gpgrad import bench, config, evaluate, iteration, logs, loop, plan, simulators, train
 from gpgrad.compose import compose
+from gpgrad.divergence import Diverged
 from gpgrad.initial import start_clock
 from gpgrad.learner import Learning
 from gpgrad.program import actors, make_program
@@ -278,3 +279,14 @@ def test_the_command_line_says_what_is_missing(capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("gpgrad: smac_3m needs the package smac")
     assert printed.count("\n") == 1
+
+
+def test_a_diverged_seed_stops_its_run(by_loop, faults, monkeypatch, tmp_path):
+    def init(seeds):
+        states = by_loop.init(seeds)
+        return states._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, states.params))
+
+    with pytest.raises(Diverged, match="seed 0 after 0 updates"):
+        run(by_loop._replace(init=init), monkeypatch, tmp_path, faults)
+    assert logs.read_rows(tmp_path / "run" / "final.jsonl") == []
+    assert by_loop.host._pool is None, "the run has ended its workers"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from gpgrad import __main__ as cli
-from gpgrad import chart, config, lock, shelf
+from gpgrad import chart, config, ending, lock, shelf
 from gpgrad.commands import watch
+from gpgrad.progress import Display
 
 SMALL = {"t_max": 2000, "evaluation.every_steps": 500, "seeds": 5}
 
@@ -168,3 +172,88 @@ def test_none_of_them_imports_jax(tmp_path):
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_names_that_differ_at_their_ends_are_told_apart_in_80_columns(tmp_path, capsys, monkeypatch):
+    """As a terminal shows them: wrapped, where they were cut they looked alike."""
+    names = [f"pp_medium-qmix-gradps-0123abcd-20260101-12000{i}" for i in range(3)]
+    for name in names:
+        put(tmp_path, name)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["ls", str(tmp_path)]) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    cells = "".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))
+    assert cells == "".join(names)
+
+
+def test_an_ascii_terminal_shows_runs(tmp_path, monkeypatch):
+    one, other = put(tmp_path, "one"), put(tmp_path, "größe")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    for words in (["ls", str(tmp_path)], ["compare", str(one), str(other)], ["watch", str(other)]):
+        assert cli.main(words) == 0
+    stream.flush()
+    printed = stream.buffer.getvalue()  # type: ignore[attr-defined]
+    assert printed.isascii()
+    assert b"gr??e" in printed or b"gr?" in printed
+
+
+ROWS = [{"seed": s, "env_steps": 5, "updates": 1, "test_return": 1.0 + s, "epsilon": 0.5} for s in range(2)]
+
+
+def test_the_display_falls_back_to_ascii(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # strict, as Python's stdout is
+    monkeypatch.setattr(sys, "stdout", stream)
+    display = Display("größe", 10)
+    display.start()
+    display.test(ROWS)
+    display.final(ROWS)
+    display.stop()
+    stream.flush()
+    printed = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert printed.count("1.50 +- ") == 2
+
+
+def test_the_display_shows_losses_that_are_not_finite(capsys):
+    """Rows hold null for them; a run that goes on with a diverged seed is not to end at its display."""
+    display = Display("a", 10)
+    for losses in ((1.0, None), (None, None), (None, 2.0)):
+        rows = [{**row, "loss": loss, "nonfinite_updates": 3} for row, loss in zip(ROWS, losses, strict=True)]
+        display.test(rows)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "loss 1 (1 of 2 seeds finite)" in printed
+    assert "loss not finite" in printed
+    assert "loss 2 (1 of 2 seeds finite)" in printed
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error")])
+def test_a_terminal_that_is_gone_stops_no_run(error, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    display = Display("a", 10)
+    display.start()
+    for _ in range(3):
+        display.test(ROWS)
+        display.update(1.0, {"epsilon": 0.1}, {"loss": 1.0})
+    display.stop()
+
+
+def test_home_is_the_home_folder_in_every_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path, "run")
+    for words in (["ls", "~"], ["watch", "~/run"], ["compare", "~/run", "~/run"]):
+        assert cli.main(words) == 0
+    capsys.readouterr()
+    loaded = config.load("matrix_gpvd", "vdn", {"log.dir": "~/runs", "init_from": "~/run"})
+    assert (loaded.log.dir, loaded.init_from) == (f"{tmp_path}/runs", f"{tmp_path}/run")
+    assert config.load("matrix_gpvd", "vdn").init_from is None
+
+
+def test_the_command_to_resume_is_quoted(tmp_path):
+    words = shlex.split(ending.to_resume(tmp_path / "it's a run"))
+    assert words[1:] == ["-m", "gpgrad", "train", "--resume", str(tmp_path / "it's a run")]
