@@ -1,4 +1,4 @@
-"""Shared by all tests: recorded oracles, small worlds with known values, tiny configurations."""
+"""Shared by all tests: XLA's flags, the compilation cache, recorded oracles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from tests import flags
+
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"
 # Tests compile far more than they run: no optimisation of machine code, fusions by the emitters that compile fastest,
 # one module of code at a time. XLA's own passes are left alone. Together two fifths of the time of the first alone.
 FASTEST = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")
-os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in FASTEST))
+# A worker of pytest-xdist has the flags of the process that started it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    try:
+        os.environ["XLA_FLAGS"] = flags.choose(
+            [f"--xla_{flag}" for flag in FASTEST],
+            os.environ.get("XLA_FLAGS"),
+            flags.installed(ROOT / ".cache" / "xla_flags.json"),
+        )
+    except flags.FlagError as error:
+        pytest.exit(str(error), returncode=4)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
