@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import flags
+from tests import flags, usage
 
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"
@@ -33,3 +33,28 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 def oracles() -> dict:
     """Inputs and expected outputs computed by an independent NumPy program in float64."""
     return json.loads((Path(__file__).parent / "data" / "oracles.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """A large process drops its compiled programs before the next module."""
+    yield
+    if usage.memory() > usage.ROOM:
+        usage.drop_programs()
+
+
+COSTS: list[dict[str, float]] = []  # of pytest-xdist's workers
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["cost"] = usage.spent()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    COSTS.append(getattr(node, "workeroutput", {}).get("cost", {"seconds": 0.0, "largest": 0.0}))
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(usage.line(COSTS or [usage.spent()]))
