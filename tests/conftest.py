@@ -12,6 +12,8 @@ from tests import flags, usage
 
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"
+# The matrices here are small: threads of BLAS and OpenMP would wait for each other, at twenty times the processor time.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Tests compile far more than they run: no optimisation of machine code, fusions by the emitters that compile fastest,
 # one module of code at a time. XLA's own passes are left alone. Together two fifths of the time of the first alone.
 FASTEST = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false", "cpu_parallel_codegen_split_count=1")

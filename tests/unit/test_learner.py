@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -18,8 +19,9 @@ from gpgrad.learner import Learning, make_batch, make_learn, make_update
 from tests.systems import tiny
 
 
+@functools.cache
 def prepared(algo: str, **overrides):
-    """A learner with a batch of short and full episodes, padding included."""
+    """A learner with a batch of short and full episodes, padding included; made once for the same settings."""
     settings = tiny(algo, rollout__worlds=4, **overrides)
     parts = compose(settings)
     state = jax.jit(make_init(settings, parts))(0)
@@ -40,9 +42,14 @@ def gated(parts, learning):
     return parts._replace(sharing=parts.sharing._replace(**scheme)), learning._replace(sharing=jnp.zeros(shape))
 
 
+@functools.cache
+def updates(parts):
+    """The gradient step of these parts, compiled once."""
+    return jax.jit(make_update(parts))
+
+
 def losses(parts, learning, batch):
-    update = jax.jit(make_update(parts))
-    return update(jax.random.key(0), start_clock(), learning, learning.params, batch)
+    return updates(parts)(jax.random.key(0), start_clock(), learning, learning.params, batch)
 
 
 @pytest.mark.parametrize(
