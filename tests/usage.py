@@ -9,7 +9,7 @@ import sys
 
 import psutil
 
-ROOM = 1000.0  # MB; one module's programs add up to about as much again
+ROOM = 800.0  # MB; one module's programs add up to about as much again
 
 
 def memory() -> float:
