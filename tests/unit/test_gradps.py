@@ -378,7 +378,7 @@ def test_dormant_neurons_are_counted_apart():
     now = team()
     activity = jnp.ones((4, 8)).at[:, :2].set(0.0)
     state = now.sharing.observe(now.state, Signals(opposed(), activity, jnp.zeros(()), ()))
-    state = now.sharing.adapt(jax.random.key(0), CLOCK, now.params, now.moments, state)[2]
+    state = jax.jit(now.sharing.adapt)(jax.random.key(0), CLOCK, now.params, now.moments, state)[2]
     assert float(now.sharing.report(now.params, state)["dormant"]) == 25.0
 
 
