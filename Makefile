@@ -30,7 +30,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED ?= 1
 
-.PHONY: help train eval list ls watch compare sweep render report export experiment test test-all lint format lock clean
+.PHONY: help train eval list ls watch compare sweep render report export experiment test test-all test-core lint format lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -45,7 +45,7 @@ help:
 	@echo "make render RUN=runs/NAME [ARGS='--episode 3 --out hunt.mp4']             an episode of a team as GIF or MP4"
 	@echo "make report RUNS='runs/A runs/B' [ARGS='--out report.html']              runs on one page, readable offline"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
-	@echo "make test [TESTS=tests/unit] | make test-all | make lint | make format | make lock | make clean"
+	@echo "make test [TESTS=tests/unit] | make test-all | make test-core | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
 	@$(PY) -m gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
@@ -80,11 +80,26 @@ report: $(STAMP)
 experiment: $(STAMP)
 	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)
 
+# A file's tests share compiled programs, so they stay in one process.
+PYTEST := WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist loadfile
+
 test: $(STAMP)
-	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow" $(TESTS)
 
 test-all: $(STAMP)
-	@WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist worksteal $(TESTS)
+	@$(PYTEST) $(TESTS)
+
+# What tells whether another Python and its versions work: recorded numbers, the learner, resuming, the command line,
+# and the README's first commands at a tiny size. `make test-core PYTHON=python3.13 VENV=.venv-3.13`
+CORE := tests/unit/test_flags.py tests/unit/test_oracles.py tests/envs/test_traces.py tests/unit/test_learner.py \
+	tests/unit/test_resume.py tests/unit/test_cli.py
+SMALL := --t-max 300 --evaluation.every-steps 200 --evaluation.episodes 2 --evaluation.final-episodes 2 --agent.hidden 8
+
+test-core: $(STAMP)
+	@$(MAKE) --no-print-directory test TESTS="$(CORE)"
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	WANDB_MODE=disabled $(MAKE) --no-print-directory train ENV=pp_small ALGO=qmix ARGS="$(SMALL) --log.dir $$runs --log.name core" && \
+	$(MAKE) --no-print-directory eval RUN=$$runs/core ARGS="--episodes 2"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
@@ -107,4 +122,4 @@ lock: $(STAMP)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --upgrade pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-* .cache .ruff_cache .hypothesis build dist *.egg-info

@@ -34,6 +34,8 @@ BOARD = {
     "decomposition.embed": 8,
 }
 
+MADE: dict[str, Program] = {}
+
 
 def tiny(algo: str = "qmix", env: str = "pp_small", **overrides: Any) -> Config:
     """A configuration that compiles and runs in seconds; names with `__` for dots."""
@@ -52,9 +54,17 @@ def _decomposition(algo: str) -> str:
     return config.algorithm(algo)["parts"]["decomposition"]
 
 
+def programs(settings: Config) -> Program:
+    """The program of a configuration; one for all tests with these settings, so that it is compiled once."""
+    key = config.dump(settings)
+    if key not in MADE:
+        MADE[key] = program.make_program(settings)
+    return MADE[key]
+
+
 def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock, SeedState]:
-    """The program of a configuration, at its start."""
-    built = program.make_program(settings, compose(settings, env))
+    """The program of a configuration, at its start; with a world of the test's own, a program of its own."""
+    built = programs(settings) if env is None else program.make_program(settings, compose(settings, env))
     return built, initial.start_clock(), built.init(jnp.array(seeds, jnp.int32))
 
 

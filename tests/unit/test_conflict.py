@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpgrad.sharing import conflict
-from gpgrad.sharing.conflict import chance_efficiency, futile_below, group_efficiency, masked_median
-from gpgrad.sharing.gradps import neuron_conflict, neuron_efficiency
+from gpgrad.sharing import conflict, gradps
+from gpgrad.sharing.conflict import futile_below
+
+chance_efficiency, masked_median = jax.jit(conflict.chance_efficiency), jax.jit(conflict.masked_median)
+group_efficiency = jax.jit(conflict.group_efficiency, static_argnums=2)
+neuron_conflict = jax.jit(gradps.neuron_conflict, static_argnames="normalise")
+neuron_efficiency = jax.jit(gradps.neuron_efficiency)
 
 
 def random_phi(seed: int, periods: int, agents: int, neurons: int) -> np.ndarray:

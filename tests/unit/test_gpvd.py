@@ -161,11 +161,11 @@ def test_recorded_descent_in_the_matrix_game(oracles, alpha):
     assert int(candidates.sum()) == expected["steps_with_candidate"]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     n=st.integers(1, ROWS),
-    n_agents=st.integers(1, 6),
+    n_agents=st.sampled_from([1, 2, 3, 6]),
     alpha=st.sampled_from([0.1, 0.2, 1.0]),
     star_weight=st.sampled_from([1.0, 3.0]),
     partly=st.booleans(),
@@ -276,15 +276,18 @@ def test_the_control_deals_the_same_weights_at_random():
     rng = np.random.default_rng(0)
     valid = jnp.array(rng.random(ROWS) < 0.8)
     weights = jnp.where(valid, jnp.array(rng.choice([0.2, 1.0, 3.0], ROWS, p=[0.3, 0.5, 0.2]), jnp.float32), 0.0)
-    deals = []
-    for i in range(400):
-        lots = gpvd_random.draw_lots(jax.random.key(i), ROWS // 4, 4, ROWS // 4)
-        assert len(np.unique(lots)) == ROWS
-        dealt = np.asarray(gpvd_random.deal(lots, weights, valid))
-        np.testing.assert_array_equal(np.sort(dealt), np.sort(weights))
-        assert (dealt[~np.asarray(valid)] == 0).all()
-        deals.append(dealt)
-    share = (np.array(deals)[:, np.asarray(valid)] == np.float32(0.2)).mean(0)
+
+    @jax.jit
+    @jax.vmap
+    def deal(key):
+        lots = gpvd_random.draw_lots(key, ROWS // 4, 4, ROWS // 4)
+        return lots, gpvd_random.deal(lots, weights, valid)
+
+    lots, deals = map(np.asarray, deal(jax.random.split(jax.random.key(0), 400)))
+    assert all(len(np.unique(row)) == ROWS for row in lots)
+    np.testing.assert_array_equal(np.sort(deals), np.broadcast_to(np.sort(weights), deals.shape))
+    assert (deals[:, ~np.asarray(valid)] == 0).all()
+    share = (deals[:, np.asarray(valid)] == np.float32(0.2)).mean(0)
     wanted = float((weights == np.float32(0.2)).sum() / valid.sum())
     np.testing.assert_allclose(share, wanted, atol=5 * np.sqrt(wanted * (1 - wanted) / 400))
 

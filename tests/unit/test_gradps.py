@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,7 +66,9 @@ def context(n_agents: int = 4, width: int = 8, depth: int = 1) -> Context:
     return Context(EnvSpec("none", n_agents, 4, 5, 7, 0, 6), NetSpec(width, layers=depth), Returns())
 
 
+@functools.cache
 def team(n_agents: int = 4, depth: int = 1, maker=gradps.make, **settings) -> Team:
+    """A team at its start; the same for the same settings, so that its program is compiled once."""
     told = context(n_agents, depth=depth)
     sharing = maker(told, **{"k": 2, "T": 2, **settings})
     agent = make_agent(told.spec, sharing.net, HeadSpec())
@@ -375,7 +378,7 @@ def test_dormant_neurons_are_counted_apart():
     now = team()
     activity = jnp.ones((4, 8)).at[:, :2].set(0.0)
     state = now.sharing.observe(now.state, Signals(opposed(), activity, jnp.zeros(()), ()))
-    state = now.sharing.adapt(jax.random.key(0), CLOCK, now.params, now.moments, state)[2]
+    state = jax.jit(now.sharing.adapt)(jax.random.key(0), CLOCK, now.params, now.moments, state)[2]
     assert float(now.sharing.report(now.params, state)["dormant"]) == 25.0
 
 

@@ -15,12 +15,15 @@ from envs.api import EnvSpec, Step, View
 from gpgrad.checkpoint import newest, save
 from gpgrad.loop import start
 from gpgrad.program import actors
-from gpgrad.sharing.clustering import davies_bouldin, kmeans, kmeans_by_separation
+from gpgrad.sharing import clustering
+from gpgrad.sharing.clustering import kmeans_by_separation
 from gpgrad.sharing.identity import Settings, most_groups
 from gpgrad.types import Transitions
 from tests import systems
 from tests.unit.test_program import count_primitives, leaves_equal
 
+davies_bouldin = jax.jit(clustering.davies_bouldin, static_argnums=2)
+kmeans = jax.jit(clustering.kmeans, static_argnums=1)
 KINDS, AGENTS, EPISODES = 3, 9, 64
 CAPACITY = 2048
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -18,14 +19,23 @@ from gpgrad.learner import Learning, make_batch, make_learn, make_update
 from tests.systems import tiny
 
 
-def prepared(algo: str, **overrides):
-    """A learner with a batch of short and full episodes, padding included."""
-    settings = tiny(algo, rollout__worlds=4, **overrides)
+@functools.cache
+def played():
+    """Episodes of a team that explores with every action, so that they are those of any method."""
+    settings = tiny("vdn", rollout__worlds=4)
     parts = compose(settings)
+    state, zero = jax.jit(make_init(settings, parts))(0), jnp.zeros((), jnp.int32)
+    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    return jax.jit(make_collection(settings, parts))(state.key, zero, state.env_params, learning, zero)[0]
+
+
+@functools.cache
+def prepared(algo: str, **overrides):
+    """A learner with a batch of short and full episodes, padding included; made once for the same settings."""
+    settings = tiny(algo, rollout__worlds=4, **overrides)
+    parts, episodes = compose(settings), played()
     state = jax.jit(make_init(settings, parts))(0)
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
-    zero = jnp.zeros((), jnp.int32)
-    episodes, _ = jax.jit(make_collection(settings, parts))(state.key, zero, state.env_params, learning, zero)
     lengths = jnp.array([6, 2, 4, 1])
     valid = jnp.arange(6) < lengths[:, None]
     terminated = jnp.arange(6) == jnp.array([9, 1, 9, 0])[:, None]
@@ -40,9 +50,14 @@ def gated(parts, learning):
     return parts._replace(sharing=parts.sharing._replace(**scheme)), learning._replace(sharing=jnp.zeros(shape))
 
 
+@functools.cache
+def updates(parts):
+    """The gradient step of these parts, compiled once."""
+    return jax.jit(make_update(parts))
+
+
 def losses(parts, learning, batch):
-    update = jax.jit(make_update(parts))
-    return update(jax.random.key(0), start_clock(), learning, learning.params, batch)
+    return updates(parts)(jax.random.key(0), start_clock(), learning, learning.params, batch)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +230,11 @@ def test_scaled_rewards_are_learned_and_not_reported():
 
 def test_settings_in_reward_units_follow_the_scale():
     bonuses = []
+    _, learning, batch = prepared("gpvd", weighting__reference=20.0)
     for scale in (1.0, 3.0):
-        parts, learning, batch = prepared("gpvd", learner__reward_scale=scale, weighting__reference=20.0)
-        _, aux = parts.weighting.prepare(learning.weighting, start_clock(), batch)
-        bonuses.append(parts.weighting.bonus(learning.weighting, aux))
+        weighting = compose(tiny("gpvd", learner__reward_scale=scale, weighting__reference=20.0)).weighting
+        _, aux = weighting.prepare(learning.weighting, start_clock(), batch)
+        bonuses.append(weighting.bonus(learning.weighting, aux))
     np.testing.assert_allclose(bonuses[1], 3 * bonuses[0], rtol=1e-6)
     assert bonuses[0].max() > 0
 
@@ -251,9 +267,16 @@ def test_two_optimisers_keep_their_memories_apart():
     np.testing.assert_array_equal(step["a"], usual.update(grads[0], alone[0], params)[0]["a"])
 
 
+# Every second update regresses RMIX's atoms, from the first on.
+REGRESSING = {
+    "decomposition__quantile_lr": 1e-3,
+    "decomposition__quantile_every": 2,
+    "decomposition__quantile_after": 0,
+}
+
+
 def test_rmix_regresses_atoms_with_an_optimiser_of_its_own():
-    every = {"decomposition__quantile_every": 2, "decomposition__quantile_after": 0}
-    parts, learning, batch = prepared("rmix", decomposition__quantile_lr=1e-3, **every)
+    parts, learning, batch = prepared("rmix", **REGRESSING)
     update = jax.jit(make_update(parts))
     key, target, clock = jax.random.key(0), learning.params, start_clock()
     for updates, whose in ((0, 1), (1, 0)):  # regression, temporal difference
@@ -269,8 +292,7 @@ def test_rmix_regresses_atoms_with_an_optimiser_of_its_own():
 
 
 def test_schemes_see_nothing_of_losses_apart():
-    every = {"decomposition__quantile_every": 2, "decomposition__quantile_after": 0}
-    parts, learning, batch = prepared("rmix", **every)
+    parts, learning, batch = prepared("rmix", **REGRESSING)
     parts, learning = gated(parts, learning)
     update, key, clock = jax.jit(make_update(parts)), jax.random.key(0), start_clock()
     before = learning._replace(sharing=learning.sharing + 3.0)

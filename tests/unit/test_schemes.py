@@ -311,7 +311,12 @@ def test_layers_behind_the_gru():
     assert len(params.after) == 2
 
 
-@pytest.mark.parametrize("scheme", ["nops", "seps", "snp", "adaps", "kaleidoscope", "kaleidoscope_deep", "redo"])
+# Those that differ most; every scheme meets some decomposition and weighting in tests/unit/test_composition.py.
+SCHEMES = ["seps", "kaleidoscope_deep", "redo"]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("nops", "snp", "adaps", "kaleidoscope")]
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, *OTHERS])
 def test_schemes_go_with_any_decomposition_and_weighting(scheme):
     """Traced, not run: two seeds, independent learners, GPVD."""
     fitted = {"sharing__episodes": 8} if scheme in ("seps", "adaps") else {}

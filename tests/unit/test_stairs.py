@@ -100,8 +100,9 @@ BATCHES = {
     ("algo", "changes"),
     [
         ("gpvd_gradps", {}),
+        ("vdn", {"weighting": "gpvd_random", "weighting__k": 2}),
         pytest.param("qtran", {}, marks=pytest.mark.slow),
-        ("dmix", {"weighting": "gpvd_random", "weighting__k": 2}),
+        pytest.param("dmix", {"weighting": "gpvd_random", "weighting__k": 2}, marks=pytest.mark.slow),
     ],
 )
 def test_a_gradient_step_is_the_same_without_the_padding(algo, changes):

@@ -28,9 +28,17 @@ EARLY_ENDS = {
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    return gpgrad.run(tiny(log__dir=str(folder), seeds=3, seed=5, **EARLY_ENDS), say=lambda text: None)
+def program():
+    """Compiled once for the runs of three seeds, which differ in their folders only."""
+    return make_program(tiny(seeds=3, seed=5, **EARLY_ENDS))
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, program):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_program", lambda settings, parts=None: program)
+        folder = tmp_path_factory.mktemp("runs")
+        return gpgrad.run(tiny(log__dir=str(folder), seeds=3, seed=5, **EARLY_ENDS), say=lambda text: None)
 
 
 def test_each_seed_ends_at_its_own_first_test_beyond_t_max(result):
@@ -67,13 +75,11 @@ def test_same_settings_same_file(result, tmp_path):
     assert (again.run_dir / "metrics.jsonl").read_bytes() == (result.run_dir / "metrics.jsonl").read_bytes()
 
 
-def test_each_seeds_team_is_kept_from_its_own_last_test(result, tmp_path):
+def test_each_seeds_team_is_kept_from_its_own_last_test(result, program):
     """A seed that ended earlier keeps the parameters it had then, as if it had been trained alone."""
     ends = {seed: [row for row in result.metrics if row["seed"] == seed][-1] for seed in (5, 6, 7)}
     first = min(ends, key=lambda seed: ends[seed]["iterations"])
     assert ends[first]["iterations"] < max(row["iterations"] for row in ends.values())
-    settings = tiny(log__dir=str(tmp_path), seeds=3, seed=5, **EARLY_ENDS)
-    program = make_program(settings)
     states = program.init(np.array([5, 6, 7], np.int32))
     _, states = program.chunk(start_clock(), states, ends[first]["iterations"])
     at_its_end = one_seed(actors(states).params, first - 5)
