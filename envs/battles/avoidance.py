@@ -19,7 +19,7 @@ import numpy as np
 from envs.battles import programs
 from envs.battles.lines import Body, edges_of, neighbour_lines, wall_lines
 from envs.battles.programs import Lines, Vectors
-from envs.battles.rules import NEIGHBOURS, Facts, Rules
+from envs.battles.rules import NEIGHBOURS, Facts, Rules, largest_radius
 from envs.battles.state import Field
 from envs.battles.targets import Wishes
 
@@ -28,7 +28,7 @@ BLOCKS = 8  # a world's units are at most so many blocks
 
 
 class _Scene(NamedTuple):
-    """All units as avoidance reads them, [N, W]."""
+    """All units as avoidance reads them, [N, W]. reach: distance within which others are avoided."""
 
     x: jax.Array
     y: jax.Array
@@ -37,6 +37,7 @@ class _Scene(NamedTuple):
     wish_x: jax.Array
     wish_y: jax.Array
     radius: jax.Array
+    reach: jax.Array
     speed: jax.Array
     flies: jax.Array
     alive: jax.Array
@@ -55,6 +56,7 @@ def avoid(rules: Rules, facts: Facts, field: Field, wishes: Wishes) -> tuple[jax
         wishes.vx,
         wishes.vy,
         wide(facts.radius),
+        wide(facts.radius + largest_radius(facts)),
         wide(facts.speed),
         wide(facts.flies),
         field.alive,
@@ -89,10 +91,9 @@ def _hard(rules: Rules) -> np.ndarray:
 def _has_neighbour(rules: Rules, scene: _Scene) -> jax.Array:
     """Whether anybody is close enough to be avoided, [N, W]."""
     found = jnp.zeros(scene.x.shape, bool)
-    reach = scene.radius + np.float32(rules.largest_radius)
     for j in range(rules.n_units):  # planes [N, W] one after another fuse, pairs [N, N, W] are written out
         dx, dy = scene.x[j] - scene.x, scene.y[j] - scene.y
-        close = (dx * dx + dy * dy <= reach * reach) & scene.alive[j] & (scene.flies[j] == scene.flies)
+        close = (dx * dx + dy * dy <= scene.reach * scene.reach) & scene.alive[j] & (scene.flies[j] == scene.flies)
         found = found | (close & (np.arange(rules.n_units) != j)[:, None])
     return found
 
@@ -115,9 +116,8 @@ def _problem(rules: Rules, scene: _Scene, units: jax.Array) -> tuple[Lines, jax.
 
     all_x, all_y = scene.x[:, w], scene.y[:, w]  # [N, C]
     dx, dy = all_x - mine.x, all_y - mine.y
-    reach = mine.radius + np.float32(rules.largest_radius)
     numbers = np.arange(rules.n_units, dtype=np.int32)[:, None]
-    near = (dx * dx + dy * dy <= reach * reach) & scene.alive[:, w] & (scene.flies[:, w] == mine.flies)
+    near = (dx * dx + dy * dy <= mine.reach * mine.reach) & scene.alive[:, w] & (scene.flies[:, w] == mine.flies)
     near = near & (numbers != n)
     slots = np.arange(min(NEIGHBOURS, rules.n_units - 1), dtype=np.int32)[:, None]
     rank = jnp.cumsum(near, axis=0, dtype=jnp.int32) - 1  # [N, C]

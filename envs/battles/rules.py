@@ -46,6 +46,11 @@ class Facts(NamedTuple):
     strike: np.ndarray
 
 
+def largest_radius(facts: Facts) -> np.ndarray:
+    """Of all units that take part in a battle, dead or alive, [1] or [W]."""
+    return facts.radius.max(axis=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Switches:
     """Rules that can be changed; see `world.Battle` for what each does."""
@@ -95,11 +100,6 @@ class Rules:
     def table(self) -> Facts:
         """Numbers by type [kinds]."""
         return table_of(self.kinds)
-
-    @functools.cached_property
-    def largest_radius(self) -> float:
-        """Of all types."""
-        return float(self.table.radius.max())
 
     @functools.cached_property
     def walls(self) -> terrain.Walls:

@@ -1,8 +1,8 @@
 """Battles as tables, one row a unit: for recordings of other programs, and to read.
 
 Columns: floats x, y, vx, vy, health, shield, energy, cooldown and shield wait in seconds, healing pool; integers
-alive, target, command (-1 none, 0 stop, 1 move, 2 attack a unit, 3 attack-move), the commanded unit, attacking. Rows
-are units in their fixed order, and unit -1 is none.
+alive, target, command (-1 none, 0 stop, 1 move, 2 attack a unit, 3 attack-move), the commanded unit, attacking (0
+between ticks). Rows are units in their fixed order, and unit -1 is none.
 """
 
 from __future__ import annotations
@@ -68,5 +68,5 @@ def to_table(rules: Rules, state: BattleState) -> tuple[jax.Array, jax.Array]:
     commanded = jnp.where(kind == ATTACK, commanded, -1)
     none = jnp.full(rules.n_units, -1, jnp.int32)
     command = none.at[rules.theirs].set(ATTACK_MOVE).at[own].set(kind)
-    ints = [field.alive, field.target, command, none.at[own].set(commanded), field.attacks]
+    ints = [field.alive, field.target, command, none.at[own].set(commanded), jnp.zeros_like(none)]
     return jnp.stack(floats, -1), jnp.stack([column.astype(jnp.int32) for column in ints], -1)

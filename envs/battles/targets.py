@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.battles.rules import Facts, Rules
+from envs.battles.rules import Facts, Rules, largest_radius
 from envs.battles.state import Field, pick
 from envs.battles.units import HEAL
 
@@ -117,7 +117,7 @@ def _acquire(rules: Rules, facts: Facts, field: Field, pairs: _Pairs, listed: ja
     """Targets of enemy fighters, [E, W]: medivacs first, then the closest, then the first."""
     theirs, ours = rules.theirs, rules.ours
     scan = facts.scan[theirs][:, None]
-    seen = pairs.hits & (pairs.distance <= scan + np.float32(rules.largest_radius))
+    seen = pairs.hits & (pairs.distance <= scan + largest_radius(facts))
     close = pairs.distance < scan + facts.radius[ours]
     medic = jnp.broadcast_to((facts.strike == HEAL)[ours], field.alive[ours].shape)  # [A, W]
 
@@ -155,7 +155,7 @@ def _treat(
     alive = field.alive[theirs]
     scan = facts.scan[theirs][:, None]
     patients = alive[:, None] & alive & ~facts.flies[theirs]
-    patients = patients & (distance <= scan + np.float32(rules.largest_radius))
+    patients = patients & (distance <= scan + largest_radius(facts))
     earlier = np.tri(rules.n_enemies, k=-1, dtype=bool)[:, :, None]  # the patient decides before the medivac
     engaged = jnp.where(earlier, target >= 0, kept >= 0)
     needy = patients & (distance < scan + facts.radius[theirs]) & ((health < facts.health[theirs]) | engaged)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.battles import units
-from envs.battles.rules import Facts, Rules
+from envs.battles.rules import Facts, Rules, largest_radius
 from envs.battles.state import Field, pick
 from envs.battles.targets import Wishes
 from envs.battles.units import BEAM, BURST, HEAL, SINGLE, TICKS_PER_SECOND
@@ -163,7 +163,7 @@ def _in_beam(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot)
 def _in_burst(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot) -> jax.Array:
     """Units around a bursting baneling, [N, W]."""
     x, y = pick(now.x, shot.shooter), pick(now.y, shot.shooter)
-    outer = np.float32(units.BURST_REACH + rules.largest_radius)
+    outer = np.float32(units.BURST_REACH) + largest_radius(facts)
     inner = np.float32(units.BURST_REACH) + facts.radius
     near = (before.x - x) ** 2 + (before.y - y) ** 2 <= outer * outer
     inside = (now.x - x) ** 2 + (now.y - y) ** 2 <= inner * inner

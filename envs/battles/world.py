@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,18 @@ class Battle:
     def agent_units(self) -> np.ndarray:
         """The unit of each agent, int [A]: agents are numbered by type, units as they are placed."""
         return self.rules.agent_units
+
+    @property
+    def roles(self) -> Callable[[tuple[()]], jax.Array]:
+        """roles(params) -> int32 [A], each agent's type; AttributeError where types are drawn or the same.
+
+        Roles are for analysis: agents see types as well.
+        """
+        r = self.rules
+        if r.types is None or len(set(r.types[r.agent_units].tolist())) == 1:
+            raise AttributeError(f"{self.name} has no roles")
+        numbers = r.types[r.agent_units]
+        return lambda params: jnp.asarray(numbers, jnp.int32)
 
     @property
     def spec(self) -> EnvSpec:

@@ -169,7 +169,9 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
         render.render(tmp_path, tmp_path / "a.gif")
     team = trained.Trained(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
     monkeypatch.setattr(trained, "team_of", lambda folder, seed: team)
-    with pytest.raises(SettingError, match="matrix_additive cannot be drawn, expected predator-prey, SMAX or MPE"):
+    with pytest.raises(
+        SettingError, match="matrix_additive cannot be drawn, expected predator-prey, a battle, SMAX or MPE"
+    ):
         render.render(tmp_path, tmp_path / "a.gif")
 
 
