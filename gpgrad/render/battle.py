@@ -14,7 +14,8 @@ from envs.battles.maps import BOARD
 from envs.battles.state import unpack
 from envs.battles.units import BEAM, BEAM_DEPTH, BEAM_LENGTH, BURST, BURST_REACH, HEAL, UNITS, Unit
 from envs.battles.world import Battle
-from gpgrad.plots.style import COLOURS, STYLE, require
+from gpgrad.plots.board import GAIN, GROUPS, LOSS
+from gpgrad.plots.style import STYLE, require
 from gpgrad.render.episode import Episode
 from gpgrad.render.groups import Grouping
 
@@ -25,9 +26,9 @@ DPI = 100
 SIDE = 4.6  # inches of the longer side of the part of the board that is shown
 HEAD, FOOT = 0.42, 0.34  # inches above and below it
 MARGIN = 2.0  # cells around everything that happens
-ENEMY, WALL = "#8a8a8a", "#d9d4cb"
-OURS = COLOURS[:2] + COLOURS[3:6]  # of groups of agents; green is for heals
-HEALING, FIRE, SHIELD = COLOURS[2], COLOURS[1], COLOURS[5]
+ENEMY, WALL, SHIELD = "#6d6d6d", "#d9d4cb", "#56B4E9"
+OURS = GROUPS[:-1]  # the last is grey, as enemies are
+HEALING, FIRE = GAIN, LOSS
 
 
 class Moment(NamedTuple):
