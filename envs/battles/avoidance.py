@@ -17,14 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.battles import programs
-from envs.battles.lines import Body, edges_of, neighbour_lines, wall_lines
+from envs.battles.lines import Body, edges_of, farther, neighbour_lines, wall_lines
 from envs.battles.programs import Lines, Vectors
 from envs.battles.rules import NEIGHBOURS, Facts, Rules, largest_radius
 from envs.battles.state import Field
 from envs.battles.targets import Wishes
 
+EXACT_NEAR = True
 LEAST_BLOCK = 64  # units of a block at least, where there are as many
-BLOCKS = 8  # a world's units are at most so many blocks
+SLACK = np.float32(1 + 1e-5)  # so that nobody is left out by rounding who is a neighbour exactly
+BLOCKS, RARE_BLOCKS = 8, 64  # into so many blocks all units would go, for the first two programs and for the third
 
 
 class _Scene(NamedTuple):
@@ -64,22 +66,24 @@ def avoid(rules: Rules, facts: Facts, field: Field, wishes: Wishes) -> tuple[jax
     )
     meets = scene.moves & (_has_neighbour(rules, scene) | _has_wall(rules, scene))
 
-    def first(units: jax.Array) -> tuple[jax.Array, ...]:
-        lines, speed, wish = _problem(rules, scene, units)
+    def first(units: jax.Array, real: jax.Array) -> tuple[jax.Array, ...]:
+        lines, speed, wish = _problem(rules, scene, units, real)
         v, failed = programs.closest(lines, wish, speed)
         return v.x, v.y, failed
 
     n_lines = _hard(rules).size
-    v_x, v_y, failed = _in_blocks(meets, first, (wishes.vx, wishes.vy, jnp.full(meets.shape, n_lines, jnp.int32)))
+    v_x, v_y, failed = _in_blocks(
+        meets, first, (wishes.vx, wishes.vy, jnp.full(meets.shape, n_lines, jnp.int32)), BLOCKS
+    )
 
-    def second(units: jax.Array) -> tuple[jax.Array, ...]:
-        lines, speed, _ = _problem(rules, scene, units)
+    def second(units: jax.Array, real: jax.Array) -> tuple[jax.Array, ...]:
+        lines, speed, _ = _problem(rules, scene, units, real)
         at = units // meets.shape[1], units % meets.shape[1]
         start = Vectors(v_x[at], v_y[at])
         v = programs.least_violation(lines, _hard(rules), failed[at], start, speed)
         return v.x, v.y
 
-    return _in_blocks(failed < n_lines, second, (v_x, v_y))  # type: ignore[return-value]
+    return _in_blocks(failed < n_lines, second, (v_x, v_y), RARE_BLOCKS)  # type: ignore[return-value]
 
 
 def _hard(rules: Rules) -> np.ndarray:
@@ -93,7 +97,9 @@ def _has_neighbour(rules: Rules, scene: _Scene) -> jax.Array:
     found = jnp.zeros(scene.x.shape, bool)
     for j in range(rules.n_units):  # planes [N, W] one after another fuse, pairs [N, N, W] are written out
         dx, dy = scene.x[j] - scene.x, scene.y[j] - scene.y
-        close = (dx * dx + dy * dy <= scene.reach * scene.reach) & scene.alive[j] & (scene.flies[j] == scene.flies)
+        close = (
+            (dx * dx + dy * dy <= scene.reach * scene.reach * SLACK) & scene.alive[j] & (scene.flies[j] == scene.flies)
+        )
         found = found | (close & (np.arange(rules.n_units) != j)[:, None])
     return found
 
@@ -105,8 +111,8 @@ def _has_wall(rules: Rules, scene: _Scene) -> jax.Array:
     return jnp.any(edges.in_reach, axis=0).reshape(scene.x.shape) & ~scene.flies
 
 
-def _problem(rules: Rules, scene: _Scene, units: jax.Array) -> tuple[Lines, jax.Array, Vectors]:
-    """The half-planes, speeds and wishes of units [C], numbered in [N, W] as one row."""
+def _problem(rules: Rules, scene: _Scene, units: jax.Array, real: jax.Array) -> tuple[Lines, jax.Array, Vectors]:
+    """The half-planes, speeds and wishes of units [C], numbered in [N, W] as one row; none for those not `real`."""
     n, w = units // scene.x.shape[1], units % scene.x.shape[1]
     mine = _Scene(*(plane[n, w] for plane in scene))
     own = Body(mine.x, mine.y, mine.vx, mine.vy, mine.radius, mine.moves)
@@ -117,7 +123,8 @@ def _problem(rules: Rules, scene: _Scene, units: jax.Array) -> tuple[Lines, jax.
     all_x, all_y = scene.x[:, w], scene.y[:, w]  # [N, C]
     dx, dy = all_x - mine.x, all_y - mine.y
     numbers = np.arange(rules.n_units, dtype=np.int32)[:, None]
-    near = (dx * dx + dy * dy <= mine.reach * mine.reach) & scene.alive[:, w] & (scene.flies[:, w] == mine.flies)
+    within = ~farther(dx, dy, mine.reach) if EXACT_NEAR else dx * dx + dy * dy <= mine.reach * mine.reach
+    near = within & scene.alive[:, w] & (scene.flies[:, w] == mine.flies)
     near = near & (numbers != n)
     slots = np.arange(min(NEIGHBOURS, rules.n_units - 1), dtype=np.int32)[:, None]
     rank = jnp.cumsum(near, axis=0, dtype=jnp.int32) - 1  # [N, C]
@@ -126,18 +133,22 @@ def _problem(rules: Rules, scene: _Scene, units: jax.Array) -> tuple[Lines, jax.
     them = Body(*(plane[other, w] for plane in (scene.x, scene.y, scene.vx, scene.vy, scene.radius, scene.moves)))
     beside = neighbour_lines(own, them, jnp.any(taken, axis=1))
     lines = Lines(*(jnp.concatenate(pair) for pair in zip(walls, beside, strict=True)))
+    lines = lines._replace(present=lines.present & real)
     return lines, mine.speed, Vectors(mine.wish_x, mine.wish_y)
 
 
 def _in_blocks(
-    chosen: jax.Array, solve: Callable[[jax.Array], tuple[jax.Array, ...]], start: tuple[jax.Array, ...]
+    chosen: jax.Array,
+    solve: Callable[[jax.Array, jax.Array], tuple[jax.Array, ...]],
+    start: tuple[jax.Array, ...],
+    blocks: int,
 ) -> tuple[jax.Array, ...]:
     """`start`, arrays [N, W], with what `solve` finds for the chosen units, a block of them at a time.
 
-    solve: unit numbers [C] to arrays [C].
+    solve: unit numbers [C], and whether they stand for a unit, to arrays [C].
     """
     flat = chosen.reshape(-1)
-    block = min(flat.size, max(LEAST_BLOCK, flat.size // BLOCKS))
+    block = min(flat.size, max(LEAST_BLOCK, flat.size // blocks))
     place = jnp.cumsum(flat, dtype=jnp.int32)  # of a chosen unit among all of them, from 1
     total = place[-1]
 
@@ -146,8 +157,9 @@ def _in_blocks(
 
     def body(carry: tuple[jax.Array, tuple[jax.Array, ...]]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         done, values = carry
-        units = jnp.searchsorted(place, done + 1 + jnp.arange(block, dtype=jnp.int32), method="scan_unrolled")
-        found = solve(jnp.minimum(units, flat.size - 1).astype(jnp.int32))
+        wanted = done + 1 + jnp.arange(block, dtype=jnp.int32)
+        units = jnp.searchsorted(place, wanted, method="scan_unrolled")
+        found = solve(jnp.minimum(units, flat.size - 1).astype(jnp.int32), wanted <= total)
         at = place - 1 - done
         here = flat & (at >= 0) & (at < block)
         at = jnp.clip(at, 0, block - 1)

@@ -77,7 +77,13 @@ def least_violation(lines: Lines, hard: np.ndarray, failed: jax.Array, start: Ve
 
         return jax.lax.cond(jnp.any(over), improve, lambda carry: carry, carry)
 
-    return jax.lax.fori_loop(0, n_lines, add, (start, jnp.zeros_like(speed)))[0]
+    return jax.lax.fori_loop(0, _used(lines), add, (start, jnp.zeros_like(speed)))[0]
+
+
+def _used(lines: Lines) -> jax.Array:
+    """One more than the last line that any unit has."""
+    numbers = np.arange(1, lines.px.shape[0] + 1, dtype=np.int32)
+    return jnp.max(jnp.where(jnp.any(lines.present, axis=1), numbers, 0), initial=0)
 
 
 def _line(lines: Lines, i: jax.Array) -> Lines:
@@ -118,7 +124,7 @@ def _incremental(lines: Lines, wish: Vectors, start: Vectors, speed: jax.Array, 
         return jax.lax.cond(jnp.any(broken), move, lambda carry: carry, carry)
 
     nothing_failed = jnp.full(speed.shape, n_lines, jnp.int32)
-    return jax.lax.fori_loop(0, n_lines, hold, (start, nothing_failed))
+    return jax.lax.fori_loop(0, _used(lines), hold, (start, nothing_failed))
 
 
 def _segment(lines: Lines, earlier: jax.Array, line: Lines, speed: jax.Array) -> tuple[jax.Array, jax.Array]:

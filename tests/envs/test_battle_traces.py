@@ -65,7 +65,7 @@ def test_rewards_of_every_step(group):
 
 
 def test_a_wrong_rule_is_found():
-    """What the tests above look at differs if banelings reach a cell less far, or walls keep their distance."""
+    """A point of health too much is seen."""
     ticks, found = ahead("open ground")
     late = found.after._replace(health=found.after.health.copy())
     late.health[:, ticks.source == "micro_baneling_ours"] += 1

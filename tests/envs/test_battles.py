@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -314,9 +315,12 @@ def test_a_drawn_battle_is_played():
 # Files of one's own, and mistakes.
 
 
-def test_the_example_is_that_of_the_docs():
-    text = (maps.__file__, custom_map(""))[1]
-    assert text == maps.BattleMap(
+def test_the_example_is_that_of_the_docs(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "battles.md").read_text()
+    path = tmp_path / "duel.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert custom_map(str(path)) == custom_map("")
+    assert custom_map("") == maps.BattleMap(
         (
             maps.Group(0, (9.0, 16.0), (("marine", 2), ("medivac", 1))),
             maps.Group(1, (23.0, 16.0), (("marine", 3),)),
