@@ -374,17 +374,40 @@ def test_mistakes_in_settings(settings, sentence):
         Battle(map="MMM3")
 
 
-def test_terrains():
-    for name in terrain.names():
-        cells = terrain.walkable(name)
-        walls = terrain.walls(name, 4.755)
-        # Just right of every edge is open ground, just left of it there is none.
-        along = np.linspace(0.01, 0.99, 64)[:, None, None]
-        middle = walls.start + along * (walls.end - walls.start)
-        step = np.sign(walls.end - walls.start)
-        right, left = (
-            np.floor(middle + 0.1 * s * np.stack([step[:, 1], -step[:, 0]], -1)).astype(int) for s in (1, -1)
-        )
-        on = lambda at: ((at >= 0) & (at < 32)).all(-1)
-        assert (cells[tuple(np.clip(right, 0, 31)[..., ::-1].T)].T & on(right)).any(0).all()
-        assert not (cells[tuple(np.clip(left, 0, 31)[..., ::-1].T)].T & on(left)).any()
+REACH = 4.755  # of the fastest and largest units
+
+
+@pytest.mark.parametrize("name", terrain.names())
+def test_edges_have_open_ground_on_their_right(name):
+    walls = terrain.walls(name, REACH)
+    along = np.linspace(0.01, 0.99, 64)[:, None, None]
+    middle = walls.start + along * (walls.end - walls.start)  # [64, W, 2]
+    outward = 0.1 * np.stack([_directions(walls)[:, 1], -_directions(walls)[:, 0]], -1)
+    assert _open(name, middle + outward).any(0).all()
+    assert not _open(name, middle - outward).any()
+
+
+@pytest.mark.parametrize("name", terrain.names())
+def test_no_edge_near_a_place_is_missing(name):
+    walls = terrain.walls(name, REACH)
+    places = np.random.default_rng(0).uniform(-terrain.MARGIN, maps.BOARD + terrain.MARGIN, (3000, 2))
+    low, high = np.minimum(walls.start, walls.end), np.maximum(walls.start, walls.end)
+    gap = np.maximum(np.maximum(low - places[:, None], places[:, None] - high), 0)
+    away = places[:, None] - walls.start
+    right = away[..., 0] * _directions(walls)[:, 1] - away[..., 1] * _directions(walls)[:, 0] > 0
+    met = (np.hypot(*np.moveaxis(gap, -1, 0)) <= REACH) & right  # [places, W]
+    row, column = (np.floor(places[:, axis]).astype(int) + terrain.MARGIN for axis in (1, 0))
+    for place, near in zip(met, walls.near[row, column], strict=True):
+        assert set(np.flatnonzero(place)) <= set(near.tolist())
+
+
+def _directions(walls: terrain.Walls) -> np.ndarray:
+    return np.sign(walls.end - walls.start)
+
+
+def _open(name: str, places: np.ndarray) -> np.ndarray:
+    """Whether there is open ground at places [..., 2]."""
+    cell = np.floor(places).astype(int)
+    inside = ((cell >= 0) & (cell < maps.BOARD)).all(-1)
+    cell = np.clip(cell, 0, maps.BOARD - 1)
+    return inside & terrain.walkable(name)[cell[..., 1], cell[..., 0]]
