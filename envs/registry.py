@@ -307,6 +307,21 @@ for _name, _unit in {
     "2s_vs_1sc": "spine crawlers",
 }.items():
     refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
+# SMAC's battles: those of both papers and SMAC's other maps, then SMACv2's drawn ones (a test compares the tables).
+BATTLE_MAPS = (
+    *("3m", "5m", "8m", "15m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "MMM", "MMM2"),
+    *("2s3z", "3s5z", "3s5z_vs_3s6z", "3s6z", "9z", "1c3s5z", "1c3s8z_vs_1c3s9z"),
+    *("3s_vs_3z", "3s_vs_4z", "3s_vs_5z", "2c_vs_64zg", "bane_vs_bane", "corridor"),
+    *("2s_vs_1sc", "2m_vs_1z", "so_many_baneling", "6h_vs_8z"),
+)
+BATTLE_DRAWS = tuple(
+    f"{race}_{sizes}"
+    for race in ("terran", "protoss", "zerg")
+    for sizes in ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
+)
+for _name in (*BATTLE_MAPS, *BATTLE_DRAWS):
+    register(f"battle_{_name}", "envs.battles.world:Battle", "battle", map=_name)
+register("battle_custom", "envs.battles.world:Battle", "battle")
 for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
     register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.battles.world import Battle
 from envs.errors import SettingError
 from envs.mpe import Mpe
 from envs.predator_prey import PredatorPrey
 from envs.smax import Smax
 from gpgrad import config, trained
-from gpgrad.render import hunt, simulators
+from gpgrad.render import battle, hunt, simulators
 from gpgrad.render.episode import Episode, play
 from gpgrad.render.groups import Grouping, grouping
 from gpgrad.render.write import check, write
@@ -20,7 +21,7 @@ from gpgrad.trained import Trained
 
 __all__ = ["Episode", "Grouping", "check", "frames", "grouping", "play", "render", "write"]
 
-FPS = {PredatorPrey: 5.0, Smax: 6.0, Mpe: 6.0}
+FPS = {PredatorPrey: 5.0, Battle: 6.0, Smax: 6.0, Mpe: 6.0}
 
 
 def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
@@ -29,7 +30,7 @@ def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, f
     team = trained.team_of(folder, seed)
     pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
     if pace is None:
-        raise SettingError(f"{team.config.env.name} cannot be drawn, expected predator-prey, SMAX or MPE")
+        raise SettingError(f"{team.config.env.name} cannot be drawn, expected predator-prey, a battle, SMAX or MPE")
     played = play(team.parts, team.actor, episode)
     write(out, list(frames(team, played, heading(team, episode))), pace)
     return played
@@ -48,7 +49,9 @@ def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
         return simulators.smax_frames(env, episode, words)
     if isinstance(env, Mpe):
         return simulators.mpe_frames(env, episode, words)
-    assert isinstance(env, PredatorPrey)
     told = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
     shared = grouping(None if told is None else np.asarray(told), env.n_agents)
+    if isinstance(env, Battle):
+        return battle.frames(env, episode, shared, words)
+    assert isinstance(env, PredatorPrey)
     return hunt.frames(env, team.actor.env_params, episode, shared, words)

@@ -14,10 +14,13 @@ from envs import checking
 from envs.api import Env, Step
 
 NAMES = envs.names()
-# Battles take seconds to compile: one of a fixed map and one with drawn units are played, shapes are checked of all.
-BATTLES = ("smax_3m", "smax_smacv2_5_units")
-PLAYED = [name for name in NAMES if envs.family(name) != "smax" or name in BATTLES]
-CONTINUOUS = ("smax", "mpe")  # families whose places are no cells of a board
+# Battles take seconds to compile: one of a fixed map and one with drawn units of each kind are played. The steps of
+# SMAC's take long to trace as well, and differ in what units they have: shapes are checked of some.
+BATTLES = ("smax_3m", "smax_smacv2_5_units", "battle_custom", "battle_zerg_5_vs_5")
+PLAYED = [name for name in NAMES if envs.family(name) not in ("smax", "battle") or name in BATTLES]
+TRACED = (*BATTLES, "battle_MMM2", "battle_bane_vs_bane", "battle_2s_vs_1sc", "battle_1c3s5z", "battle_terran_5_vs_5")
+SHAPED = [name for name in NAMES if envs.family(name) != "battle" or name in TRACED]
+CONTINUOUS = ("smax", "battle", "mpe")  # families whose places are no cells of a board
 KEYS = jax.random.split(jax.random.key(1), 3)
 
 
@@ -50,9 +53,10 @@ def test_every_expected_world_is_registered():
     matrix = ["gpvd", "additive", "qtran", "easy", "hard", "12_10", "coord", "climbing", "penalty"]
     hunts = ["pp_small", "pp_medium", "pp_large", "pp_p0", "pp_p2"]
     battles = [f"smax_{name}" for name in ("3m", "5m_vs_6m", "27m_vs_30m", "smacv2_20_units", "8m_vs_9m", "3s6z")]
+    own = [f"battle_{name}" for name in ("MMM2", "5m_vs_6m", "2c_vs_64zg", "6h_vs_8z", "terran_5_vs_5", "custom")]
     particles = [f"mpe_simple_{name}" for name in ("spread", "reference", "speaker_listener")]
     games = {f"matrix_{name}" for name in matrix}
-    assert games | {"two_step", "nstep", *hunts, *battles, *particles} <= set(NAMES)
+    assert games | {"two_step", "nstep", *hunts, *battles, *own, *particles} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +70,7 @@ def test_spec(name):
     assert env == envs.make(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPED)
 def test_shapes_and_dtypes(name):
     """The checker's rules, and two more for worlds of the package: no weak types, and states that are small."""
     env, key = world(name), jax.random.key(0)
@@ -90,7 +94,7 @@ def test_sizes_of_single_agents_are_said_where_they_differ(name):
     assert all(not sizes or len(set(sizes)) > 1 for sizes in (spec.obs_sizes, spec.action_counts))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHAPED)
 def test_params_can_differ_between_lanes(name):
     env = world(name)
     keys = jax.random.split(jax.random.key(0), 2)

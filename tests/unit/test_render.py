@@ -19,7 +19,7 @@ from gpgrad.compose import compose
 from gpgrad.loop import start as position
 from gpgrad.plots.board import GAIN, LOSS
 from gpgrad.program import actors
-from gpgrad.render import hunt, scenes, simulators
+from gpgrad.render import battle, hunt, scenes, simulators
 from tests.systems import start, tiny
 
 SETTINGS = {"seeds": 2, "seed": 3}
@@ -169,7 +169,9 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
         render.render(tmp_path, tmp_path / "a.gif")
     team = trained.Trained(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
     monkeypatch.setattr(trained, "team_of", lambda folder, seed: team)
-    with pytest.raises(SettingError, match="matrix_additive cannot be drawn, expected predator-prey, SMAX or MPE"):
+    with pytest.raises(
+        SettingError, match="matrix_additive cannot be drawn, expected predator-prey, a battle, SMAX or MPE"
+    ):
         render.render(tmp_path, tmp_path / "a.gif")
 
 
@@ -205,3 +207,30 @@ def test_jaxmarls_worlds_are_drawn_by_its_own_visualisers(name, draw):
     assert one.shape == two.shape
     assert one.dtype == np.uint8
     assert (one != two).any()
+
+
+def test_battles_are_drawn():
+    """Shots are red, heals green, and those who died are crossed out."""
+    env = envs.make("battle_custom")
+    state = env.reset(jax.random.key(0), ())
+    near = state._replace(x=jnp.array([14.0, 14.0, 12.0, 17.0, 17.0, 17.0]))
+    aim = lambda *targets: jnp.array([2 * (t + 1) + (t >= 0) for t in targets], jnp.uint8)
+    shots = near._replace(aim=aim(3, -1, -1, -1, -1, -1))
+    heals = near._replace(aim=aim(-1, -1, 0, -1, -1, -1), health=near.health.at[3].set(0))
+    states = jax.tree.map(lambda *leaves: np.stack(leaves), near, shots, heals)
+    actions = np.array([[6, 2, 1], [1, 1, 6]])
+    episode = render.Episode(states, actions, np.array([0.5, 0.25]), jax.random.split(jax.random.key(0), 2))
+    groups = render.grouping(np.array([0, 1, 0]), 3)
+    frames = list(battle.frames(env, episode, groups, "a title"))  # type: ignore[arg-type]
+    assert len({frame.shape for frame in frames}) == 1
+
+    def pixels(frame: np.ndarray, colour: str) -> int:
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return int((np.abs(frame.astype(int) - rgb).max(-1) < 12).sum())
+
+    fire, healing = ([pixels(frame, colour) for frame in frames] for colour in (battle.FIRE, battle.HEALING))
+    assert fire[0] == healing[0] == healing[1] == 0
+    assert fire[1] > 10
+    assert healing[2] > 10
+    enemies = [pixels(frame, battle.ENEMY) for frame in frames]
+    assert enemies[2] < enemies[0]

@@ -1,0 +1,1 @@
+"""SMAC's battles in JAX."""

@@ -1,0 +1,157 @@
+"""A battle between steps, in few bytes, and within a step, with worlds on the last axis.
+
+Axes in comments: N units; A agents; H units that may be medivacs; W worlds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.battles.rules import Facts, Rules
+from envs.battles.units import TICKS_PER_SECOND
+
+FINE = 256  # parts of a unit of health, energy or pool: all amounts are whole in these, except where health regenerates
+EIGHTHS = 8  # parts of a unit of shield
+
+
+class BattleState(NamedTuple):
+    """A battle, in the smallest types that hold it exactly. None stands for what no unit of the map has.
+
+    x, y, vx, vy: float32 [N]. health: uint16 [N] in 1/256, or float32 where a unit regenerates; 0 is dead.
+    shield: uint16 [N] in 1/8. wait: uint8 [N], ticks until a shield grows. cooldown: uint8 [N], ticks.
+    aim: uint8 [N], twice the target's number plus 2, and 1 more for a unit that attacked in the last tick; below 2
+    where there is no target. energy, pool: uint16 [H] in 1/256. alive: bool [N] where healed corpses keep health.
+    types: uint8 [N] and point: float32 [2], where enemies walk to, where a reset draws them. last: int8 [A], actions,
+    -1 before the first. time: int16 [].
+    """
+
+    x: jax.Array
+    y: jax.Array
+    vx: jax.Array
+    vy: jax.Array
+    health: jax.Array
+    shield: jax.Array | None
+    wait: jax.Array | None
+    cooldown: jax.Array
+    aim: jax.Array
+    energy: jax.Array | None
+    pool: jax.Array | None
+    alive: jax.Array | None
+    types: jax.Array | None
+    point: jax.Array | None
+    last: jax.Array
+    time: jax.Array
+
+
+class Field(NamedTuple):
+    """What changes in a tick, each [N, W]: float32, but cooldown, wait, target int32 and attacks, alive bool."""
+
+    x: jax.Array
+    y: jax.Array
+    vx: jax.Array
+    vy: jax.Array
+    health: jax.Array
+    shield: jax.Array
+    energy: jax.Array
+    pool: jax.Array
+    cooldown: jax.Array
+    wait: jax.Array
+    target: jax.Array
+    attacks: jax.Array
+    alive: jax.Array
+
+
+def keeps_alive(rules: Rules) -> bool:
+    """Whether health alone does not tell the living from the dead: SMAClite's medivacs heal corpses."""
+    return rules.switches.raises and len(rules.healers) > 0
+
+
+def facts(rules: Rules, types: jax.Array | None) -> Facts:
+    """The units' numbers: [N, 1], or [N, W] of drawn types [N, W]."""
+    if types is None:
+        assert rules.types is not None
+        return Facts(*(column[rules.types][:, None] for column in rules.table))
+    return Facts(*(jnp.asarray(column)[types.astype(jnp.int32)] for column in rules.table))  # type: ignore[arg-type]
+
+
+def unpack(rules: Rules, state: BattleState) -> Field:
+    """A stored battle [..., W] as numbers to compute with."""
+    health = state.health if state.health.dtype == jnp.float32 else state.health.astype(jnp.float32) / FINE
+    none = jnp.zeros_like(health)
+    aim = state.aim.astype(jnp.int32)
+
+    def of_healers(stored: jax.Array | None) -> jax.Array:
+        if stored is None:
+            return none
+        place = np.full(rules.n_units, len(rules.healers))
+        place[rules.healers] = np.arange(len(rules.healers))
+        return jnp.concatenate([stored.astype(jnp.float32) / FINE, none[:1]])[place]
+
+    return Field(
+        x=state.x,
+        y=state.y,
+        vx=state.vx,
+        vy=state.vy,
+        health=health,
+        shield=none if state.shield is None else state.shield.astype(jnp.float32) / EIGHTHS,
+        energy=of_healers(state.energy),
+        pool=of_healers(state.pool),
+        cooldown=state.cooldown.astype(jnp.int32),
+        wait=jnp.zeros_like(aim) if state.wait is None else state.wait.astype(jnp.int32),
+        target=aim // 2 - 1,
+        attacks=aim % 2 == 1,
+        alive=health > 0 if state.alive is None else state.alive,
+    )
+
+
+def pack(
+    rules: Rules,
+    field: Field,
+    last: jax.Array,
+    time: jax.Array,
+    types: jax.Array | None = None,
+    point: jax.Array | None = None,
+) -> BattleState:
+    """A battle to be stored."""
+
+    def parts(value: jax.Array, scale: int, dtype=jnp.uint16) -> jax.Array:
+        return jnp.round(value * scale).astype(dtype)
+
+    has_shields, healers = bool((rules.table.shield > 0).any()), rules.healers
+    return BattleState(
+        x=field.x,
+        y=field.y,
+        vx=field.vx,
+        vy=field.vy,
+        health=field.health if rules.any("regenerates") else parts(field.health, FINE),
+        shield=parts(field.shield, EIGHTHS) if has_shields else None,
+        wait=field.wait.astype(jnp.uint8) if has_shields else None,
+        cooldown=field.cooldown.astype(jnp.uint8),
+        aim=(2 * (field.target + 1) + field.attacks).astype(jnp.uint8),
+        energy=parts(field.energy[healers], FINE) if len(healers) else None,
+        pool=parts(field.pool[healers], FINE) if len(healers) else None,
+        alive=field.alive if keeps_alive(rules) else None,
+        types=types,
+        point=point,
+        last=last,
+        time=time,
+    )
+
+
+def pick(values: jax.Array | np.ndarray, units: jax.Array) -> jax.Array:
+    """Values [N, W] or [N, 1] of one unit in each world, or of several: units [..., W] to [..., W].
+
+    Negative units give unit 0's value.
+    """
+    wide = jnp.broadcast_to(values, (values.shape[0], units.shape[-1]))
+    flat = jnp.maximum(units, 0).reshape(-1, units.shape[-1])
+    return jnp.take_along_axis(wide, flat, axis=0).reshape(units.shape)
+
+
+def cooldown_seconds(facts: Facts, cooldown: jax.Array) -> jax.Array:
+    """Seconds until a weapon is ready, of ticks."""
+    return jnp.maximum(facts.seconds - (facts.cooldown - cooldown) / np.float32(TICKS_PER_SECOND), 0.0)
