@@ -24,25 +24,37 @@ FIRST = 1  # the version of parts of runs that are older than versions
 Versions = Mapping[str, int]
 
 
-def modules(config: Config) -> dict[str, str]:
-    """The parts of a run and the module whose file has the version of each."""
-    parts = {kind: getattr(config, kind).name for kind in registry.KINDS}
+def modules(names: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a run and the module whose file has the version of each.
+
+    names: of the environment (`env`), decomposition, sharing scheme and weighting. Raises SettingError for others.
+    """
     return {
         "learner": LEARNER,
         "collection": COLLECTION,
-        f"env.{envs.family(config.env.name)}": envs.module(config.env.name),
-        **{f"{kind}.{name}": registry.module(kind, name) for kind, name in parts.items()},
+        f"env.{envs.family(names['env'])}": envs.module(names["env"]),
+        **{f"{kind}.{names[kind]}": registry.module(kind, names[kind]) for kind in registry.KINDS},
     }
+
+
+def names_of(config: Config) -> dict[str, str]:
+    """The names that `modules` takes."""
+    return {kind: getattr(config, kind).name for kind in ("env", *registry.KINDS)}
 
 
 def versions(config: Config) -> dict[str, int]:
     """Today's version of every part of a run."""
-    return {part: version_of(module) for part, module in modules(config).items()}
+    return versions_by(names_of(config))
 
 
-def first(config: Config) -> dict[str, int]:
-    """The versions of a run that kept none."""
-    return dict.fromkeys(modules(config), FIRST)
+def versions_by(names: Mapping[str, str]) -> dict[str, int]:
+    """As `versions`, from the names that `modules` takes."""
+    return {part: version_of(module) for part, module in modules(names).items()}
+
+
+def first(names: Mapping[str, str]) -> dict[str, int]:
+    """The versions of a run that kept none, from the names that `modules` takes."""
+    return dict.fromkeys(modules(names), FIRST)
 
 
 def version_of(module: str) -> int:

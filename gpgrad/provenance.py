@@ -116,7 +116,7 @@ def go_on(folder: Path, more: Manifest) -> None:
 
 def versions_of(manifest: Manifest, settings: Config) -> dict[str, int]:
     """The numerics versions that a run was trained with; the first ones where it kept none."""
-    kept = manifest.get("numerics") or numerics.first(settings)
+    kept = manifest.get("numerics") or numerics.first(numerics.names_of(settings))
     return precedence.upgrade_parts(kept, settings.sharing.name)
 
 

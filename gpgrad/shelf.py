@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from envs.errors import SettingError
-from gpgrad import checks, config, divergence, lock, logs, precedence, presets, registry
+from gpgrad import checks, config, divergence, lock, logs, numerics, precedence, presets, registry
 from gpgrad.logs import Row
 
 SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
@@ -46,8 +46,22 @@ class Shelved(NamedTuple):
     def told(self) -> str:
         """Where it stands, with the process that trains it and the seeds that have diverged."""
         who = f"running, process {self.holder}" if self.state == "running" else self.state
+        who += f", outdated: {self.outdated}" if self.outdated and self.state != "running" else ""
         lost = divergence.short(self.diverged) if self.diverged else ""
         return lost if self.state == "diverged" else ", ".join(filter(None, (who, lost)))
+
+    @property
+    def outdated(self) -> str:
+        """Which numerics versions of it are others today, for people; empty if none is.
+
+        Parts of plugins count where the plugin is imported.
+        """
+        names = {kind: self.settings[kind] for kind in ("env", *registry.KINDS)}
+        try:
+            now = numerics.versions_by(names)
+        except SettingError:
+            return ""
+        return numerics.changes(logs.read_manifest(self.folder).get("numerics") or numerics.first(names), now)
 
     @property
     def steps(self) -> int:

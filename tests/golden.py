@@ -21,7 +21,6 @@ Rows = dict[str, list[float]]  # by quantity, a number for each iteration or ste
 
 # The part under test is in a cell with the simplest others. Options make it act within five iterations.
 EARLY = {
-    "seps": {"sharing__episodes": 4},
     "redo": {"sharing__T": 1},
     "kaleidoscope": {"sharing__reset_steps": 6},
     "rmix": {"decomposition__quantile_after": 0, "decomposition__quantile_every": 2},
@@ -60,7 +59,7 @@ def cell(decomposition: str, sharing: str, weighting: str) -> tuple[Rows, dict[s
     import jax
     import jax.numpy as jnp
 
-    from gpgrad import initial, iteration, numerics
+    from gpgrad import initial, iteration, numerics, registry
     from gpgrad.compose import compose
     from tests.probes import Probe
     from tests.systems import tiny
@@ -74,6 +73,8 @@ def cell(decomposition: str, sharing: str, weighting: str) -> tuple[Rows, dict[s
 
     weights = {} if weighting == "none" else {"weighting__k": 3, "weighting__star_weight": 3.0}
     early = EARLY.get(sharing, {}) | EARLY.get(decomposition, {})
+    if "episodes" in registry.options("sharing", sharing):  # of schemes that group once
+        early |= {"sharing__episodes": 4}
     options = {"sharing": sharing, "weighting": weighting, **TINY, **early, **weights}
     if sharing not in ("fups", "fups_id"):  # two agents that see the same
         options["agent__agent_id"] = True
@@ -167,13 +168,14 @@ def distance(one: list[float], other: list[float]) -> float:
 def main(names: list[str]) -> int:
     """Write the rows of these parts, or of all."""
     known = subjects()
-    stored = json.loads(FILE.read_text()) if names and FILE.is_file() else {}
+    stored = json.loads(FILE.read_text()) if FILE.is_file() else {}
     for name in names or known:
         rows, versions = known[name]()
         stored[name] = {"versions": versions, "rows": rows}
+        kept = {name: stored[name] for name in known if name in stored}
+        lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(content)}" for part, content in kept.items())
+        FILE.write_text(f"{{\n{lines}\n}}\n")
         print(name)
-    ordered = {name: stored[name] for name in known if name in stored}
-    FILE.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in ordered.items()) + "\n}\n")
     return 0
 
 

@@ -15,7 +15,7 @@ import envs
 import gpgrad
 from envs.errors import SettingError
 from experiments import keeping
-from gpgrad import config, extension, logs, numerics, plugins, provenance, recorder, registry, runs, train
+from gpgrad import config, extension, logs, numerics, plugins, provenance, recorder, registry, runs, shelf, train
 from tests.systems import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_a_raised_version_is_another_identity(part, monkeypatch, tmp_path):
     other = config.load("pp_small", "gradps")
     then, others = config.identity(settings), config.identity(other)
     assert [run.folder for run in runs.scan(tmp_path)[0] if run.identity == then and run.finished] == [folder]
-    module = numerics.modules(settings)[part]
+    module = numerics.modules(numerics.names_of(settings))[part]
     monkeypatch.setattr(sys.modules[module], "NUMERICS", numerics.version_of(module) + 1)
     now = config.identity(settings)
     assert now != then
@@ -110,6 +110,15 @@ def test_a_raised_version_is_another_identity(part, monkeypatch, tmp_path):
     assert runs.next_job(found, now, [0]) == runs.Job("start", range(1), None)
     (line,) = runs.overview(found, now, [0], config.identity(settings, {}))
     assert line.text.startswith(f"not begun; {folder} is outdated ({part} 1, now 2)")
+
+
+def test_lists_of_runs_show_what_is_outdated(tmp_path):
+    now = begun(tmp_path / "now", settings_of(tmp_path, "now"))
+    old = begun(tmp_path / "old", settings_of(tmp_path, "old"))
+    manifest = logs.read_manifest(old)
+    provenance.write(old, manifest | {"numerics": manifest["numerics"] | {"decomposition.vdn": 0}})
+    assert shelf.read(now).told == "interrupted"
+    assert shelf.read(old).told == "interrupted, outdated: decomposition.vdn 0, now 1"
 
 
 def test_runs_older_than_versions_have_the_first_ones(tmp_path):
