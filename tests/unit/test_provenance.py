@@ -238,7 +238,7 @@ def test_a_run_of_other_versions_does_not_go_on(tmp_path):
 
 
 def test_versions_are_compared_part_by_part(tmp_path):
-    settings = settings_of(tmp_path, "run")
+    settings = settings_of(tmp_path, "run", sharing="fups")
     one, other = provenance.begin(settings), provenance.begin(settings)
     assert provenance.compared(one) == provenance.compared(other)
     other["numerics"] = other["numerics"] | {"sharing.fups": 7}

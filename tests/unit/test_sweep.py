@@ -81,7 +81,7 @@ def test_an_algorithm_may_have_points_of_its_own(tmp_path):
     ]
 
 
-def test_every_method_of_figure_5_has_the_same_tries_on_seeds_that_no_report_uses():
+def test_every_method_of_figure_5_has_the_same_tries_on_seeds_that_it_does_not_report():
     file = ROOT / "experiments" / "sweeps" / "gpvd_fig5_tries.yaml"
     found = sweep.points(sweep.load(file))
     counts = Counter(point.algo for point in found)
@@ -89,7 +89,7 @@ def test_every_method_of_figure_5_has_the_same_tries_on_seeds_that_no_report_use
     assert set(counts) == {arm.algo for arm in loaded.arms}
     assert set(counts.values()) == {8}
     assert {point.seeds for point in found} == {range(100, 103)}
-    reported = {seed for name in definition.names() for s in definition.load(name).scales.values() for seed in s.seeds}
+    reported = {seed for scale in loaded.scales.values() for seed in scale.seeds}
     assert not reported.intersection(range(100, 103))
     runs_of_all = sum(len(point.seeds) for point in found)
     assert f"{len(found)} points with 3 seeds each are {runs_of_all} runs of 1.05M steps" in file.read_text().replace(
