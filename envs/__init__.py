@@ -6,7 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import SettingError
-from envs.registry import family, forget, is_host, known, make, missing, module, names, options, patterns, register
+from envs.registry import (
+    family,
+    forget,
+    is_built_in,
+    is_host,
+    known,
+    make,
+    missing,
+    module,
+    names,
+    options,
+    patterns,
+    register,
+)
 
 if TYPE_CHECKING:
     from envs.api import Env, EnvSpec, OneHot, Step, View
@@ -22,6 +35,7 @@ __all__ = [
     "View",
     "family",
     "forget",
+    "is_built_in",
     "is_host",
     "known",
     "make",

@@ -34,7 +34,10 @@ class _Entry:
 
 def _imported(factory: str) -> Callable[..., Env]:
     module, _, attribute = factory.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingError(f"a world is registered as {factory!r}, which cannot be imported: {error}") from error
 
 
 def make(name: str, **overrides: Any) -> Env:
@@ -55,7 +58,15 @@ def make(name: str, **overrides: Any) -> Env:
     factory = entry.resolve()
     if _NAME in inspect.signature(factory).parameters:
         values[_NAME] = name
-    return factory(**values)
+    try:
+        return factory(**values)
+    except SettingError:
+        raise
+    except Exception as error:
+        if is_built_in(name):
+            raise
+        message = " ".join(str(error).split())
+        raise SettingError(f"the world {name} cannot be built: {type(error).__name__}: {message}") from error
 
 
 def names() -> list[str]:
@@ -114,6 +125,11 @@ def module(name: str) -> str:
     factory = _entry(name).factory
     path = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", "")
     return path.replace("envs.host.names", "envs.host.world")
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a world is one of this package's own in JAX, which its tests check."""
+    return name in _BUILT_IN
 
 
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
@@ -275,3 +291,5 @@ for _name, _unit in {
     refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
 for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
     register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)
+
+_BUILT_IN = frozenset(_TABLE)

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from envs.checking import check_env
     from envs.errors import SettingError
     from gpgrad.config import load
     from gpgrad.policy import Policy, load_policy
@@ -20,6 +21,7 @@ __all__ = [
     "Result",
     "SettingError",
     "__version__",
+    "check_env",
     "load",
     "load_policy",
     "register",
@@ -31,6 +33,7 @@ _HOMES = {
     "Result": "gpgrad.train",
     "SettingError": "envs.errors",
     "Policy": "gpgrad.policy",
+    "check_env": "envs.checking",
     "load": "gpgrad.config",
     "load_policy": "gpgrad.policy",
     "register": "gpgrad.registry",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+import envs
+from envs import checking
 from envs.errors import SettingError
 from gpgrad import (
     checks,
@@ -87,6 +89,8 @@ def prepare(settings: Config, say: Callable[[str], None], needs_teams: bool = Tr
 
     needs_teams: whether the teams that `init_from` names are still to be read, if it names any.
     """
+    if not envs.is_built_in(settings.env.name):
+        checking.refuse(envs.make(settings.env.name, **settings.env.options))
     alone = dataclasses.replace(settings, seeds=1, devices=1)
     program = make_program(alone)
     loop.test_period(settings, program.parts.env.spec.episode_limit)

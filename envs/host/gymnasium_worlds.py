@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.host import spaces
 from envs.host.protocol import Missing, Outcome, Seen, Sizes
 
 
@@ -49,7 +50,11 @@ FAMILIES = {
 
 
 class GymSimulator:
-    """A world of `gymnasium.make`, whose observations, actions and rewards are tuples with an entry per agent.
+    """A world of `gymnasium.make`, whose observations and actions are tuples with an entry per agent.
+
+    Rewards and both flags are one for all or one for each agent, in any container; `info["action_mask"]` holds a mask
+    for each. The game is over when every agent has ended. One that ended before the others sees zeros and has its
+    first action alone, which the world is given, since its tuple has a place for it.
 
     id: as gymnasium knows it; `module:id` imports the module that registers it. episode_limit: steps, 0 for the world's
     own; a cut is never reported as an end, even where the world calls it one. team_reward: sum or mean over agents.
@@ -66,16 +71,23 @@ class GymSimulator:
             self._world = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
         except gymnasium.error.Error as error:
             raise Missing(f"gymnasium has no world {id!r}: {' '.join(str(error).split())}") from None
-        self._team = np.sum if team_reward == "sum" else np.mean
+        self._how = team_reward
         actions, seen = self._world.action_space, self._world.observation_space
         if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
-            raise Missing(f"{id} has spaces {seen} and {actions}, expected tuples with an entry per agent")
-        self._counts = [int(space.n) for space in actions.spaces]
-        self._widths = [int(np.prod(space.shape)) for space in seen.spaces]
+            both = f"{spaces.short(seen)} and {spaces.short(actions)}"
+            raise Missing(f"{id} has spaces {both}, expected tuples with an entry per agent")
+        if len(actions.spaces) != len(seen.spaces):
+            raise Missing(
+                f"{id} has {len(seen.spaces)} observations and {len(actions.spaces)} actions, must be as many of both"
+            )
+        self._choices = [spaces.choice(space, id) for space in actions.spaces]
+        self._counts = [choice.count for choice in self._choices]
+        self._spaces = [spaces.visible(space, id) for space in seen.spaces]
+        self._widths = [spaces.width(space) for space in self._spaces]
         self._limit = episode_limit or self._own_limit()
         if not self._limit:
             raise Missing(f"{id} has no time limit of its own, give one with --env.episode_limit")
-        self._time = 0
+        self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
         self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
             return_scale=self._family.return_scale if self._family else 1.0,
@@ -84,20 +96,32 @@ class GymSimulator:
 
     def reset(self, seed: int) -> Seen:
         """A new episode; the world's own randomness starts from the seed."""
-        self._time = 0
+        self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         if self._family:
             self._family.forget(self._world.unwrapped)
-        return self._seen(self._world.reset(seed=seed % 2**31)[0])
+        return self._seen(*self._world.reset(seed=seed % 2**31))
 
     def step(self, actions: list[int]) -> Outcome:
         """Ends that are only the world's own limit become cuts."""
-        obs, rewards, terminated, truncated, _ = self._world.step(tuple(actions))
+        chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
+        obs, rewards, terminated, truncated, info = self._world.step(chosen)
         self._time += 1
-        if terminated and self._family and self._time >= self._own_limit():
-            terminated = self._family.over(self._world.unwrapped)
-            truncated = not terminated
-        cut = not terminated and (bool(truncated) or self._time >= self._limit)
-        return Outcome(self._seen(obs), float(self._team(rewards)), bool(terminated), cut)
+        n, before = len(self._counts), self._gone
+        over, cut = spaces.flags(terminated, n, "terminated"), spaces.flags(truncated, n, "truncated")
+        if over.all() and self._family and self._time >= self._own_limit():
+            over[:] = self._family.over(self._world.unwrapped)
+            cut = ~over
+        self._gone = before | over | cut
+        ended = bool(self._gone.all())
+        was_cut = ended and bool((cut & ~over & ~before).any())
+        if ended:  # in the last moment those who acted could have gone on
+            self._gone = before
+        return Outcome(
+            self._seen(obs, info, ended),
+            spaces.team(rewards, n, self._how),
+            ended and not was_cut,
+            was_cut or (not ended and self._time >= self._limit),
+        )
 
     def close(self) -> None:
         """End the world."""
@@ -108,8 +132,24 @@ class GymSimulator:
             return int(self._family.limit(self._world.unwrapped) or 0)
         return int(self._world.spec.max_episode_steps or 0)
 
-    def _seen(self, obs: Any) -> Seen:
-        return Seen(padded(obs, self._widths), available(self._counts))
+    def _seen(self, obs: Any, info: dict[str, Any], last: bool = False) -> Seen:
+        n, avail = len(self._counts), available(self._counts)
+        masks = spaces.of_agents(info.get(spaces.MASK), n, "info's action_mask")
+        rows = [np.zeros(width, np.float32) for width in self._widths]
+        if spaces.is_single(obs) or len(obs) != n:
+            raise ValueError(
+                f"the observation is a {type(obs).__name__}, must be a tuple with one for each of {n} agents"
+            )
+        for i, (space, one) in enumerate(zip(self._spaces, obs, strict=True)):
+            if self._gone[i]:
+                avail[i] = spaces.nothing(avail.shape[1])
+                continue
+            seen, mask = spaces.unmask(space, one)
+            mask = masks[i] if mask is None else mask
+            rows[i] = spaces.flat(space, seen)
+            if mask is not None:
+                avail[i] = spaces.allowed(mask, self._counts[i], avail.shape[1], last)
+        return Seen(padded(rows, self._widths), avail)
 
 
 def package(module: str, distribution: str, world: str) -> Any:

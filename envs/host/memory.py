@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs.host.protocol import Outcome, Sizes
+from envs.host.spaces import truth
 
 _ALIGNMENT = 64
 
@@ -62,20 +63,31 @@ class Block:
         """Put a simulator's answer where the trainer looks. Raises ValueError for what no learner should see."""
         sizes, seen = self.sizes, outcome.seen
         obs = _checked("observation", seen.obs, self.obs[lane].shape)
-        avail = np.asarray(seen.avail).astype(bool)
-        if avail.shape != self.avail[lane].shape:
-            raise ValueError(f"the availability has the shape {avail.shape}, expected {self.avail[lane].shape}")
+        avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
         if not avail.any(-1).all():
             raise ValueError(f"no action is available to agents {np.flatnonzero(~avail.any(-1)).tolist()}")
         state = _checked("state", seen.state, self.state[lane].shape) if sizes.state_dim else None
-        numbers = [float(outcome.info.get(name, 0.0)) for name in sizes.info]
-        if not np.isfinite([outcome.reward, *numbers]).all():
-            raise ValueError(f"the reward is {outcome.reward} and the info {numbers}, expected finite numbers")
+        reward = number("the reward", outcome.reward)
+        info = [number(f"info[{name!r}]", outcome.info.get(name, 0.0)) for name in sizes.info]
+        over, cut = truth(outcome.terminated, "terminated"), truth(outcome.truncated, "truncated")
         self.obs[lane], self.avail[lane] = obs, avail
         if state is not None:
             self.state[lane] = state
-        self.reward[lane], self.info[lane] = outcome.reward, numbers
-        self.terminated[lane], self.truncated[lane] = outcome.terminated, outcome.truncated and not outcome.terminated
+        self.reward[lane], self.info[lane] = reward, info
+        self.terminated[lane], self.truncated[lane] = over, cut and not over
+
+
+def number(what: str, value: Any) -> np.float32:
+    """A number as it is stored; an array of one is that one.
+
+    Raises ValueError for any other, and where it is not finite as float32, such as 1e300.
+    """
+    array = _array(what, value)
+    if array.size != 1:
+        raise ValueError(f"{what} has the shape {array.shape}, must be a single number")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} is {value}, must be finite as float32, of at most {np.finfo(np.float32).max:.3g}")
+    return np.float32(array.ravel()[0])
 
 
 def unnamed(size: int) -> int:
@@ -90,9 +102,19 @@ def unnamed(size: int) -> int:
 
 
 def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(value, np.float32)
+    array = _array(f"the {what}", value)
     if array.shape != shape:
         raise ValueError(f"the {what} has the shape {array.shape}, expected {shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"the {what} holds values that are not finite")
+        raise ValueError(f"the {what} holds values that are not finite as float32")
     return array
+
+
+def _array(what: str, value: Any) -> np.ndarray:
+    """As float32, infinite where that cannot hold it. Raises ValueError for what are no numbers."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        text = " ".join(repr(value).split())
+        raise ValueError(f"{what} is {text[:80]}, must be numbers in an array of one shape") from None

@@ -95,7 +95,10 @@ class Own(HostWorld):
 
     @property
     def recipe(self) -> Recipe:
-        """The maker is what follows the prefix."""
+        """The maker is what follows the prefix. Raises SettingError where it is not named."""
+        module, _, maker = rest(self.name).partition(":")
+        if not module or not maker.isidentifier():
+            raise SettingError(f"the world {self.name!r} names no maker, must be such as host_my_module:MyWorld")
         return Recipe(rest(self.name), parsed(self))
 
 

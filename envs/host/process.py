@@ -18,6 +18,7 @@ from typing import Any
 
 from envs.errors import SettingError
 from envs.host import worker
+from envs.host.examination import Examined
 from envs.host.protocol import Sizes, loads
 
 _TAIL = 2000  # bytes of a worker's output that are shown
@@ -49,22 +50,35 @@ class Process:
                 start_new_session=True,  # a group to kill as a whole, which the terminal's Ctrl-C does not reach
                 env=environment(),
             )
-        self.pid = self._process.pid
+        self.pid, self._heard = self._process.pid, b""
 
     def hear_sizes(self, seconds: float) -> Sizes:
         """The first line a worker sends. Raises SimulatorError, and SettingError for what is not installed."""
-        text, deadline = b"", time.monotonic() + seconds
-        while not text.endswith(b"\n"):
-            if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
-                raise SimulatorError(f"the simulator was not built within {seconds:g} s; {self.last_words()}")
-            piece = self.link.recv(2**16)
-            if not piece:
-                raise SimulatorError(f"the simulator could not be built; {self.last_words()}")
-            text += piece
+        text = self._line(seconds, "the simulator was not built within", "the simulator could not be built")
         content = json.loads(text)
         if "missing" in content:
             raise SettingError(content["missing"])
-        return loads(text.decode())
+        if "broken" in content:
+            raise SimulatorError(f"the simulator could not be built: {content['broken']}")
+        return loads(text)
+
+    def hear_findings(self, seconds: float) -> Examined:
+        """The second line of a worker that examines its simulator. Raises SimulatorError."""
+        text = self._line(seconds, "no first steps within", "its worker ended in the first steps")
+        return Examined(**json.loads(text))
+
+    def _line(self, seconds: float, late: str, ended: str) -> str:
+        """The next line a worker sends."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._heard:
+            if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
+                raise SimulatorError(f"{late} {seconds:g} s; {self.last_words()}")
+            piece = self.link.recv(2**16)
+            if not piece:
+                raise SimulatorError(f"{ended}; {self.last_words()}")
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
 
     def last_words(self) -> str:
         """The end of what the worker printed, as the end of a sentence."""
@@ -128,6 +142,28 @@ def describe(recipe: str, seconds: float) -> Sizes:
     process = Process(recipe)
     try:
         return process.hear_sizes(seconds)
+    finally:
+        process.kill(PATIENCE)
+
+
+@functools.cache
+def examined(recipe: str, seconds: float) -> Examined:
+    """What a worker finds in a few episodes of its own; see `envs.host.examination`. Raises as `Process.hear_sizes`.
+
+    seconds: for building the simulator, and again for the episodes. What was found only once is a fault that a run
+    survives, so that it counts only if a second worker finds it too.
+    """
+    result = _examine(recipe, seconds)
+    return _examine(recipe, seconds) if result.findings else result
+
+
+def _examine(recipe: str, seconds: float) -> Examined:
+    process = Process(recipe, worker.EXAMINE)
+    try:
+        process.hear_sizes(seconds)
+        return process.hear_findings(seconds)
+    except SimulatorError as error:
+        return Examined([" ".join(str(error).split())])
     finally:
         process.kill(PATIENCE)
 

@@ -6,11 +6,14 @@ Axes in comments: N lanes; A agents; U actions; O observation; D state.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from envs.errors import suggest
 
 
 class Sizes(NamedTuple):
@@ -37,8 +40,14 @@ class Sizes(NamedTuple):
     versions: Mapping[str, str] = {}
 
     def dumps(self) -> str:
-        """As text of one line."""
-        return json.dumps(self._asdict())
+        """As text of one line; NumPy's numbers become Python's."""
+        return json.dumps(self._asdict(), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"sizes hold {value!r}, must be numbers, names and tuples of these")
 
 
 def loads(text: str) -> Sizes:
@@ -140,8 +149,25 @@ class Recipe(NamedTuple):
 
 
 def build(text: str) -> Simulator:
-    """The simulator of a recipe's text."""
+    """The simulator of a recipe's text. Raises Missing where there is no such maker or it takes other settings."""
     recipe = Recipe(**json.loads(text))
     module, _, attribute = recipe.maker.partition(":")
-    maker: Callable[..., Simulator] = getattr(importlib.import_module(module), attribute)
-    return maker(**recipe.settings)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise Missing(f"there is no module {module!r} here, must be one that Python can import") from None
+    maker: Callable[..., Simulator] | None = getattr(found, attribute, None)
+    if not callable(maker):
+        public = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
+        raise Missing(f"the module {module} has nothing to call named {attribute!r}{suggest(attribute, public)}")
+    try:
+        inspect.signature(maker).bind(**recipe.settings)
+    except TypeError as error:
+        raise Missing(f"{recipe.maker} does not take the arguments {dict(recipe.settings)}: {error}") from None
+    simulator = maker(**recipe.settings)
+    if not isinstance(getattr(simulator, "sizes", None), Sizes):
+        kind = type(getattr(simulator, "sizes", None)).__name__
+        raise Missing(f"{recipe.maker} has sizes of the type {kind}, must be envs.host.protocol.Sizes")
+    return simulator

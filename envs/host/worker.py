@@ -12,12 +12,14 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
+from envs.host.examination import examine, told
 from envs.host.memory import Block
 from envs.host.protocol import Missing, Outcome, Simulator, build
 
 RESET, STEP, CLOSE, DONE = b"r", b"s", b"c", b"k"
-ONLY_SIZES = -1  # for MEMORY: say the sizes and end
+ONLY_SIZES, EXAMINE = -1, -2  # for MEMORY: say the sizes and end; and between these what is wrong with the simulator
 
 
 def main(arguments: list[str]) -> int:
@@ -27,15 +29,26 @@ def main(arguments: list[str]) -> int:
     memory, lane, lanes = (int(number) for number in arguments[1:4])
     try:
         simulator = build(arguments[4])
+        sizes, text = simulator.sizes, simulator.sizes.dumps()
     except Missing as missing:
-        link.sendall(json.dumps({"missing": str(missing)}).encode() + b"\n")
-        return 1
-    sizes = simulator.sizes
-    link.sendall(sizes.dumps().encode() + b"\n")
-    if memory != ONLY_SIZES:
+        return refuse(link, "missing", " ".join(str(missing).split()))
+    except Exception as error:
+        traceback.print_exc()
+        return refuse(link, "broken", told(error))
+    link.sendall(text.encode() + b"\n")
+    if memory == EXAMINE:
+        findings = examine(simulator)
+        link.sendall(json.dumps(findings).encode() + b"\n")
+    elif memory != ONLY_SIZES:
         serve(link, simulator, Block(sizes, lanes, memory), lane)
     simulator.close()
     return 0
+
+
+def refuse(link: socket.socket, why: str, sentence: str) -> int:
+    """Say in place of sizes why there is no simulator."""
+    link.sendall(json.dumps({why: sentence}).encode() + b"\n")
+    return 1
 
 
 def serve(link: socket.socket, simulator: Simulator, block: Block, lane: int) -> None:

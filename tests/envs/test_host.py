@@ -179,8 +179,8 @@ def test_lanes_must_agree_on_sizes(pools):
 
 
 def test_what_cannot_be_built_is_said():
-    with pytest.raises(SimulatorError, match=r"could not be built[\s\S]*has no attribute 'Nowhere'"):
-        describe(Recipe("tests.skirmish:Nowhere", {}).dumps(), 60.0)
+    with pytest.raises(SimulatorError, match=r"could not be built: TypeError: 'list' object.* \(.*skirmish.py, line"):
+        describe(Recipe("tests.skirmish:Nothing", {"agents": []}).dumps(), 60.0)
     with pytest.raises(SettingError, match="no_such_package, which is not installed"):
         describe(
             Recipe("envs.host.gymnasium_worlds:GymSimulator", {"id": "no_such_package:World-v0"}).dumps(),
@@ -191,6 +191,8 @@ def test_what_cannot_be_built_is_said():
 def test_sizes_survive_as_text():
     sizes = Sizes(2, 3, 4, 5, 6, obs_sizes=(4, 2), info=("won",), versions={"a": "1"})
     assert loads(sizes.dumps()) == sizes
+    numpy = Sizes(np.int64(2), 3, 4, 5, np.int32(6), obs_sizes=np.array([4, 2]), info=("won",), versions={"a": "1"})
+    assert loads(numpy.dumps()) == sizes
 
 
 TRAINER = """

@@ -18,6 +18,7 @@ from envs.host.pettingzoo_worlds import ZooSimulator
 from envs.host.protocol import Aborted, Missing, Outcome, Sizes
 from tests.skirmish import LIMIT, Skirmish, SkirmishSimulator
 
+gymnasium = pytest.importorskip("gymnasium")
 ROOT = Path(__file__).parents[2]
 
 
@@ -120,10 +121,10 @@ class Fading:
         self.cut, self.unwrapped, self.max_cycles = cut, self, 9
 
     def observation_space(self, agent):
-        return types.SimpleNamespace(shape=(2,))
+        return gymnasium.spaces.Box(0, 9, (2,))
 
     def action_space(self, agent):
-        return types.SimpleNamespace(n=3)
+        return gymnasium.spaces.Discrete(3)
 
     def reset(self, seed):
         self.agents, self.t = ["a", "b"], 0
@@ -323,6 +324,19 @@ def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):
         ("gym_Foraging-9x9", {}, "gymnasium has no world 'Foraging-9x9'"),
         ("gym_CartPole-v1", {}, "expected tuples with an entry per agent"),
         ("pz_no_such_world", {}, "there is no PettingZoo world 'no_such_world'"),
+        ("host_x", {}, "the world 'host_x' names no maker, must be such as host_my_module:MyWorld"),
+        ("host_:Corridor", {}, "the world 'host_:Corridor' names no maker"),
+        ("host_no.such:World", {}, "there is no module 'no.such' here"),
+        ("host_tests.skirmish:Skirmisch", {}, "nothing to call named 'Skirmisch'; did you mean 'Skirmish'?"),
+        ("host_tests.skirmish:LIMIT", {}, "nothing to call named 'LIMIT'"),
+        ("host_tests.skirmish:Skirmish", {}, "has sizes of the type NoneType, must be envs.host.protocol.Sizes"),
+        ("host_tests.skirmish:Nothing", {"arguments": '{"lenght": 3}'}, "unexpected keyword argument 'lenght'"),
+        (
+            "host_tests.skirmish:Nothing",
+            {"arguments": '{"agents": "x"}'},
+            "cannot be built: the simulator could not be",
+        ),
+        ("pz_pettingzoo.utils", {}, "pettingzoo.utils has no parallel_env"),
         ("gym_x", {"form": "both"}, "form of gym_x is 'both', expected loop or graph"),
         ("gym_x", {"workers": 0}, "workers of gym_x is 0, expected 1 or more"),
         ("gym_x", {"team_reward": "max"}, "team_reward of gym_x is 'max', expected sum or mean"),

@@ -1,0 +1,344 @@
+"""What Gymnasium's and PettingZoo's worlds say in many ways: ends, masks, actions, observations, rewards, states."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.host.gymnasium_worlds import GymSimulator
+from envs.host.memory import Block
+from envs.host.pettingzoo_worlds import ZooSimulator
+from envs.host.protocol import Missing, Outcome, Seen, Sizes
+
+gymnasium = pytest.importorskip("gymnasium")
+spaces = gymnasium.spaces
+BOX = spaces.Box(-1, 1, (2,))
+LIMIT = 5
+
+
+class Tuples(gymnasium.Env):
+    """Two agents; what a step says is given: rewards, both flags and info at each time. sent: actions as they came."""
+
+    def __init__(
+        self, seen: Any = BOX, acts: Any = None, script: Sequence[tuple] = (), info: Any = None, obs: Any = None
+    ):
+        acts = acts if acts is not None else spaces.Discrete(3)
+        self.observation_space = spaces.Tuple((seen, seen)) if isinstance(seen, spaces.Space) else seen[0]
+        self.action_space = spaces.Tuple((acts, acts)) if isinstance(acts, spaces.Space) else acts[0]
+        self.script, self.info, self.obs, self.sent = script, info or {}, obs, []
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        return self._look(), self.info
+
+    def step(self, action):
+        self.sent.append(action)
+        said = self.script[self.time] if self.time < len(self.script) else (0.0, False, False)
+        self.time += 1
+        return self._look(), *said, self.info
+
+    def _look(self):
+        return self.obs or (np.full(2, self.time / 10, np.float32),) * 2
+
+
+class Names:
+    """A PettingZoo world of agents a and b that keeps `agents` as it is; scripts as in `Tuples`, of (over, cut)."""
+
+    possible_agents = ("a", "b")
+
+    def __init__(
+        self, seen: Any = BOX, acts: Any = None, script: Sequence[tuple] = (), obs: Any = None, infos: Any = None
+    ):
+        self.seen, self.acts, self.script = seen, acts or spaces.Discrete(3), script
+        self.obs, self.infos, self.sent, self.unwrapped, self.max_cycles = obs, infos or {}, [], self, LIMIT
+
+    def observation_space(self, agent):
+        return self.seen
+
+    def action_space(self, agent):
+        return self.acts
+
+    def reset(self, seed=None):
+        self.agents, self.time = ["a", "b"], 0
+        return self._look(), self.infos
+
+    def step(self, actions):
+        self.sent.append(actions)
+        over, cut = self.script[self.time] if self.time < len(self.script) else ({}, {})
+        self.time += 1
+        return self._look(), {"a": 1.0, "b": 2.0}, over, cut, self.infos
+
+    def _look(self):
+        return {agent: self.obs if self.obs is not None else np.full(2, self.time / 10) for agent in "ab"}
+
+    def close(self):
+        pass
+
+
+def by_tuple(**world) -> Any:
+    gymnasium.register("Standin-v0", lambda: Tuples(**world))
+    try:
+        return GymSimulator("Standin-v0", episode_limit=LIMIT)
+    finally:
+        del gymnasium.registry["Standin-v0"]
+
+
+@pytest.fixture
+def by_name(monkeypatch):
+    """Makes a simulator of a PettingZoo world."""
+
+    def make(world: Any) -> ZooSimulator:
+        module = types.ModuleType("standin")
+        module.parallel_env = lambda: world  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "tests.standin", module)
+        return ZooSimulator("tests.standin")
+
+    return make
+
+
+def played(simulator) -> list[Outcome]:
+    simulator.reset(0)
+    rows: list[Outcome] = []
+    while not rows or not (rows[-1].terminated or rows[-1].truncated):
+        rows.append(simulator.step([1, 2]))
+    return rows
+
+
+def ends(rows: list[Outcome]) -> tuple[int, bool, bool]:
+    return len(rows), rows[-1].terminated, rows[-1].truncated
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda flags: dict(zip("ab", flags, strict=True))])
+def test_flags_of_agents_end_an_episode_when_all_are_true(kind):
+    script = [(1.0, kind([False, False]), False), (1.0, kind([True, True]), kind([False, False]))]
+    assert ends(played(by_tuple(script=script))) == (2, True, False)
+    script = [(1.0, kind([False, False]), kind([False, False])), (1.0, kind([False, False]), kind([True, True]))]
+    assert ends(played(by_tuple(script=script))) == (2, False, True)
+    assert ends(played(by_tuple())) == (LIMIT, False, True)
+
+
+def test_an_agent_that_ended_before_the_others_is_gone():
+    script = [(1.0, [True, False], [False, False]), (1.0, [True, False], False), (1.0, [True, True], False)]
+    simulator = by_tuple(script=script)
+    first, second, last = played(simulator)
+    for row in (first, second):
+        assert row.seen.obs[0].tolist() == [0, 0]
+        assert row.seen.obs[1].any()
+        assert row.seen.avail.tolist() == [[True, False, False], [True] * 3]
+        assert (row.terminated, row.truncated) == (False, False)
+    assert (last.terminated, last.truncated) == (True, False)
+    assert simulator.reset(1).avail.all()
+
+
+def test_agents_cut_and_ended_together_are_cut():
+    assert ends(played(by_tuple(script=[(0.0, [True, False], [False, True])]))) == (1, False, True)
+    assert ends(played(by_tuple(script=[(0.0, {"__all__": True, "a": False, "b": False}, {"__all__": False})]))) == (
+        1,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("said", [[True], [True] * 3, None, "yes", [0.5, 1], float("nan"), [[True], [1, 2]]])
+def test_flags_that_are_none_are_refused(said):
+    simulator = by_tuple(script=[(1.0, said, False)])
+    simulator.reset(0)
+    with pytest.raises(ValueError, match=r"^terminated (is|has) .*must be"):
+        simulator.step([0, 0])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "earned"), [(0.75, 0.75), ([0.25, 0.5], 0.75), ({"a": 0.25, "b": 0.5}, 0.75), (np.array([0.75]), 0.75)]
+)
+def test_rewards_come_in_any_container(rewards, earned):
+    simulator = by_tuple(script=[(rewards, False, False)])
+    simulator.reset(0)
+    assert simulator.step([0, 0]).reward == earned
+
+
+def test_actions_begin_where_the_world_has_them_begin(by_name):
+    simulator = by_tuple(acts=spaces.Discrete(3, start=1))
+    played(simulator)
+    assert set(simulator._world.unwrapped.sent) == {(2, 3)}
+    assert all(type(action) is int for action in simulator._world.unwrapped.sent[0])
+    world = Names(acts=spaces.Discrete(3, start=-1))
+    played(by_name(world))
+    assert world.sent == [{"a": 0, "b": 1}] * LIMIT
+
+
+@pytest.mark.parametrize(
+    "acts",
+    [
+        spaces.MultiBinary(3),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.Box(0, 1, (2,)),
+        spaces.Dict({"x": spaces.Discrete(2)}),
+    ],
+)
+def test_actions_that_are_no_single_choice_are_refused(by_name, acts):
+    for make in (lambda: by_tuple(acts=acts), lambda: by_name(Names(acts=acts))):
+        with pytest.raises(Missing, match=r"has actions .*, must be Discrete"):
+            make()
+
+
+@pytest.mark.parametrize("seen", [spaces.Text(4), spaces.Sequence(BOX), spaces.Dict({"x": spaces.Text(4)})])
+def test_observations_without_a_width_are_refused(by_name, seen):
+    for make in (lambda: by_tuple(seen=seen), lambda: by_name(Names(seen=seen))):
+        with pytest.raises(Missing, match=r"has observations .*, must be Box"):
+            make()
+
+
+SEEN = [
+    (spaces.Discrete(3, start=2), 3, [0, 1, 0]),
+    (spaces.MultiBinary(3), np.array([1, 0, 1], np.int8), [1, 0, 1]),
+    (spaces.MultiDiscrete([2, 3]), np.array([1, 0]), [0, 1, 1, 0, 0]),
+    (spaces.Box(0, 255, (2, 2)), np.array([[1, 2], [3, 4]]), [1, 2, 3, 4]),
+    (spaces.Dict({"b": spaces.Discrete(2), "a": BOX}), {"b": 1, "a": np.array([0.5, 0.25])}, [0.5, 0.25, 0, 1]),
+    (spaces.Tuple((spaces.Discrete(2), BOX)), (0, np.array([0.5, 0.25])), [1, 0, 0.5, 0.25]),
+]
+
+
+@pytest.mark.parametrize(("seen", "value", "row"), SEEN)
+def test_observations_become_one_row(by_name, seen, value, row):
+    """Discrete ones are one-hot."""
+    for simulator in (by_tuple(seen=seen, obs=(value, value)), by_name(Names(seen=seen, obs=value))):
+        assert simulator.sizes.obs_dim == len(row)
+        assert np.array(simulator.reset(0).obs).tolist() == [row, row]
+
+
+@pytest.mark.parametrize(
+    ("seen", "value"), [(spaces.Discrete(3, start=2), 0), (spaces.Dict({"a": BOX}), {}), (BOX, [1, 2, 3])]
+)
+def test_observations_outside_of_their_space_are_refused(by_name, seen, value):
+    for simulator in (by_tuple(seen=seen, obs=(value, value)), by_name(Names(seen=seen, obs=value))):
+        with pytest.raises(ValueError, match=r"an observation .*must"):
+            simulator.reset(0)
+
+
+MASK = np.array([0, 1, 1], np.int8)
+ALLOWED = [[False, True, True]] * 2
+
+
+def test_masks_are_used_from_infos_and_observations(by_name):
+    masked = spaces.Dict({"observation": BOX, "action_mask": spaces.MultiBinary(3)})
+    value = {"observation": np.zeros(2), "action_mask": MASK}
+    simulators = [
+        by_tuple(info={"action_mask": (MASK, MASK)}),
+        by_tuple(info={"action_mask": np.stack([MASK, MASK])}),
+        by_tuple(seen=masked, obs=(value, value)),
+        by_name(Names(infos={agent: {"action_mask": MASK} for agent in "ab"})),
+        by_name(Names(seen=masked, obs=value)),
+    ]
+    for simulator in simulators:
+        assert simulator.sizes.obs_dim == 2
+        assert simulator.reset(0).avail.tolist() == ALLOWED
+        assert simulator.step([1, 1]).seen.avail.tolist() == ALLOWED
+    with pytest.raises(ValueError, match="a mask of actions has 2 entries, must be 3"):
+        by_tuple(info={"action_mask": (MASK[:2], MASK[:2])}).reset(0)
+
+
+def test_an_empty_mask_is_right_at_the_end_alone():
+    simulator = by_tuple(info={"action_mask": np.zeros((2, 3))}, script=[(0.0, True, False)])
+    assert not simulator.reset(0).avail.any()  # which the block refuses
+    assert simulator.step([0, 0]).seen.avail.tolist() == [[True, False, False]] * 2
+
+
+def test_worlds_that_keep_their_agents_end_all_the_same(by_name):
+    both, none = dict.fromkeys("ab", True), dict.fromkeys("ab", False)
+    assert ends(played(by_name(Names(script=[(none, none), (both, none)])))) == (2, True, False)
+    assert ends(played(by_name(Names(script=[(none, none), (none, both)])))) == (2, False, True)
+    assert ends(played(by_name(Names(script=[({"a": True}, {"b": True})])))) == (1, False, True)
+
+
+def test_an_agent_that_ended_alone_does_not_go_on_acting(by_name):
+    world = Names(script=[({"a": True}, {}), ({}, {}), ({"b": True}, {})])
+    first, second, last = played(by_name(world))
+    assert world.sent == [{"a": 1, "b": 2}, {"b": 2}, {"b": 2}]
+    for row in (first, second):
+        assert row.seen.obs[0].tolist() == [0, 0]
+        assert row.seen.avail.tolist() == [[True, False, False], [True] * 3]
+    assert (last.terminated, last.truncated) == (True, False)
+    assert last.seen.obs[1].any()
+
+
+class Stateful(Names):
+    """Says its state as a vector, or as a picture."""
+
+    def __init__(self, shape, with_space: bool = True):
+        super().__init__()
+        self.shape = shape
+        if with_space:
+            self.state_space = spaces.Box(0, 9, shape)
+
+    def state(self):
+        return np.full(self.shape, self.time)
+
+
+@pytest.mark.parametrize("with_space", [True, False])
+def test_the_state_of_a_pettingzoo_world_is_used(by_name, with_space):
+    simulator = by_name(Stateful((2, 2), with_space))
+    assert (simulator.sizes.state_dim, simulator.sizes.own_state_dim) == (4, 0)
+    assert simulator.reset(0).state.tolist() == [0] * 4
+    assert simulator.step([0, 0]).seen.state.tolist() == [1] * 4
+    assert by_name(Stateful((4, 4, 3), with_space)).sizes.state_dim == 0
+
+
+def test_states_that_are_the_observations_are_not_stored_twice():
+    pytest.importorskip("mpe2")
+    for name in ("simple_spread_v3", "simple_speaker_listener_v4"):
+        simulator = ZooSimulator(name)
+        assert simulator.sizes.state_dim == 0
+        simulator.reset(0)
+        rows = simulator.step([1] * simulator.sizes.n_agents).seen.obs
+        widths = simulator.sizes.obs_sizes or (simulator.sizes.obs_dim,) * len(rows)
+        unpadded = np.concatenate([row[:width] for row, width in zip(rows, widths, strict=True)])
+        np.testing.assert_array_equal(unpadded, simulator._world.state())
+
+
+def stored(**changes) -> Block:
+    block = Block(Sizes(2, 3, 2, 0, LIMIT, info=("won",)), 1)
+    seen = Seen(changes.pop("obs", np.zeros((2, 2))), changes.pop("avail", np.ones((2, 3))))
+    block.write(0, Outcome(seen, **changes))
+    return block
+
+
+@pytest.mark.parametrize("reward", [np.array([0.5]), np.float64(0.5), [[0.5]]])
+def test_a_reward_of_one_number_is_stored_as_that(reward):
+    assert stored(reward=reward).reward.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"reward": 1e300}, "the reward is 1e\\+300, must be finite as float32"),
+        ({"reward": float("nan")}, "the reward is nan, must be finite"),
+        ({"reward": [1.0, 2.0]}, "the reward has the shape \\(2,\\), must be a single number"),
+        ({"reward": "much"}, "the reward is 'much', must be numbers"),
+        ({"reward": [[1], [1, 2]]}, "must be numbers in an array of one shape"),
+        ({"info": {"won": 1e39}}, "info\\['won'\\] is 1e\\+39, must be finite"),
+        ({"obs": np.full((2, 2), 1e300)}, "the observation holds values that are not finite as float32"),
+        ({"obs": [[1, 2], [3]]}, "the observation is .*, must be numbers in an array of one shape"),
+        ({"terminated": [False, False]}, "terminated is \\[False, False\\], must be True or False"),
+        ({"truncated": 2}, "truncated is 2, must be True or False"),
+    ],
+)
+def test_what_is_stored_is_checked_as_it_is_stored(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        stored(**changes)
+
+
+def test_a_largest_reward_is_kept():
+    assert np.isfinite(stored(reward=3e38).reward).all()
+
+
+def test_modules_without_parallel_env_are_refused(monkeypatch):
+    module = types.ModuleType("turns")
+    module.env = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.turns", module)
+    with pytest.raises(Missing, match=r"tests\.turns has no parallel_env, .*in its env agents take turns"):
+        ZooSimulator("tests.turns")
