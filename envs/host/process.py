@@ -37,7 +37,7 @@ class Process:
         self.link, theirs = socket.socketpair()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115, closed by `kill`
         fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut while it is written to
-        passed = [theirs.fileno(), *([memory] if memory != worker.ONLY_SIZES else [])]
+        passed = [theirs.fileno(), *([memory] if memory >= 0 else [])]
         command = [sys.executable, "-m", "envs.host.worker"]
         numbers = [str(n) for n in (theirs.fileno(), memory, lane, lanes)]
         with theirs:
