@@ -173,3 +173,32 @@ class Parent(SkirmishSimulator):
 
     def step(self, actions: list[int]):
         time.sleep(10**6)
+
+
+class Faulty:
+    """One agent. changes: of the answer to the second step; sizes: of what it says of itself."""
+
+    def __init__(self, changes: dict | None = None, sizes: dict | None = None, limit: int = 4) -> None:
+        from envs.host.protocol import Sizes
+
+        self.sizes = Sizes(1, 2, 2, 0, limit)._replace(**(sizes or {}))
+        self.changes = changes or {}
+
+    def reset(self, seed: int):
+        from envs.host.protocol import Seen
+
+        self.time = 0
+        return Seen([[0.0, seed]], [[1, 1]])
+
+    def step(self, actions: list[int]):
+        from envs.host.protocol import Outcome, Seen
+
+        self.time += 1
+        changes = dict(self.changes) if self.time == 2 else {}
+        if "raises" in changes:
+            raise RuntimeError(changes["raises"])
+        seen = Seen(changes.pop("obs", [[0.0, self.time]]), changes.pop("avail", [[1, 1]]))
+        return Outcome(seen, **{"reward": 1.0, "truncated": self.time >= 4, **changes})
+
+    def close(self) -> None:
+        pass
