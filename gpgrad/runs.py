@@ -107,8 +107,8 @@ def next_job(runs: Iterable[Run], identity: str, wanted: Sequence[int]) -> Job |
     """What to do next for seeds of a configuration; None if all are finished.
 
     A seed that has diverged is not tried again: it would again. An interrupted run of any of the seeds is continued
-    first, the one that has most of them and then the furthest;
-    then the first stretch of seeds that nobody has begun is started. Seeds that another process trains are waited for.
+    first, the one that has most of them and then the furthest; then the first stretch of seeds that nobody has begun is
+    started. Seeds that another process trains are waited for.
     """
     own = [run for run in runs if run.identity == identity]
     left = set(wanted).difference(*(run.seeds for run in own if run.finished))
@@ -141,7 +141,8 @@ def overview(runs: Sequence[Run], identity: str, wanted: Sequence[int], settings
 def outdated(runs: Iterable[Run], identity: str, settings_id: str, seed: int) -> str:
     """A finished run of these settings and seed with other numerics versions, for people; empty if there is none."""
     for run in runs:
-        if run.settings_id == settings_id and run.identity != identity and run.finished and seed in run.seeds:
+        trained = run.finished and seed in run.seeds and seed not in run.diverged
+        if run.settings_id == settings_id and run.identity != identity and trained:
             return f"{run.folder} is outdated ({numerics.changes(run.versions, numerics.versions(run.config))})"
     return ""
 

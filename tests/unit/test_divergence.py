@@ -198,7 +198,7 @@ def test_lists_and_reports_mark_it(mixed, capsys):
     assert cli.main(["compare", str(mixed), str(mixed)]) == 0
     printed = capsys.readouterr().out
     assert "diverged (seed 1)" in printed
-    assert "1 seeds in common" in printed
+    assert "1 seed in common" in printed
     [entry] = report.collect([mixed])
     assert "diverged (seed 1)" in entry.name
     assert list(entry.final) == [0]
