@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests import flags, usage
 
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"
+# Tracing makes many objects that live: to look through them all as often as Python does costs a twentieth of the time.
+gc.set_threshold(20_000, 10, 10)
 # The matrices here are small: threads of BLAS and OpenMP would wait for each other, at twenty times the processor time.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Tests compile far more than they run: no optimisation of machine code, fusions by the emitters that compile fastest,
