@@ -127,7 +127,9 @@ def _incremental(lines: Lines, wish: Vectors, start: Vectors, speed: jax.Array, 
     return jax.lax.fori_loop(0, _used(lines), hold, (start, nothing_failed))
 
 
-def _segment(lines: Lines, earlier: jax.Array, line: Lines, speed: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _segment(
+    lines: Lines, earlier: jax.Array | np.ndarray, line: Lines, speed: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The part of a line [C] within the disc of `speed` and the earlier lines, as low <= high; low > high if none."""
     along = line.px * line.ex + line.py * line.ey
     inside = along * along + speed * speed - line.px * line.px - line.py * line.py

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from envs.battles import terrain, units
 from envs.battles.maps import OURS, THEIRS, BattleMap, places, unit_names
 from envs.battles.units import UNITS
 
+Numbers = Any  # NumPy's where units are known, JAX's where a reset draws them
 NEIGHBOURS = 10  # that a unit avoids at most; the most ever met in SMAClite's battles
 
 
@@ -26,27 +27,27 @@ class Facts(NamedTuple):
     rounded up to ticks. strike: kind of a unit's shot.
     """
 
-    health: np.ndarray
-    shield: np.ndarray
-    armor: np.ndarray
-    damage: np.ndarray
-    attacks: np.ndarray
-    bonus: np.ndarray
-    against: np.ndarray
-    build: np.ndarray
-    range: np.ndarray
-    scan: np.ndarray
-    speed: np.ndarray
-    cooldown: np.ndarray
-    seconds: np.ndarray
-    radius: np.ndarray
-    flies: np.ndarray
-    hits_air: np.ndarray
-    regenerates: np.ndarray
-    strike: np.ndarray
+    health: Numbers
+    shield: Numbers
+    armor: Numbers
+    damage: Numbers
+    attacks: Numbers
+    bonus: Numbers
+    against: Numbers
+    build: Numbers
+    range: Numbers
+    scan: Numbers
+    speed: Numbers
+    cooldown: Numbers
+    seconds: Numbers
+    radius: Numbers
+    flies: Numbers
+    hits_air: Numbers
+    regenerates: Numbers
+    strike: Numbers
 
 
-def largest_radius(facts: Facts) -> np.ndarray:
+def largest_radius(facts: Facts) -> Numbers:
     """Of all units that take part in a battle, dead or alive, [1] or [W]."""
     return facts.radius.max(axis=0)
 
@@ -139,7 +140,7 @@ def table_of(kinds: tuple[str, ...]) -> Facts:
     attributes = [units.OTHER, units.LIGHT, units.ARMORED]
     number = {attribute: code for code, attribute in enumerate(attributes)}
 
-    def column(get, dtype=np.float32) -> np.ndarray:
+    def column(get, dtype: Any = np.float32) -> np.ndarray:
         return np.array([get(unit) for unit in chosen], dtype)
 
     return Facts(

@@ -50,7 +50,7 @@ def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
     if isinstance(env, Mpe):
         return simulators.mpe_frames(env, episode, words)
     told = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
-    shared = grouping(None if told is None else np.asarray(told), env.n_agents)
+    shared = grouping(None if told is None else np.asarray(told), env.spec.n_agents)
     if isinstance(env, Battle):
         return battle.frames(env, episode, shared, words)
     assert isinstance(env, PredatorPrey)

@@ -123,7 +123,7 @@ def _draw_shots(place: Axes, env: Battle, before: Moment, now: Moment) -> None:
 
     for unit in np.flatnonzero(now.aims >= 0):
         kind, victim = now.kinds[unit], now.aims[unit]
-        x, y, to_x, to_y = now.x[unit], now.y[unit], now.x[victim], now.y[victim]
+        x, y, to_x, to_y = (float(z) for z in (now.x[unit], now.y[unit], now.x[victim], now.y[victim]))
         colour = HEALING if kind.strike == HEAL else FIRE if _is_ours(env, int(unit)) else ENEMY
         place.plot([x, to_x], [y, to_y], color=colour, linewidth=1.6 if kind.strike == HEAL else 0.9, zorder=3)
         if kind.strike == BEAM:
@@ -134,7 +134,8 @@ def _draw_shots(place: Axes, env: Battle, before: Moment, now: Moment) -> None:
             place.add_patch(beam)
     for unit in np.flatnonzero(before.alive & ~now.alive):
         if now.kinds[unit].strike == BURST:
-            place.add_patch(Circle((now.x[unit], now.y[unit]), BURST_REACH, color=FIRE, alpha=0.25, zorder=1))
+            middle = float(now.x[unit]), float(now.y[unit])
+            place.add_patch(Circle(middle, BURST_REACH, color=FIRE, alpha=0.25, zorder=1))
 
 
 def _draw_units(place: Axes, env: Battle, now: Moment, grouping: Grouping) -> None:
@@ -142,7 +143,7 @@ def _draw_units(place: Axes, env: Battle, now: Moment, grouping: Grouping) -> No
 
     agents = {int(unit): agent for agent, unit in enumerate(env.agent_units)}
     for unit, kind in enumerate(now.kinds):
-        x, y, radius = now.x[unit], now.y[unit], kind.radius
+        x, y, radius = float(now.x[unit]), float(now.y[unit]), kind.radius
         agent = agents.get(unit)
         colour = ENEMY if agent is None else OURS[grouping.groups[agent] % len(OURS)]
         if not now.alive[unit]:
