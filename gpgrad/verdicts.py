@@ -161,7 +161,8 @@ def p_value(x: ArrayLike, y: ArrayLike, rng: np.random.Generator | None = None) 
 
 
 def _difference(x: ArrayLike, y: ArrayLike, shifts: np.ndarray, level: float) -> Difference:
-    mean, n = float(np.mean(x) - np.mean(y)), len(np.asarray(x))
+    first, second = np.asarray(x, float), np.asarray(y, float)
+    mean, n = float(first.mean() - second.mean()), len(first)
     # A shift d is rejected as too low if (1 + the number of shifts up to d) / permutations <= alpha / 2.
     rank = math.floor((len(shifts) + 1) * _alpha(level) / 2 * (1 + 1e-12)) - 1
     if rank < 0:

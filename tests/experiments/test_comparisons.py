@@ -143,7 +143,7 @@ def test_only_methods_are_compared_as_methods(tmp_path, root):
 def test_presets_and_sameness_are_no_methods():
     one, other = (settings_of("qmix", preset=preset) for preset in ("pymarl", "gradps_paper"))
     methods, others = claims.differences(one, other)
-    assert set(methods) == {"decomposition.embed"}
+    assert set(methods) == {"decomposition.embed", "sharing"}  # pymarl: fups_id, gradps_paper: fups
     assert "preset" in others
     methods, others = claims.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
     assert (methods, others) == ({}, {})

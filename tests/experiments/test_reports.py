@@ -192,12 +192,12 @@ def test_worlds_without_their_simulator_are_not_testable(tmp_path, root, capsys)
     file, out = written(tmp_path, content), tmp_path / "out"
     places = ["--log.dir", str(root), "--results", str(out)]
     assert cli.main(["run", file, *places]) == 0
-    assert "not testable here: host_no_such_module:battle" in capsys.readouterr().out
+    assert "not testable here: there is no module 'no_such_module'" in capsys.readouterr().out
     assert not list(root.glob("*"))
     (claim,) = json.loads((out / "mine-quick" / "summary.json").read_text())["comparisons"]
     assert claim["verdict"] == "not testable here"
     page = (out / "mine-quick" / "README.md").read_text()
-    assert "- VDN on host_no_such_module:battle, seeds 0 to 1: not testable here: host_no_such_module" in page
+    assert "- VDN on host_no_such_module:battle, seeds 0 to 1: not testable here: there is no module" in page
     assert cli.main(["status", file, "--log.dir", str(root)]) == 0
     assert "VDN on host_no_such_module:battle: not testable here: " in capsys.readouterr().out
 
