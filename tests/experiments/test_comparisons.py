@@ -143,11 +143,13 @@ def test_only_methods_are_compared_as_methods(tmp_path, root):
 def test_presets_and_sameness_are_no_methods():
     one, other = (settings_of("qmix", preset=preset) for preset in ("pymarl", "gradps_paper"))
     methods, others = claims.differences(one, other)
-    assert set(methods) == {"decomposition.embed"}
+    assert set(methods) == {"decomposition.embed", "sharing"}  # fups_id and fups: an id is a method
     assert "preset" in others
     methods, others = claims.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
     assert (methods, others) == ({}, {})
-    assert claims.differences(other, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
+    assert claims.differences(
+        settings_of("qmix"), config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})
+    ) == (
         {},
         {},
     )
