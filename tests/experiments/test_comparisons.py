@@ -147,7 +147,9 @@ def test_presets_and_sameness_are_no_methods():
     assert "preset" in others
     methods, others = claims.differences(config.load("pp_small", "qmix"), config.load("pp_small", "fups"))
     assert (methods, others) == ({}, {})
-    assert claims.differences(other, config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})) == (
+    assert claims.differences(
+        settings_of("qmix"), config.load("matrix_additive", "qmix", {**SMALL, "seed": 3, "log.dir": "x"})
+    ) == (
         {},
         {},
     )
