@@ -184,7 +184,8 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
     if caught:
         name = signal.Signals(caught[0]).name
         raise Stopped(f"{name} ended the run; continue with: {ending.to_resume(folder)}")
-    failed = [seed for seed, part in todo.items() if not is_over(config.parse(part / "config.yaml"), part)]
+    settings = config.parse(folder / "config.yaml")
+    failed = [seed for seed, part in todo.items() if not is_over(settings, part)]
     if failed:
         words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
         raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")

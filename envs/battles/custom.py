@@ -12,15 +12,15 @@ limit: 100               # steps
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from envs.battles import terrain
 from envs.battles.maps import BOARD, OURS, THEIRS, BattleMap, Group, type_order
 from envs.battles.units import UNITS
 from envs.errors import SettingError, suggest
+from envs.files import read_yaml
 
 MOST_UNITS = 127  # that a state's numbers of targets can hold
 EXAMPLE = Path(__file__).with_name("example.yaml")
@@ -30,13 +30,8 @@ _KEYS = ("ours", "enemies", "attack_point", "terrain", "limit")
 @functools.cache
 def custom_map(file: str) -> BattleMap:
     """The battle of a file, or the example for "". Raises SettingError."""
-    path = Path(file) if file else EXAMPLE
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise SettingError(f"the battle {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SettingError(f"the battle {path} is no YAML: {' '.join(str(error).split())}") from None
+    path = Path(os.path.expanduser(file)) if file else EXAMPLE
+    content = read_yaml(path, "the battle")
     if not isinstance(content, dict):
         raise SettingError(f"the battle {path} must be a mapping of {', '.join(_KEYS)}")
     for key in content:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from envs.battles.maps import BOARD
+from envs.files import read_yaml
 
 MARGIN = 4  # cells beyond the board for which nearby edges are known as well
 _FILE = Path(__file__).with_name("terrains.yaml")
@@ -48,7 +48,7 @@ def walkable(name: str) -> np.ndarray:
 
 @functools.cache
 def _read() -> dict[str, list[dict]]:
-    return yaml.safe_load(_FILE.read_text())
+    return read_yaml(_FILE, "the terrains")
 
 
 @functools.cache

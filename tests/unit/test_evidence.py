@@ -60,7 +60,8 @@ def test_one_clone_is_a_control():
 
 def test_a_run_says_at_its_end_what_it_is_no_evidence_about(tmp_path, capsys):
     settings = config.load("matrix_additive", "gradps", {"seeds": 2, "log.wandb": "disabled"})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(1, "cloned", 2)))
+    before = [{"env_steps": 5, **row} for row in rows(1, "cloned", 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in before))
     size = (tmp_path / "metrics.jsonl").stat().st_size
     place = {"env_steps": 10, "iterations": 1, "updates": 1, "epsilon": 0.1, "test_return": 1.0, "cloned": 0}
     with Recorder(settings, tmp_path, print, {"metrics": size}) as recorder:  # resumed: seed 1 has cloned before
