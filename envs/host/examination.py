@@ -30,7 +30,8 @@ def examine(simulator: Simulator) -> dict:
     """Play, and check every answer as the trainer's block does. The fields of `Examined`, as JSON has them."""
     began = time.perf_counter()
     block, rng = Block(simulator.sizes, 1), np.random.default_rng(0)
-    found, counts = [], dict.fromkeys(("steps", "episodes", "ended", "cut"), 0)
+    found: list[str] = []
+    counts: dict[str, int] = dict.fromkeys(("steps", "episodes", "ended", "cut"), 0)
     try:
         while not found and counts["episodes"] < EPISODES and time.perf_counter() - began < SECONDS:
             found = _episode(simulator, block, rng, counts, began)

@@ -81,7 +81,7 @@ class GymSimulator:
                 f"{id} has {len(seen.spaces)} observations and {len(actions.spaces)} actions, must be as many of both"
             )
         self._choices = [spaces.choice(space, id) for space in actions.spaces]
-        self._counts = [choice.count for choice in self._choices]
+        self._counts = [choice.size for choice in self._choices]
         self._spaces = [spaces.visible(space, id) for space in seen.spaces]
         self._widths = [spaces.width(space) for space in self._spaces]
         self._limit = episode_limit or self._own_limit()

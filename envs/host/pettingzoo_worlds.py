@@ -34,7 +34,7 @@ class ZooSimulator:
         self._choices = [spaces.choice(self._world.action_space(agent), module) for agent in self._agents]
         self._spaces = [spaces.visible(self._world.observation_space(agent), module) for agent in self._agents]
         self._widths = [spaces.width(space) for space in self._spaces]
-        self._counts = [choice.count for choice in self._choices]
+        self._counts = [choice.size for choice in self._choices]
         inside = self._world.unwrapped
         sources = (inside, getattr(inside, "aec_env", inside), getattr(inside, "env", inside))
         own = [getattr(getattr(s, "unwrapped", s), name, 0) for s in sources for name in _LIMITS]

@@ -18,9 +18,9 @@ MASK = "action_mask"  # the key of available actions in observations and infos, 
 
 
 class Choice(NamedTuple):
-    """The actions of an agent. count: how many. start: the first one's number in the world; here they begin with 0."""
+    """The actions of an agent. size: how many. start: the first one's number in the world; here they begin with 0."""
 
-    count: int
+    size: int
     start: int
 
 
