@@ -50,6 +50,7 @@ def scale(algo: str) -> int:
 ALGOS = ["qmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vdn", "iql"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGOS)
 def test_constant_reward(algo):
     _, _, _, q_tot = learned("constant", algo, 200)

@@ -141,7 +141,7 @@ def test_the_control_weakens_as_many_elsewhere(coarse):
     assert (np.asarray(one.stats["td_loss"]) != np.asarray(two.stats["td_loss"])).any()
 
 
-@pytest.mark.parametrize("grouping", ["batch", "exact", "single"])
+@pytest.mark.parametrize("grouping", ["batch", "exact", pytest.param("single", marks=pytest.mark.slow)])
 def test_padding_and_order_of_episodes_change_no_weight(grouping):
     parts = compose(tiny("gpvd", weighting__k=3, weighting__grouping=grouping))
     state = jax.jit(make_init(tiny("gpvd"), parts))(0)
@@ -284,7 +284,7 @@ def test_mistakes_about_buckets_are_one_sentence(arguments, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("decomposition", ["vdn", "qmix"])
+@pytest.mark.parametrize("decomposition", ["vdn", pytest.param("qmix", marks=pytest.mark.slow)])
 def test_gradient_flow(decomposition):
     settings = {"decomposition": decomposition, "rollout__worlds": 1, "learner__updates_per_episode": 1}
     settings["evaluation__gradient_flow"] = True

@@ -63,10 +63,12 @@ def losses(parts, learning, batch):
 @pytest.mark.parametrize(
     ("algo", "lam"),
     [
-        ("qmix", 0.0),
         ("qmix", 0.6),
-        ("iql", 0.6),
-        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("iql", 0.0), ("vdn", 0.0), ("vdn", 0.6))),
+        ("iql", 0.0),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("qmix", 0.0), ("iql", 0.6), ("vdn", 0.0), ("vdn", 0.6))
+        ),
     ],
 )
 def test_padding_changes_nothing(algo, lam):
@@ -146,7 +148,7 @@ def test_bonus_enters_the_target_only():
     assert float(got["bonus"]) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("algo", ["qmix", "vdn", "iql"])
+@pytest.mark.parametrize("algo", ["qmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vdn", "iql"))])
 def test_greedy_joint_action_maximises_q_tot(algo):
     """Individual-global-max by brute force, and q_tot_max is that maximum."""
     parts, learning, batch = prepared(algo)

@@ -99,8 +99,8 @@ BATCHES = {
 @pytest.mark.parametrize(
     ("algo", "changes"),
     [
-        ("gpvd_gradps", {}),
-        ("vdn", {"weighting": "gpvd_random", "weighting__k": 2}),
+        ("gpvd_gradps", {"weighting": "gpvd_random", "weighting__k": 2}),
+        pytest.param("gpvd_gradps", {}, marks=pytest.mark.slow),
         pytest.param("qtran", {}, marks=pytest.mark.slow),
         pytest.param("dmix", {"weighting": "gpvd_random", "weighting__k": 2}, marks=pytest.mark.slow),
     ],
