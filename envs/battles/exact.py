@@ -1,7 +1,7 @@
 """Lengths of vectors whose last bit is the same in every program.
 
-A compiler may round a product and a sum at once or one after the other, as it likes. Halves of float32 numbers have exact
-products, where both ways agree.
+A compiler may round a product and a sum at once or one after the other, as it likes. Halves of float32 numbers have
+exact products, where both ways agree.
 """
 
 from __future__ import annotations
