@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.battles.exact import length
 from envs.battles.maps import BOARD
 from envs.battles.rules import Facts, Rules
 from envs.battles.state import Field
@@ -55,7 +56,7 @@ def available(rules: Rules, facts: Facts, x: jax.Array, y: jax.Array, alive: jax
 
     def offered(units: np.ndarray | slice) -> jax.Array:  # [units, A, W]
         dx, dy = x[units][:, None] - ax, y[units][:, None] - ay
-        return (jnp.sqrt(dx * dx + dy * dy) <= SHOOT) & alive[units][:, None] & living
+        return (length(dx, dy) <= SHOOT) & alive[units][:, None] & living
 
     targets = _padded(offered(theirs), n_targets(rules))
     if rules.any("strike", HEAL, rules.ours):

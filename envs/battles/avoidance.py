@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.battles import programs
-from envs.battles.lines import Body, edges_of, farther, neighbour_lines, wall_lines
+from envs.battles.exact import farther
+from envs.battles.lines import Body, edges_of, neighbour_lines, wall_lines
 from envs.battles.programs import Lines, Vectors
 from envs.battles.rules import NEIGHBOURS, Facts, Rules, largest_radius
 from envs.battles.state import Field
 from envs.battles.targets import Wishes
 
-EXACT_NEAR = True
 LEAST_BLOCK = 64  # units of a block at least, where there are as many
 SLACK = np.float32(1 + 1e-5)  # so that nobody is left out by rounding who is a neighbour exactly
 BLOCKS, RARE_BLOCKS = 8, 64  # into so many blocks all units would go, for the first two programs and for the third
@@ -123,7 +123,7 @@ def _problem(rules: Rules, scene: _Scene, units: jax.Array, real: jax.Array) -> 
     all_x, all_y = scene.x[:, w], scene.y[:, w]  # [N, C]
     dx, dy = all_x - mine.x, all_y - mine.y
     numbers = np.arange(rules.n_units, dtype=np.int32)[:, None]
-    within = ~farther(dx, dy, mine.reach) if EXACT_NEAR else dx * dx + dy * dy <= mine.reach * mine.reach
+    within = ~farther(dx, dy, mine.reach)
     near = within & scene.alive[:, w] & (scene.flies[:, w] == mine.flies)
     near = near & (numbers != n)
     slots = np.arange(min(NEIGHBOURS, rules.n_units - 1), dtype=np.int32)[:, None]

@@ -99,12 +99,15 @@ def places(key: jax.Array, draw: Draw, types: jax.Array) -> jax.Array:
     k_which, k_reflected, k_surrounded, k_push = jax.random.split(key, 4)
     at = jnp.where(jax.random.uniform(k_which) > 0.5, _surrounded(k_surrounded, draw), _reflected(k_reflected, draw))
     radius = jnp.asarray(table_of(tuple(TEAMS[draw.race])).radius)[types.astype(jnp.int32)]
-    # Units on one place have no direction to be pushed in.
-    at = at + jax.random.uniform(k_push, at.shape, minval=-0.1, maxval=0.1)
+    at = jnp.clip(at + jax.random.uniform(k_push, at.shape, minval=-0.1, maxval=0.1), INNER, BOARD - INNER)
+    # Units on one place, as in a corner, have no direction to be pushed in, so each is moved its own way a little.
+    angle = np.arange(len(types)) * np.pi * (3 - np.sqrt(5))
+    aside = np.float32(1e-2) * np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
     reach = radius[:, None] + radius
 
     def push(at: jax.Array, _: None) -> tuple[jax.Array, None]:
-        apart = at[:, None] - at  # [N, N, 2]
+        shifted = at + aside
+        apart = shifted[:, None] - shifted  # [N, N, 2]
         far = jnp.sqrt(jnp.sum(apart**2, -1)) + jnp.eye(len(at))
         overlap = jnp.maximum(reach / far - 1.0, 0.0) * (1 - jnp.eye(len(at)))
         moved = at + jnp.sum(apart * overlap[..., None], axis=1) / 2

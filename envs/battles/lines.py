@@ -14,15 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.battles.exact import farther
 from envs.battles.maps import BOARD
 from envs.battles.programs import Lines
 from envs.battles.terrain import MARGIN, Walls
 from envs.battles.units import TICKS_PER_SECOND
 
 COVERED = np.float32(-1e-5)  # slack with which an edge counts as behind an earlier line
-
-
-EXACT_APART = True
 
 
 class Body(NamedTuple):
@@ -34,26 +32,6 @@ class Body(NamedTuple):
     vy: jax.Array
     radius: jax.Array
     yields: jax.Array
-
-
-def farther(dx: jax.Array, dy: jax.Array, reach: jax.Array) -> jax.Array:
-    """Whether a vector is longer than `reach`, exactly, as in twice the precision.
-
-    Avoidance presses units to the very distance at which they are neighbours and touch, so the last bit matters.
-    A square of numbers split in halves of 12 bits is a sum of exact products, and sums carry their rounding errors.
-    """
-    total, lost = jnp.zeros_like(dx), jnp.zeros_like(dx)
-    for value, sign in ((dx, 1), (dy, 1), (reach + jnp.zeros_like(dx), -1)):
-        bits = jax.lax.bitcast_convert_type(value, jnp.uint32) & np.uint32(0xFFFFF000)
-        high = jax.lax.bitcast_convert_type(bits, jnp.float32)
-        low = value - high
-        for product in (high * high, 2 * high * low, low * low):
-            term = sign * product
-            now = total + term
-            part = now - total
-            lost = lost + ((total - (now - part)) + (term - part))
-            total = now
-    return total + lost > 0
 
 
 def _unit(x: jax.Array, y: jax.Array, fallback: tuple[float, float] = (1.0, 0.0)) -> tuple[jax.Array, ...]:
@@ -70,7 +48,7 @@ def neighbour_lines(own: Body, other: Body, present: jax.Array) -> Lines:
     wx0, wy0 = own.vx - other.vx, own.vy - other.vy
     reach = own.radius + other.radius
     far2, reach2 = qx * qx + qy * qy, reach * reach
-    apart = farther(qx, qy, reach) if EXACT_APART else far2 > reach2
+    apart = farther(qx, qy, reach)
 
     # The disc that cuts the cone off: after a second where they are apart, after a tick where they overlap.
     rate = jnp.where(apart, 1.0, np.float32(TICKS_PER_SECOND))

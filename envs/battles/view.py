@@ -14,6 +14,7 @@ import numpy as np
 from envs.api import View
 from envs.battles import units
 from envs.battles.actions import N_NO_TARGET, available, n_targets
+from envs.battles.exact import length
 from envs.battles.maps import BOARD
 from envs.battles.rules import Facts, Rules
 from envs.battles.state import BattleState, Field, cooldown_seconds, facts, unpack
@@ -85,7 +86,7 @@ def _observations(
 
     def block(units: np.ndarray | slice, first: jax.Array, traits: list[jax.Array]) -> jax.Array:  # [A, others, F]
         dx, dy = field.x[units] - x[:, None], field.y[units] - y[:, None]
-        far = jnp.sqrt(dx * dx + dy * dy)
+        far = length(dx, dy)
         seen = (far < sight) & field.alive[units] & alive[:, None]
         planes = [first, far / sight, dx / sight, dy / sight, *traits]
         return jnp.stack([jnp.where(seen, plane, 0.0) for plane in planes], axis=-1)

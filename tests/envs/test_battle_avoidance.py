@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from envs.battles.avoidance import _in_blocks
-from envs.battles.lines import farther
+from envs.battles.exact import farther
 from envs.battles.programs import Lines, Vectors, closest, least_violation, violation
 
 LINES, UNITS = 5, 300

@@ -85,9 +85,10 @@ class Replay:
         self.number = np.argsort(self.agent)  # of each recorded agent
         self.heals = np.array([self.raw["types"][t] == "MEDIVAC" for t in self.raw["type"][self.env.agent_units]])
         self.tables = self.raw["step_float"], self.raw["step_int"].astype(np.int32)
+        self._states = jax.jit(jax.vmap(self.env.from_table))
 
     def states(self, rows):
-        return jax.vmap(self.env.from_table)(*(table[rows] for table in self.tables))
+        return self._states(*(table[rows] for table in self.tables))
 
     def actions(self, recorded: np.ndarray) -> np.ndarray:
         """Actions [T, A] in our numbers: medivacs' targets are agents."""
@@ -154,7 +155,7 @@ def test_one_step_from_every_table(name):
     order = raw["tick_order"][: 8 * steps].reshape(steps, 8, -1).astype(np.int32)
     play = jax.jit(jax.vmap(lambda *given: env.transition((), *given)))
     step = jax.device_get(play(told.states(rows), told.actions(raw["actions"][rows]), order))
-    floats, ints = jax.device_get(jax.vmap(env.to_table)(step.state))
+    floats, ints = jax.device_get(jax.jit(jax.vmap(env.to_table))(step.state))
     expected, whole = (table[rows + 1] for table in told.tables)
     living = whole[..., 0] == 1
     np.testing.assert_array_equal(ints[..., 0], whole[..., 0])
@@ -167,11 +168,11 @@ def test_one_step_from_every_table(name):
     np.testing.assert_array_equal(step.terminated, raw["done"][rows])
 
 
-@pytest.mark.parametrize("name", ["MMM2-1-attack", "2s3z-2-walls", "bane_vs_bane-0-random"])
+@pytest.mark.parametrize("name", ["MMM2-1-attack", "bane_vs_bane-0-random"])
 def test_tables_come_back(name):
     told = replay(name)
     rows = np.arange(0, len(told.raw["step_float"]), 3)
-    floats, ints = jax.device_get(jax.vmap(told.env.to_table)(told.states(rows)))
+    floats, ints = jax.device_get(jax.jit(jax.vmap(told.env.to_table))(told.states(rows)))
     expected, whole = (table[rows] for table in told.tables)
     living = whole[..., 0] == 1
     np.testing.assert_allclose(floats[living], expected[living], atol=2e-5)

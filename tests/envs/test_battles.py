@@ -370,8 +370,11 @@ def test_mistakes_in_files_are_one_sentence(content, sentence, tmp_path):
 def test_mistakes_in_settings(settings, sentence):
     with pytest.raises(SettingError, match=sentence):
         envs.make("battle_custom", **settings)
-    with pytest.raises(SettingError, match="did you mean 'MMM2'"):
-        Battle(map="MMM3")
+
+
+def test_an_unknown_map_has_a_nearest_one():
+    with pytest.raises(SettingError, match="there is no battle '5m_vs_7m'; did you mean '5m_vs_6m'"):
+        Battle(map="5m_vs_7m")
 
 
 REACH = 4.755  # of the fastest and largest units

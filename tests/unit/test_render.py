@@ -213,7 +213,9 @@ def test_battles_are_drawn():
     """Shots are red, heals green, and those who died are crossed out."""
     env = envs.make("battle_custom")
     state = env.reset(jax.random.key(0), ())
-    near = state._replace(x=jnp.array([14.0, 14.0, 12.0, 17.0, 17.0, 17.0]))
+    near = state._replace(
+        x=jnp.array([14.0, 14.0, 12.0, 17.0, 17.0, 17.0]), y=jnp.array([15.0, 17.0, 16.0, 14.0, 16.0, 18.0])
+    )
     aim = lambda *targets: jnp.array([2 * (t + 1) + (t >= 0) for t in targets], jnp.uint8)
     shots = near._replace(aim=aim(3, -1, -1, -1, -1, -1))
     heals = near._replace(aim=aim(-1, -1, 0, -1, -1, -1), health=near.health.at[3].set(0))
