@@ -21,7 +21,8 @@ Rows = dict[str, list[float]]  # by quantity, a number for each iteration or ste
 
 # The part under test is in a cell with the simplest others. Options make it act within five iterations.
 EARLY = {
-    "redo": {"sharing__T": 1},
+    "snp": {"sharing__ratio": 0.5},
+    "redo": {"sharing__T": 1, "sharing__every_updates": 2, "sharing__tau": 0.8},
     "kaleidoscope": {"sharing__reset_steps": 6},
     "rmix": {"decomposition__quantile_after": 0, "decomposition__quantile_every": 2},
     "gradps": {"sharing__T": 1, "sharing__alpha": 0.999},
@@ -33,6 +34,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "pp_small": {"height": 5, "width": 5, "n_agents": 3, "n_special": 1, "n_stags": 2, "n_hares": 1, "view_radius": 1},
     "mpe_simple_spread": {},
     "smax_3m": {},
+    "battle_3m": {},
 }
 TINY = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 
@@ -145,9 +147,7 @@ def judge(part: str, stored: Mapping[str, Any], rows: Rows, versions: Mapping[st
             f"the golden rows of {part} are of versions {kept['versions']} and the code has {dict(versions)}: {again}"
         )
     if kept["rows"].keys() != rows.keys():
-        return (
-            f"{part} logs {sorted(kept['rows'].keys() ^ rows.keys())} of which one of old and new has nothing: {again}"
-        )
+        return f"{part} logs other quantities than before ({sorted(kept['rows'].keys() ^ rows.keys())}): {again}"
     far, where = max((distance(kept["rows"][name], values), name) for name, values in rows.items())
     if far <= 1:
         return ""

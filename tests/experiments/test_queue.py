@@ -269,7 +269,7 @@ def test_rates_come_from_the_runs_that_are_most_alike(queue, root):
     for name, settings, seconds in (
         ("same", settings_of(seed=9, seeds=1), 20.0),
         ("other_settings", settings_of("vdn", seed=0, seeds=1, **{"learner.lr": 0.1}), 40.0),
-        ("other_preset", config.load("matrix_additive", "iql", {"preset": "pymarl2", "seeds": 1}), 80.0),
+        ("other_preset", config.load("matrix_additive", "iql_fups", {"preset": "pymarl2", "seeds": 1}), 80.0),
     ):
         folder = put(root, name, settings)
         (folder / "timing.jsonl").write_text(json.dumps({"env_steps": 2000, "seconds": seconds}) + "\n")

@@ -154,7 +154,7 @@ def test_a_start_of_kmeans_against_plain_loops(seed):
     while len(centres) < k:
         nearest = [min(((p - c) ** 2).sum() for c in centres) for p in points]
         centres.append(points[int(np.argmax(nearest))].astype(np.float64))
-    for _ in range(clustering.ITERATIONS):
+    for _ in range(clustering.STEPS):
         own = [int(np.argmin([((p - c) ** 2).sum() for c in centres])) for p in points]
         centres = [
             np.mean([p for p, j in zip(points, own, strict=True) if j == i] or [c], 0) for i, c in enumerate(centres)

@@ -39,7 +39,7 @@ def result(tmp_path):
         }
         for seed in (1, 0)
     ]
-    run = Run(tmp_path, None, "identity", range(2), True, None)  # type: ignore[arg-type]
+    run = Run(tmp_path, None, "identity", "settings", {}, range(2), True, None)  # type: ignore[arg-type]
     curves = {seed: Curve(np.array([0, 10]), np.zeros(2)) for seed in range(2)}
     return Result(setup, [Share(run, [0, 1], metrics, final)], curves, {0: 0.0, 1: 0.0}, [])
 

@@ -116,7 +116,7 @@ def test_occupancy_is_drawn_by_bits_of_a_code(tmp_path):
 def arm(label, panel, tmp_path, metrics, final):
     made = records.Arm(label, panel, "qmix", None, {}, panel)
     setup = records.Setup(made, None, "identity", range(2), {})  # type: ignore[arg-type]
-    run = Run(tmp_path, None, "identity", range(2), True, None)  # type: ignore[arg-type]
+    run = Run(tmp_path, None, "identity", "settings", {}, range(2), True, None)  # type: ignore[arg-type]
     curves = {seed: Curve(STEPS, STEPS + seed) for seed in range(2)}
     return Result(setup, [Share(run, [0, 1], metrics, final)], curves, {0: 1.0, 1: 2.0}, [])
 
