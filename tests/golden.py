@@ -34,7 +34,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "pp_small": {"height": 5, "width": 5, "n_agents": 3, "n_special": 1, "n_stags": 2, "n_hares": 1, "view_radius": 1},
     "mpe_simple_spread": {},
     "smax_3m": {},
-    "battle_3m": {},
+    "battle_custom": {},
 }
 TINY = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 
