@@ -98,7 +98,7 @@ def iqm(values: ArrayLike) -> float:
     """
     from scipy.stats import trim_mean
 
-    return float(trim_mean(numbers("values", values), 0.25, axis=None))
+    return float(trim_mean(numbers("values", values).ravel(), 0.25))
 
 
 def iqm_interval(scores: ArrayLike, rng: np.random.Generator, repetitions: int = 2000, level: float = 0.95) -> Estimate:
