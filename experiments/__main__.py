@@ -117,12 +117,15 @@ def run(arguments: Sequence[str]) -> int:
     setups = definition.setups(loaded, scale)
     if "seeds_mode" in given:
         extra.append(f"--seeds-mode={given['seeds_mode']}")
+    from experiments import keeping
     from experiments.obstacles import NOT_TESTABLE, obstacle
 
     why = dict.fromkeys(filter(None, map(obstacle, setups)))
     for sentence in why:
         _say(f"{NOT_TESTABLE}: {sentence}")
-    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say)
+    known = {path.name for path in root.glob("*")}
+    kept = [run for run in keeping.scan(root, results)[0] if run.folder.name not in known]
+    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say, kept)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
 

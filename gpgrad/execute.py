@@ -70,23 +70,24 @@ class Outcome(NamedTuple):
     failure: str = ""
 
 
-def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say) -> list[str]:
+def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, kept: Sequence[Run] = ()) -> list[str]:
     """Train all that is missing; returns a sentence for each task that failed.
 
-    root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. A failing run
-    costs its task alone. What another process trains is waited for last. Raises Stopped on a signal.
+    root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. kept: finished
+    runs elsewhere, whose seeds are not trained again. A failing run costs its task alone. What another process trains
+    is waited for last. Raises Stopped on a signal.
     """
     failures: dict[str, str] = {}
     said: dict[str, str] = {}
     with Child() as child:
         while True:
-            runs, _ = scan(root)
+            runs = [*scan(root)[0], *kept]
             left = [s for s in setups if s.identity not in failures and next_job(runs, s.identity, s.seeds)]
             if not left:
                 return list(failures.values())
             trained = False
             for setup in left:
-                outcome = _visit(setup, root, extra, child, say)
+                outcome = _visit(setup, root, extra, child, say, kept)
                 trained |= outcome.trained
                 news = f"{setup.label}: {outcome.failure or outcome.waiting}"
                 if outcome.failure:
@@ -98,7 +99,7 @@ def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say) 
                 child.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say) -> Outcome:
+def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[Run]) -> Outcome:
     """Train a task's missing seeds as far as nobody else does.
 
     The claim keeps a second process from starting the same seeds. The child inherits it, so that it lasts as long
@@ -108,7 +109,7 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
     root.mkdir(parents=True, exist_ok=True)
     try:
         with claim_of(root, setup) as claim:
-            while job := next_job(scan(root)[0], setup.identity, setup.seeds):
+            while job := next_job([*scan(root)[0], *kept], setup.identity, setup.seeds):
                 if job.action == "wait":
                     who = job.run.holder if job.run else None
                     return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")

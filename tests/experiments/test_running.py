@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from experiments import definition
-from gpgrad import execute, lock, train
+from experiments import __main__ as experiments
+from experiments import definition, keeping
+from gpgrad import execute, lock, runs, train
 from gpgrad.execute import Stopped
 from tests.declared import put, settings_of, silent
 
@@ -32,6 +33,18 @@ def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
     assert execute.execute(setups, root, [], silent) == []
     assert execute.execute(definition.setups(two, "paper"), root, [], silent) == []
     assert [command[-4:-2] for command in commands[3:]] == [["--seeds=3", "--seed=2"]] * 2
+
+
+def test_what_is_kept_beside_the_reports_is_not_trained_again(two, root, pretend, tmp_path, monkeypatch):
+    """Of an arm whose seed 0 is kept as a record seed 1 is trained; the other arm is trained whole."""
+    commands, _ = pretend
+    results = tmp_path / "results"
+    put(tmp_path / "elsewhere", "kept", settings_of(seed=0, seeds=1))
+    keeping.keep(runs.scan(tmp_path / "elsewhere")[0], results)
+    monkeypatch.setattr(experiments, "_report", lambda *arguments: None)
+    assert experiments.run([two.source, "--scale=quick", f"--log.dir={root}", f"--results={results}"]) == 0
+    trained = [{word for word in command if word.startswith(("--algo", "--seed"))} for command in commands]
+    assert trained == [{"--algo=vdn", "--seeds=1", "--seed=1"}, {"--algo=iql", "--seeds=2", "--seed=0"}]
 
 
 def test_a_failing_run_costs_its_arm_alone(two, root, pretend):
