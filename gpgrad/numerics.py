@@ -1,4 +1,4 @@
-"""Numerics versions: which numbers a part of a run computes, as a small integer that stands in the part's own file.
+"""Numerics versions: a small integer in each part's own file that names the numbers which the part computes.
 
 A part whose results change raises `NUMERICS = <int>` in its file, as Gymnasium's environments carry `-v3`. A run keeps
 the versions of its parts, and its identity depends on them, so that results of different numbers are never counted

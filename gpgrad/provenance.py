@@ -123,7 +123,7 @@ def versions_of(manifest: Manifest, settings: Config) -> dict[str, int]:
 def identity_of(manifest: Manifest, settings: Config, versions: Versions) -> str:
     """`config.identity` of a run that exists, with the teams it began from: they may have changed or gone since.
 
-    Runs that kept no name of their teams' content are told apart by the teams' path.
+    For runs that kept no name of their teams' content, the teams' path is used.
     """
     content = manifest.get("source", {}).get("content") or os.path.normpath(settings.init_from or "")
     return config.identity(settings, versions, content)
