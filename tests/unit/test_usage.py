@@ -1,4 +1,4 @@
-"""What a test session costs is told, and a large process drops what it compiled."""
+"""The summary prints what a test session costs, and a large process drops its compiled programs."""
 
 from __future__ import annotations
 
