@@ -45,7 +45,7 @@ help:
 	@echo "make render RUN=runs/NAME [ARGS='--episode 3 --out hunt.mp4']             an episode of a team as GIF or MP4"
 	@echo "make report RUNS='runs/A runs/B' [ARGS='--out report.html']              runs on one page, readable offline"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
-	@echo "make test [TESTS=tests/unit] | make test-all | make test-core | make lint | make format | make lock | make clean"
+	@echo "make test [TESTS=tests/methods] | make test-all | make test-core | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
 	@$(PY) -m gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
@@ -91,8 +91,8 @@ test-all: $(STAMP)
 
 # What tells whether another Python and its versions work: recorded numbers, the learner, resuming, the command line,
 # and the README's first commands at a tiny size. `make test-core PYTHON=python3.13 VENV=.venv-3.13`
-CORE := tests/unit/test_flags.py tests/unit/test_oracles.py tests/envs/test_traces.py tests/unit/test_learner.py \
-	tests/unit/test_resume.py tests/unit/test_cli.py
+CORE := tests/project/test_flags.py tests/methods/test_oracles.py tests/envs/test_traces.py tests/learning/test_learner.py \
+	tests/training/test_resume.py tests/cli/test_cli.py
 SMALL := --t-max 300 --evaluation.every-steps 200 --evaluation.episodes 2 --evaluation.final-episodes 2 --agent.hidden 8
 
 test-core: $(STAMP)
@@ -114,6 +114,7 @@ $(STAMP): requirements.lock
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # Resolves for every platform and Python version at once; needs uv in the environment.

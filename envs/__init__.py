@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from envs.errors import SettingError
-from envs.registry import (
+from gpgrad.envs.registry import (
     family,
     forget,
     is_built_in,
@@ -20,9 +19,10 @@ from envs.registry import (
     patterns,
     register,
 )
+from gpgrad.errors import SettingError
 
 if TYPE_CHECKING:
-    from envs.api import Env, EnvSpec, OneHot, Step, View
+    from gpgrad.envs.api import Env, EnvSpec, OneHot, Step, View
 
 _LAZY = ("Env", "EnvSpec", "OneHot", "Step", "View")  # of envs.api, which imports jax
 
@@ -51,7 +51,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The contract's types, imported when first asked for."""
     if name in _LAZY:
-        return getattr(importlib.import_module("envs.api"), name)
+        return getattr(importlib.import_module("gpgrad.envs.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

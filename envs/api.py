@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from envs.errors import SettingError
+from gpgrad.errors import SettingError
 
 __all__ = ["Env", "EnvParams", "EnvSpec", "EnvState", "OneHot", "SettingError", "Step", "View"]
 

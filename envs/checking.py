@@ -1,7 +1,7 @@
-"""Whether a world keeps the contract of `envs.api`; every promise that it breaks is one sentence.
+"""Whether a world keeps the contract of `gpgrad.envs.api`; every promise that it breaks is one sentence.
 
 Worlds in JAX are traced for shapes and dtypes, then a few episodes of random available actions are played; that
-compiles two programs. Simulators are examined by a worker, see `envs.host.examination`.
+compiles two programs. Simulators are examined by a worker, see `gpgrad.envs.external.examination`.
 
 Axes in comments: T time; W lanes, each an episode; A agents; U actions.
 """
@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.api import Env, EnvSpec, OneHot, Step, View
-from envs.errors import SettingError
-from envs.host.process import examined
-from envs.host.world import HostWorld
+from gpgrad.envs.api import Env, EnvSpec, OneHot, Step, View
+from gpgrad.envs.external.env import HostWorld
+from gpgrad.envs.external.process import examined
+from gpgrad.errors import SettingError
 
 LANES, STEPS = 4, 256  # episodes, and the most steps of each
 MOST_ACTIONS = 127  # the replay keeps actions as int8

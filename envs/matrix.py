@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.api import EnvSpec, Step, View
-from envs.errors import SettingError
+from gpgrad.envs.api import EnvSpec, Step, View
+from gpgrad.errors import SettingError
 
 NUMERICS = 1
 
@@ -35,7 +35,7 @@ class MatrixState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MatrixGame:
-    """A one-step game as an `envs.api.Env`. A table that is no cube raises `SettingError`.
+    """A one-step game as an `gpgrad.envs.api.Env`. A table that is no cube raises `SettingError`.
 
     name: what `spec.name` says. table: nested tuples of rewards, indexed by agent 0's action first: [U] * A.
     Observation and state: one-hot of the steps taken, float32 [2]. The end is a true one.

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import jaxmarl_import
-from envs.api import EnvSpec, Step, View
-from envs.errors import SettingError, suggest
+from gpgrad.envs import jaxmarl_import
+from gpgrad.envs.api import EnvSpec, Step, View
+from gpgrad.errors import SettingError, suggest
 
 NUMERICS = 1
 

@@ -12,10 +12,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from envs.errors import SettingError, suggest
+from gpgrad.errors import SettingError, suggest
 
 if TYPE_CHECKING:
-    from envs.api import Env
+    from gpgrad.envs.api import Env
 
 _NAME = "name"  # a factory's parameter that is filled in with the registered name and is no option
 
@@ -117,14 +117,14 @@ def patterns() -> list[str]:
 def is_host(name: str) -> bool:
     """Whether a world is a Python program in processes of its own."""
     factory = _entry(name).factory
-    return isinstance(factory, str) and factory.startswith("envs.host.")
+    return isinstance(factory, str) and factory.startswith("gpgrad.envs.external.")
 
 
 def module(name: str) -> str:
     """The module that makes a world; of an external one, the module of its adapter."""
     factory = _entry(name).factory
     path = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", "")
-    return path.replace("envs.host.names", "envs.host.world")
+    return path.replace("gpgrad.envs.external.names", "gpgrad.envs.external.env")
 
 
 def is_built_in(name: str) -> bool:
@@ -135,7 +135,7 @@ def is_built_in(name: str) -> bool:
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
     """Add a world of your own.
 
-    factory: returns an `envs.api.Env`; a callable, or "module:attribute" to import it only when it is used.
+    factory: returns an `gpgrad.envs.api.Env`; a callable, or "module:attribute" to import it only when it is used.
     Its annotated keyword parameters become the options; one called `name` receives the registered name.
     defaults: values for some of them. A taken name raises `SettingError`.
     """
@@ -182,7 +182,7 @@ def _entry(name: str) -> _Entry:
     pattern = _pattern(name)
     if pattern is None:
         raise SettingError(f"there is no world {name!r}{missing(name)}")
-    return _Entry(f"envs.host.names:{PATTERNS[pattern]}", pattern.partition("_")[0], {})
+    return _Entry(f"gpgrad.envs.external.names:{PATTERNS[pattern]}", pattern.partition("_")[0], {})
 
 
 def _pattern(name: str) -> str | None:
@@ -216,7 +216,7 @@ _SCALARS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
     type(None): (type(None), lambda value: value),
 }
 
-PATTERNS = {  # names to the classes in envs.host.names
+PATTERNS = {  # names to the classes in gpgrad.envs.external.names
     "smac_<map>": "Smac",
     "smacv2_<race>_<n>_vs_<m>": "SmacV2",
     "smaclite_<map>": "Smaclite",
@@ -241,9 +241,9 @@ for _name, _factory in {
     "two_step": "two_step",
     "nstep": "nstep",
 }.items():
-    register(_name, f"envs.matrix:{_factory}", "matrix")
+    register(_name, f"gpgrad.envs.matrix:{_factory}", "matrix")
 
-_HUNT = "envs.predator_prey:PredatorPrey"
+_HUNT = "gpgrad.envs.predator_prey.env:PredatorPrey"
 for _name, _side, _agents, _special in (("small", 20, 6, 2), ("medium", 25, 10, 3), ("large", 30, 15, 5)):
     register(
         f"pp_{_name}",
@@ -296,7 +296,7 @@ SMAX_MAPS = (
     *("5m", "15m", "9z", "3s6z", "8m_vs_9m"),
 )
 for _name in SMAX_MAPS:
-    register(f"smax_{_name}", "envs.smax:Smax", "smax", map=_name)
+    register(f"smax_{_name}", "gpgrad.envs.smax.env:Smax", "smax", map=_name)
 _UNITS = "SMAX has marines, marauders, stalkers, zealots, zerglings and hydralisks only"
 for _name, _unit in {
     "MMM": "medivacs",
@@ -320,10 +320,10 @@ BATTLE_DRAWS = tuple(
     for sizes in ("5_vs_5", "10_vs_10", "10_vs_11", "20_vs_20", "20_vs_23")
 )
 for _name in (*BATTLE_MAPS, *BATTLE_DRAWS):
-    register(f"battle_{_name}", "envs.battles.world:Battle", "battle", map=_name)
-register("battle_custom", "envs.battles.world:Battle", "battle")
+    register(f"battle_{_name}", "gpgrad.envs.battles.env:Battle", "battle", map=_name)
+register("battle_custom", "gpgrad.envs.battles.env:Battle", "battle")
 for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
-    register(f"mpe_{_name}", "envs.mpe:Mpe", "mpe", scenario=_name)
+    register(f"mpe_{_name}", "gpgrad.envs.mpe:Mpe", "mpe", scenario=_name)
 
 _BUILT_IN = frozenset(_TABLE)
 _ORIGINS.clear()  # of worlds from outside alone

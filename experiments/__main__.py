@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.errors import SettingError, suggest
-from experiments import definition
-from experiments.records import Definition
 from gpgrad.__main__ import let_all_be_printed
-from gpgrad.commands.arguments import options, path_of
+from gpgrad.cli.arguments import options, path_of
+from gpgrad.errors import SettingError, suggest
+from gpgrad.experiments import definition
+from gpgrad.experiments.schema import Definition
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 
@@ -79,12 +79,12 @@ def status(arguments: Sequence[str]) -> int:
     """What there is of each arm's seeds."""
     named = bool(arguments) and not arguments[0].startswith("--")
     name, given = _given(arguments, named, "scale", "log.dir", "results")
-    from experiments import keeping
-    from experiments.obstacles import NOT_TESTABLE, obstacle
-    from gpgrad import runs
-    from gpgrad.progress import seeds_text
+    from gpgrad.experiments import archive
+    from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
+    from gpgrad.runs import run_folder
+    from gpgrad.runs.progress import seeds_text
 
-    found, problems = keeping.scan(path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS))))
+    found, problems = archive.scan(path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS))))
     for problem in problems:
         print(problem)
     for loaded in map(definition.load, [name] if named else definition.names()):
@@ -97,7 +97,7 @@ def status(arguments: Sequence[str]) -> int:
                 if reason := obstacle(setup):
                     print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
                     continue
-                for line in runs.overview(found, setup.identity, setup.seeds, setup.settings_id):
+                for line in run_folder.overview(found, setup.identity, setup.seeds, setup.settings_id):
                     print(f"  {setup.arm.label} on {setup.arm.panel}, {seeds_text(line.seeds)}: {line.text}")
     return 0
 
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
     extra = _passed_on(given)
     loaded, scale, root, results = _chosen(name, given)
     from gpgrad import plots
-    from gpgrad.execute import execute
+    from gpgrad.jobs.scheduler import execute
 
     if loaded.measure != "training":
         _measure(loaded, scale, results)
@@ -117,14 +117,14 @@ def run(arguments: Sequence[str]) -> int:
     setups = definition.setups(loaded, scale)
     if "seeds_mode" in given:
         extra.append(f"--seeds-mode={given['seeds_mode']}")
-    from experiments import keeping
-    from experiments.obstacles import NOT_TESTABLE, obstacle
+    from gpgrad.experiments import archive
+    from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
 
     why = dict.fromkeys(filter(None, map(obstacle, setups)))
     for sentence in why:
         _say(f"{NOT_TESTABLE}: {sentence}")
     known = {path.name for path in root.glob("*")}
-    kept = [run for run in keeping.scan(root, results)[0] if run.folder.name not in known]
+    kept = [run for run in archive.scan(root, results)[0] if run.folder.name not in known]
     failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say, kept)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
@@ -136,7 +136,8 @@ def queue(arguments: Sequence[str]) -> int:
     named = bool(words) and not words[0].startswith("--")
     name, given = _given(words, named, "log.dir", "results", "log.", "checkpoint.")
     extra = _passed_on(given)
-    from experiments import lane, queue_file, queue_status
+    from gpgrad.experiments.queue import lane, queue_file
+    from gpgrad.experiments.queue import status as queue_status
 
     file = Path(name) if named else queue_file.FILE
     root, results = Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS))
@@ -178,15 +179,17 @@ def collect_results(arguments: Sequence[str]) -> int:
 
 
 def _collect(results: Path) -> None:
-    from experiments import overview
+    from gpgrad.experiments.reporting import results_index
 
     wanted = definition.names() if results == RESULTS else []  # a folder of one's own need not have everything
-    for path in overview.write(results, wanted):
-        _say(f"{path} was made by another version and is left out of {overview.PAGE}, expected it to be made again")
+    for path in results_index.write(results, wanted):
+        _say(
+            f"{path} was made by another version and is left out of {results_index.PAGE}, expected it to be made again"
+        )
 
 
 def _measure(loaded: Definition, scale: str, results: Path) -> None:
-    from experiments import tables
+    from gpgrad.experiments.reporting import tables
 
     folder = results / f"{loaded.name}-{scale}"
     tables.write(loaded, scale, definition.setups(loaded, scale), folder)
@@ -195,16 +198,17 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
-    from experiments import keeping, page
-    from experiments.report import collect
+    from gpgrad.experiments import archive
+    from gpgrad.experiments.reporting import page
+    from gpgrad.experiments.reporting.report import collect
 
-    found, problems = keeping.scan(root, results)
+    found, problems = archive.scan(root, results)
     for problem in problems:
         _say(problem)
     folder = results / f"{loaded.name}-{scale}"
     collected = collect(loaded, definition.setups(loaded, scale), found)
     summary = page.write(folder, loaded, scale, collected, found)
-    keeping.keep([share.run for result in collected for share in result.shares], results)
+    archive.keep([share.run for result in collected for share in result.shares], results)
     _collect(results)
     missing = sum(len(arm["missing"]) for arm in summary["arms"])
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))

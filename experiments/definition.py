@@ -39,10 +39,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from envs.errors import SettingError, suggest
-from experiments.records import SIZES, Arm, Axis, Definition, Drawing, Kind, Scale, Setup
-from gpgrad import reading
-from gpgrad.reading import Reader
+from gpgrad.config import strict_yaml
+from gpgrad.config.strict_yaml import Reader
+from gpgrad.errors import SettingError, suggest
+from gpgrad.experiments.schema import SIZES, Arm, Axis, Definition, Drawing, Kind, Scale, Setup
 
 CATALOG = Path(__file__).parent / "catalog"
 
@@ -59,7 +59,7 @@ def load(name: str) -> Definition:
         if name not in names():
             raise SettingError(f"unknown experiment {name!r}{suggest(name, names())}")
         path = CATALOG / f"{name}.yaml"
-    return _definition(path.stem, name, reading.open_file(path, "the experiment"))
+    return _definition(path.stem, name, strict_yaml.open_file(path, "the experiment"))
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:

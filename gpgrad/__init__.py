@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from envs.checking import check_env
-    from envs.errors import SettingError
     from gpgrad.config import load
-    from gpgrad.divergence import Diverged
-    from gpgrad.policy import Policy, load_policy
-    from gpgrad.registry import register
-    from gpgrad.settings import Config
-    from gpgrad.train import Result, run
+    from gpgrad.config.schema import Config
+    from gpgrad.envs.checking import check_env
+    from gpgrad.errors import SettingError
+    from gpgrad.methods.registry import register
+    from gpgrad.policies.policy import Policy, load_policy
+    from gpgrad.runs.divergence import Diverged
+    from gpgrad.training.train import Result, run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,16 +31,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "gpgrad.settings",
-    "Diverged": "gpgrad.divergence",
-    "Result": "gpgrad.train",
-    "SettingError": "envs.errors",
-    "Policy": "gpgrad.policy",
-    "check_env": "envs.checking",
+    "Config": "gpgrad.config.schema",
+    "Diverged": "gpgrad.runs.divergence",
+    "Result": "gpgrad.training.train",
+    "SettingError": "gpgrad.errors",
+    "Policy": "gpgrad.policies.policy",
+    "check_env": "gpgrad.envs.checking",
     "load": "gpgrad.config",
-    "load_policy": "gpgrad.policy",
-    "register": "gpgrad.registry",
-    "run": "gpgrad.train",
+    "load_policy": "gpgrad.policies.policy",
+    "register": "gpgrad.methods.registry",
+    "run": "gpgrad.training.train",
 }
 
 

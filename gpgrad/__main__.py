@@ -1,4 +1,4 @@
-"""Command line: `python -m gpgrad COMMAND`; every command is a file of gpgrad/commands."""
+"""Command line: `python -m gpgrad COMMAND`; every command is a file of gpgrad/cli."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from envs.errors import SettingError, suggest
-from gpgrad.commands import COMMANDS
-from gpgrad.divergence import Diverged
+from gpgrad.cli import COMMANDS
+from gpgrad.errors import SettingError, suggest
+from gpgrad.runs.divergence import Diverged
 
 
 def usage() -> str:
     """What every command does."""
-    parts = [importlib.import_module(f"gpgrad.commands.{name}").USAGE for name in COMMANDS]
+    parts = [importlib.import_module(f"gpgrad.cli.{name}").USAGE for name in COMMANDS]
     title = "usage: python -m gpgrad COMMAND [OPTIONS]"
     ending = "  train --help shows every setting of the chosen world, algorithm and preset with its value."
     return "\n".join([title, "", *parts, "", ending])
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if arguments[0] not in COMMANDS:
             raise SettingError(f"unknown command {arguments[0]!r}{suggest(arguments[0], COMMANDS)}")
-        command = importlib.import_module(f"gpgrad.commands.{arguments[0]}")
+        command = importlib.import_module(f"gpgrad.cli.{arguments[0]}")
         if arguments[0] != "train" and any(token in ("-h", "--help") for token in arguments[1:]):
             print(f"usage: python -m gpgrad\n\n{command.USAGE}")
             return 0

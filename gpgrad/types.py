@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from envs.api import EnvParams, EnvSpec, EnvState, View
+from gpgrad.envs.api import EnvParams, EnvSpec, EnvState, View
 
 PyTree = Any
 Metrics = dict[str, jax.Array]

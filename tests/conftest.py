@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import flags, usage
+from tests.helpers import flags, usage
 
 ROOT = Path(__file__).parents[1]
 os.environ["WANDB_MODE"] = "disabled"

@@ -41,8 +41,8 @@ TINY = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__ba
 
 def subjects() -> dict[str, Callable[[], tuple[Rows, dict[str, int]]]]:
     """Every part, and what makes its rows with the versions of all parts that they depend on."""
-    import envs
-    from gpgrad import registry
+    from gpgrad import envs
+    from gpgrad.methods import registry
 
     found: dict[str, Callable[[], tuple[Rows, dict[str, int]]]] = {"learner": lambda: cell("vdn", "fups_id", "none")}
     for name in registry.names("decomposition"):
@@ -61,10 +61,12 @@ def cell(decomposition: str, sharing: str, weighting: str) -> tuple[Rows, dict[s
     import jax
     import jax.numpy as jnp
 
-    from gpgrad import initial, iteration, numerics, registry
-    from gpgrad.compose import compose
-    from tests.probes import Probe
-    from tests.systems import tiny
+    from gpgrad.config import numerics
+    from gpgrad.learning import initial, iteration
+    from gpgrad.learning.compose import compose
+    from gpgrad.methods import registry
+    from tests.helpers.probe_envs import Probe
+    from tests.helpers.tiny_runs import tiny
 
     class Roles(Probe):
         """Agents that differ, for schemes that group by roles."""
@@ -111,9 +113,9 @@ def world(name: str, options: Mapping[str, Any]) -> tuple[Rows, dict[str, int]]:
     import jax
     import jax.numpy as jnp
 
-    import envs
-    from envs.api import OneHot
-    from gpgrad import numerics
+    from gpgrad import envs
+    from gpgrad.config import numerics
+    from gpgrad.envs.api import OneHot
 
     env = envs.make(name, **options)
     params = env.params(jax.random.key(0))

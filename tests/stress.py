@@ -19,9 +19,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gpgrad import checkpoint, config, logs
-from gpgrad.program import make_program
-from tests.systems import tiny
+from gpgrad import config
+from gpgrad.learning.program import make_program
+from gpgrad.runs import logs
+from gpgrad.training import checkpoint
+from tests.helpers.tiny_runs import tiny
 
 KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "truncate", "disk")
 MOST = 3  # interruptions of a run

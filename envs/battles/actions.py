@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.battles.exact import length
-from envs.battles.maps import BOARD
-from envs.battles.rules import Facts, Rules
-from envs.battles.state import Field
-from envs.battles.targets import ATTACK, MOVE, STOP, Commands
-from envs.battles.units import HEAL
+from gpgrad.envs.battles.rules import Facts, Rules
+from gpgrad.envs.battles.scenarios.maps import BOARD
+from gpgrad.envs.battles.scenarios.units import HEAL
+from gpgrad.envs.battles.state import Field
+from gpgrad.envs.battles.ticks.exact import length
+from gpgrad.envs.battles.ticks.targets import ATTACK, MOVE, STOP, Commands
 
 NOTHING, STAND = 0, 1
 N_NO_TARGET = 6

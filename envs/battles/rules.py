@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from envs.battles import terrain, units
-from envs.battles.maps import OURS, THEIRS, BattleMap, places, unit_names
-from envs.battles.units import UNITS
+from gpgrad.envs.battles.scenarios import terrain, units
+from gpgrad.envs.battles.scenarios.maps import OURS, THEIRS, BattleMap, places, unit_names
+from gpgrad.envs.battles.scenarios.units import UNITS
 
 Numbers = Any  # NumPy's where units are known, JAX's where a reset draws them
 NEIGHBOURS = 10  # that a unit avoids at most; the most ever met in SMAClite's battles

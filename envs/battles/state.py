@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.battles.rules import Facts, Rules
-from envs.battles.units import TICKS_PER_SECOND
+from gpgrad.envs.battles.rules import Facts, Rules
+from gpgrad.envs.battles.scenarios.units import TICKS_PER_SECOND
 
 FINE = 256  # parts of a unit of health, energy or pool: all amounts are whole in these, except where health regenerates
 EIGHTHS = 8  # parts of a unit of shield

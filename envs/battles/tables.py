@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.battles.actions import N_NO_TARGET, STAND
-from envs.battles.rules import Facts, Rules
-from envs.battles.state import BattleState, Field, cooldown_seconds, pack, unpack
-from envs.battles.targets import ATTACK, MOVE, STOP
-from envs.battles.units import HEAL, TICKS_PER_SECOND
+from gpgrad.envs.battles.actions import N_NO_TARGET, STAND
+from gpgrad.envs.battles.rules import Facts, Rules
+from gpgrad.envs.battles.scenarios.units import HEAL, TICKS_PER_SECOND
+from gpgrad.envs.battles.state import BattleState, Field, cooldown_seconds, pack, unpack
+from gpgrad.envs.battles.ticks.targets import ATTACK, MOVE, STOP
 
 FLOATS = ("x", "y", "vx", "vy", "health", "shield", "energy", "cooldown", "shield_wait", "heal_pool")
 INTEGERS = ("alive", "target", "command", "command_target", "attacking")

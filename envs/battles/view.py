@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.api import View
-from envs.battles import units
-from envs.battles.actions import N_NO_TARGET, available, n_targets
-from envs.battles.exact import length
-from envs.battles.maps import BOARD
-from envs.battles.rules import Facts, Rules
-from envs.battles.state import BattleState, Field, cooldown_seconds, facts, unpack
-from envs.battles.units import HEAL
+from gpgrad.envs.api import View
+from gpgrad.envs.battles.actions import N_NO_TARGET, available, n_targets
+from gpgrad.envs.battles.rules import Facts, Rules
+from gpgrad.envs.battles.scenarios import units
+from gpgrad.envs.battles.scenarios.maps import BOARD
+from gpgrad.envs.battles.scenarios.units import HEAL
+from gpgrad.envs.battles.state import BattleState, Field, cooldown_seconds, facts, unpack
+from gpgrad.envs.battles.ticks.exact import length
 
 MIDDLE = np.float32(BOARD / 2)
 

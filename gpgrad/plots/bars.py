@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpgrad import stats
 from gpgrad.plots.style import STYLE, look, panel_axes, require, write_csv
+from gpgrad.runs import stats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from envs.errors import SettingError, suggest
-from gpgrad import stats
+from gpgrad.errors import SettingError, suggest
 from gpgrad.plots.style import PANEL_HEIGHT, STYLE, look, panel_axes, require, write_csv
-from gpgrad.stats import Curve
+from gpgrad.runs import stats
+from gpgrad.runs.stats import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.errors import SettingError
+from gpgrad.errors import SettingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

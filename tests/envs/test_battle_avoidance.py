@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.battles.avoidance import _in_blocks
-from envs.battles.exact import farther
-from envs.battles.programs import Lines, Vectors, closest, least_violation, violation
+from gpgrad.envs.battles.ticks.avoidance import _in_blocks
+from gpgrad.envs.battles.ticks.exact import farther
+from gpgrad.envs.battles.ticks.programs import Lines, Vectors, closest, least_violation, violation
 
 LINES, UNITS = 5, 300
 ANGLES, RADII = np.linspace(0, 2 * np.pi, 241), np.linspace(0, 1, 61)

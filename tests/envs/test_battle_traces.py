@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from envs.battles import view
-from tests import battles
+from gpgrad import envs
+from gpgrad.envs.battles import view
+from tests.helpers import recorded_battles
 
-MICRO = sorted(path.stem for path in battles.DATA.glob("micro_*.npz"))
+MICRO = sorted(path.stem for path in recorded_battles.DATA.glob("micro_*.npz"))
 GROUPS = {  # recordings that run as one program
-    "open ground": [name for name in MICRO if battles.load(name).terrain == "OPEN"],
+    "open ground": [name for name in MICRO if recorded_battles.load(name).terrain == "OPEN"],
     "two walls": [
-        *(name for name in MICRO if battles.load(name).terrain == "SIMPLE"),
+        *(name for name in MICRO if recorded_battles.load(name).terrain == "SIMPLE"),
         *("3m-1-attack", "5m_vs_6m-1-attack", "MMM2-1-attack", "2s3z-2-walls", "1c3s8z_vs_1c3s9z-1-attack"),
     ],
     "crawler": ["2s_vs_1sc-0-random"],
@@ -35,19 +35,21 @@ FEW = {"corridor": 1e-3, "banelings": 2.5e-3, "swarm": 1e-3}
 
 @functools.cache
 def ahead(group: str):
-    ticks = battles.ticks_of([(name, battles.load(name)) for name in GROUPS[group]])
-    return ticks, battles.run(ticks)
+    ticks = recorded_battles.ticks_of([(name, recorded_battles.load(name)) for name in GROUPS[group]])
+    return ticks, recorded_battles.run(ticks)
 
 
 def test_every_scenario_is_replayed():
-    assert {name for names in GROUPS.values() for name in names} == {path.stem for path in battles.DATA.glob("*.npz")}
+    assert {name for names in GROUPS.values() for name in names} == {
+        path.stem for path in recorded_battles.DATA.glob("*.npz")
+    }
     assert len(MICRO) == 28
 
 
 @pytest.mark.parametrize("group", EACH)
 def test_one_tick_from_every_table(group):
     ticks, found = ahead(group)
-    wrong = battles.differences(ticks, found)
+    wrong = recorded_battles.differences(ticks, found)
     alive = (ticks.before.alive & ticks.real).sum()
     for name, flags in wrong.items():
         where = sorted(set(ticks.source[flags.any(0)]))
@@ -61,7 +63,7 @@ def test_one_tick_from_every_table(group):
 def test_rewards_of_every_step(group):
     ticks, found = ahead(group)
     for name in GROUPS[group]:
-        computed, recorded = battles.points(battles.load(name), found.reward[ticks.source == name])
+        computed, recorded = recorded_battles.points(recorded_battles.load(name), found.reward[ticks.source == name])
         np.testing.assert_allclose(computed, recorded, atol=2e-3, err_msg=name)
 
 
@@ -70,7 +72,7 @@ def test_a_wrong_rule_is_found():
     ticks, found = ahead("open ground")
     late = found.after._replace(health=found.after.health.copy())
     late.health[:, ticks.source == "micro_baneling_ours"] += 1
-    assert battles.differences(ticks, found._replace(after=late))["health"].any()
+    assert recorded_battles.differences(ticks, found._replace(after=late))["health"].any()
 
 
 MAPS = ("3m-1-attack", "2s3z-2-walls", "MMM2-1-attack", "bane_vs_bane-0-random", "1c3s8z_vs_1c3s9z-1-attack")
@@ -80,7 +82,7 @@ class Replay:
     """A recording on its map, with agents renumbered: `agent` [A] is the recorded number of each agent."""
 
     def __init__(self, name: str):
-        self.raw = battles.load(name).raw
+        self.raw = recorded_battles.load(name).raw
         self.env = envs.make(f"battle_{name.rsplit('-', 2)[0]}", raises=True, draw_wins=True, medivac_ends=False)
         self.agent = self.raw["in_side"][self.env.agent_units].astype(int)
         self.number = np.argsort(self.agent)  # of each recorded agent
@@ -151,7 +153,7 @@ def test_views_of_every_table(name):
 def test_one_step_from_every_table(name):
     told = replay(name)
     raw, env = told.raw, told.env
-    first, steps = int(raw["first_tick"]) // 8, battles.load(name).ticks // 8
+    first, steps = int(raw["first_tick"]) // 8, recorded_battles.load(name).ticks // 8
     rows = np.arange(first, first + steps)
     order = raw["tick_order"][: 8 * steps].reshape(steps, 8, -1).astype(np.int32)
     play = jax.jit(jax.vmap(lambda *given: env.transition((), *given)))

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import envs
-from envs import SettingError, registry
-from envs.battles import drawn, maps, terrain
-from envs.battles.custom import custom_map
-from envs.battles.state import BattleState, unpack
-from envs.battles.tick import worlds_last
-from envs.battles.units import UNITS
-from envs.battles.world import Battle
+from gpgrad import envs
+from gpgrad.envs import SettingError, registry
+from gpgrad.envs.battles.env import Battle
+from gpgrad.envs.battles.scenarios import drawn, maps, terrain
+from gpgrad.envs.battles.scenarios.custom import custom_map
+from gpgrad.envs.battles.scenarios.units import UNITS
+from gpgrad.envs.battles.state import BattleState, unpack
+from gpgrad.envs.battles.ticks.tick import worlds_last
 
 NORTH, SOUTH, EAST, WEST = 2, 3, 4, 5
 

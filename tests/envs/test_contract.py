@@ -1,4 +1,4 @@
-"""What `envs.api` promises, for every registered world."""
+"""What `gpgrad.envs.api` promises, for every registered world."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import checking
-from envs.api import Env, Step
+from gpgrad import envs
+from gpgrad.envs import checking
+from gpgrad.envs.api import Env, Step
 
 NAMES = envs.names()
 # Battles take seconds to compile: one of a fixed map and one with drawn units of each kind are played. The steps of

@@ -13,12 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
-from envs.errors import SettingError
-from envs.host.guardian import watch
-from envs.host.pool import Care, Pool
-from envs.host.process import SimulatorError, describe
-from envs.host.protocol import Recipe, Sizes, loads
-from tests.skirmish import FAULTS, LIMIT, SkirmishSimulator, order
+from gpgrad.envs.external.guardian import watch
+from gpgrad.envs.external.pool import Care, Pool
+from gpgrad.envs.external.process import SimulatorError, describe
+from gpgrad.envs.external.protocol import Recipe, Sizes, loads
+from gpgrad.errors import SettingError
+from tests.helpers.toy_starcraft import FAULTS, LIMIT, SkirmishSimulator, order
 
 ROOT = Path(__file__).parents[2]
 QUICK = Care(step_seconds=20.0, reset_seconds=60.0, failures=50, pause_seconds=0.0)
@@ -26,7 +26,7 @@ SIZES = SkirmishSimulator().sizes
 
 
 def recipe(**settings) -> str:
-    return Recipe("tests.skirmish:SkirmishSimulator", settings).dumps()
+    return Recipe("tests.helpers.toy_starcraft:SkirmishSimulator", settings).dumps()
 
 
 @pytest.fixture
@@ -179,11 +179,13 @@ def test_lanes_must_agree_on_sizes(pools):
 
 
 def test_what_cannot_be_built_is_said():
-    with pytest.raises(SimulatorError, match=r"could not be built: TypeError: 'list' object.* \(.*skirmish.py, line"):
-        describe(Recipe("tests.skirmish:Nothing", {"agents": []}).dumps(), 60.0)
+    with pytest.raises(SimulatorError, match=r"could not be built: TypeError: 'list' object.* \(.*toy_starcraft.py, line"):
+        describe(Recipe("tests.helpers.toy_starcraft:Nothing", {"agents": []}).dumps(), 60.0)
     with pytest.raises(SettingError, match="no_such_package, which is not installed"):
         describe(
-            Recipe("envs.host.gymnasium_worlds:GymSimulator", {"id": "no_such_package:World-v0"}).dumps(),
+            Recipe(
+                "gpgrad.envs.external.adapters.gymnasium_envs:GymSimulator", {"id": "no_such_package:World-v0"}
+            ).dumps(),
             60.0,
         )
 
@@ -197,10 +199,10 @@ def test_sizes_survive_as_text():
 
 TRAINER = """
 import signal, sys
-from envs.host.pool import Care, Pool
-from envs.host.protocol import Recipe
-from envs.host.process import describe
-recipe = Recipe("tests.skirmish:Parent", {"note": sys.argv[1]}).dumps()
+from gpgrad.envs.external.pool import Care, Pool
+from gpgrad.envs.external.protocol import Recipe
+from gpgrad.envs.external.process import describe
+recipe = Recipe("tests.helpers.toy_starcraft:Parent", {"note": sys.argv[1]}).dumps()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 pool = Pool(recipe, describe(recipe, 60.0), 1, Care())
 pool.reset([0], [1])
@@ -247,6 +249,6 @@ def test_the_guardian_spares_groups_that_ended():
 
 def test_recipes_are_told_apart_by_their_text():
     assert json.loads(recipe(step_at=3)) == {
-        "maker": "tests.skirmish:SkirmishSimulator",
+        "maker": "tests.helpers.toy_starcraft:SkirmishSimulator",
         "settings": {"step_at": 3},
     }

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
-from envs.errors import SettingError
-from envs.host import smaclite, starcraft
-from envs.host.gymnasium_worlds import GymSimulator
-from envs.host.pettingzoo_worlds import ZooSimulator
-from envs.host.protocol import Aborted, Missing, Outcome, Sizes
-from tests.skirmish import LIMIT, Skirmish, SkirmishSimulator
+from gpgrad import envs
+from gpgrad.envs.external.adapters import smaclite, starcraft
+from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator
+from gpgrad.envs.external.adapters.pettingzoo_envs import ZooSimulator
+from gpgrad.envs.external.protocol import Aborted, Missing, Outcome, Sizes
+from gpgrad.errors import SettingError
+from tests.helpers.toy_starcraft import LIMIT, Skirmish, SkirmishSimulator
+
+TOY = "host_tests.helpers.toy_starcraft"
 
 gymnasium = pytest.importorskip("gymnasium")
 ROOT = Path(__file__).parents[2]
@@ -43,8 +45,10 @@ def picture(rows: list[Outcome]) -> list:
 
 
 def test_workers_and_adapters_leave_jax_alone():
-    modules = ["worker", "pool", "starcraft", "smaclite", "gymnasium_worlds", "pettingzoo_worlds", "guardian"]
-    code = f"import sys; {'; '.join(f'import envs.host.{m}' for m in modules)}; sys.exit('jax' in sys.modules)"
+    modules = ["worker", "pool", "guardian"]
+    modules += [f"adapters.{name}" for name in ("starcraft", "smaclite", "gymnasium_envs", "pettingzoo_envs")]
+    imports = "; ".join(f"import gpgrad.envs.external.{m}" for m in modules)
+    code = f"import sys; {imports}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -327,12 +331,24 @@ def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):
         ("host_x", {}, "the world 'host_x' names no maker, must be such as host_my_module:MyWorld"),
         ("host_:Corridor", {}, "the world 'host_:Corridor' names no maker"),
         ("host_no.such:World", {}, "there is no module 'no.such' here"),
-        ("host_tests.skirmish:Skirmisch", {}, "nothing to call named 'Skirmisch'; did you mean 'Skirmish'?"),
-        ("host_tests.skirmish:LIMIT", {}, "nothing to call named 'LIMIT'"),
-        ("host_tests.skirmish:Skirmish", {}, "has sizes of the type NoneType, must be envs.host.protocol.Sizes"),
-        ("host_tests.skirmish:Nothing", {"arguments": '{"lenght": 3}'}, "unexpected keyword argument 'lenght'"),
         (
-            "host_tests.skirmish:Nothing",
+            f"{TOY}:Skirmisch",
+            {},
+            "nothing to call named 'Skirmisch'; did you mean 'Skirmish'?",
+        ),
+        (f"{TOY}:LIMIT", {}, "nothing to call named 'LIMIT'"),
+        (
+            f"{TOY}:Skirmish",
+            {},
+            "has sizes of the type NoneType, must be gpgrad.envs.external.protocol.Sizes",
+        ),
+        (
+            f"{TOY}:Nothing",
+            {"arguments": '{"lenght": 3}'},
+            "unexpected keyword argument 'lenght'",
+        ),
+        (
+            f"{TOY}:Nothing",
             {"arguments": '{"agents": "x"}'},
             "cannot be built: the simulator could not be",
         ),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.host.gymnasium_worlds import GymSimulator
-from envs.host.memory import Block
-from envs.host.pettingzoo_worlds import ZooSimulator
-from envs.host.protocol import Missing, Outcome, Seen, Sizes
+from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator
+from gpgrad.envs.external.adapters.pettingzoo_envs import ZooSimulator
+from gpgrad.envs.external.memory import Block
+from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces = gymnasium.spaces

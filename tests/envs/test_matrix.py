@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import SettingError, matrix
+from gpgrad import envs
+from gpgrad.envs import SettingError, matrix
 
 KEY = jax.random.key(0)
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import SettingError
-from envs.mpe import Mpe, simulator
+from gpgrad import envs
+from gpgrad.envs import SettingError
+from gpgrad.envs.mpe import Mpe, simulator
 
 NAMES = ("simple_spread", "simple_reference", "simple_speaker_listener")
 STEPS = 25

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.predator_prey import CATCH, DOWN, LEFT, RIGHT, STAY, UP
-from tests.hunts import act, cells, draws, hunt, look, put
+from gpgrad.envs.predator_prey.env import CATCH, DOWN, LEFT, RIGHT, STAY, UP
+from tests.helpers.small_boards import act, cells, draws, hunt, look, put
 
 # Moving.
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import envs
-from envs import SettingError
-from envs.predator_prey import PredatorPrey, PredatorPreyParams
-from tests.hunts import KEY, cells, hunt, look, put
+from gpgrad import envs
+from gpgrad.envs import SettingError
+from gpgrad.envs.predator_prey.env import PredatorPrey, PredatorPreyParams
+from tests.helpers.small_boards import KEY, cells, hunt, look, put
 
 # Start states, chance and specials.
 

@@ -9,18 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.predator_prey import (
-    CATCH,
-    DOWN,
-    LEFT,
-    RIGHT,
-    STAY,
-    UP,
-    Draws,
-    PredatorPrey,
-    PredatorPreyState,
-)
-from tests.hunts import KEY, hunt
+from gpgrad.envs.predator_prey.env import CATCH, DOWN, LEFT, RIGHT, STAY, UP, Draws, PredatorPrey, PredatorPreyState
+from tests.helpers.small_boards import KEY, hunt
 
 
 def crowd(env: PredatorPrey, amount: int, seed: int = 0):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import envs
-from envs import SettingError, registry
-from envs.matrix import MatrixGame
-from envs.predator_prey import PredatorPrey
+from gpgrad import envs
+from gpgrad.envs import SettingError, registry
+from gpgrad.envs.matrix import MatrixGame
+from gpgrad.envs.predator_prey.env import PredatorPrey
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def table(monkeypatch):
 
 def test_listing_names_does_not_import_jax():
     code = (
-        "import sys, envs; envs.names(); envs.family('pp_small'); "
+        "import sys; from gpgrad import envs; envs.names(); envs.family('pp_small'); "
         "assert not {'jax', 'numpy'} & set(sys.modules), 'heavy'; "
         "assert envs.EnvSpec.__name__ == 'EnvSpec' and 'jax' in sys.modules"
     )
@@ -129,7 +129,7 @@ def test_worlds_from_outside(table):
         return MatrixGame(name, ((value, 0), (0, 1)))
 
     envs.register("tiny", tiny, "mine")
-    envs.register("tiny_three", "envs.matrix:gradps4", "mine", w=3.0)
+    envs.register("tiny_three", "gpgrad.envs.matrix:gradps4", "mine", w=3.0)
     assert {"tiny", "tiny_three"} <= set(envs.names())
     assert envs.family("tiny") == "mine"
     assert envs.options("tiny_three") == {"w": (float, 3.0)}

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import SettingError, jaxmarl_import, registry, smax_rules
-from envs.smax import Smax
-from envs.smax_battle import N_MOVES, SmaxState
-from tests.envs_jaxmarl import jaxmarl_state
+from gpgrad import envs
+from gpgrad.envs import SettingError, jaxmarl_import, registry
+from gpgrad.envs.smax import rules as smax_rules
+from gpgrad.envs.smax.battle import N_MOVES, SmaxState
+from gpgrad.envs.smax.env import Smax
+from tests.helpers.jaxmarl_battles import jaxmarl_state
 
 ROOT = Path(__file__).parents[2]
 MAP = "3s_vs_5z"  # two types of unit and teams of different sizes
@@ -199,7 +200,8 @@ def test_mistakes_in_maps_and_limits():
 
 def test_jaxmarl_is_imported_when_a_battle_is_made_and_prints_nothing():
     code = (
-        "import sys, envs.smax, envs.mpe; envs.names(); envs.options('smax_3m'); "
+        "import sys, gpgrad.envs.smax.env, gpgrad.envs.mpe; from gpgrad import envs; "
+        "envs.names(); envs.options('smax_3m'); "
         "assert 'jaxmarl' not in sys.modules; "
         "envs.make('smax_3m'); assert 'jaxmarl' in sys.modules"
     )

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.api import Step
-from envs.predator_prey import Draws, Outcome, PredatorPrey, PredatorPreyState
+from gpgrad.envs.api import Step
+from gpgrad.envs.predator_prey.env import Draws, Outcome, PredatorPrey, PredatorPreyState
 
 DATA = Path(__file__).parents[1] / "data"
 TRACES = ("small", "gpvd_p2", "dense")

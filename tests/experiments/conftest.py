@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import definition
-from gpgrad import config, execute, logs
-from tests.declared import TWO, put, written
+from gpgrad import config
+from gpgrad.experiments import definition
+from gpgrad.jobs import scheduler
+from gpgrad.runs import logs
+from tests.helpers.fake_experiment import TWO, put, written
 
 
 @pytest.fixture
@@ -50,6 +52,6 @@ def pretend(monkeypatch, root):
         return 0
 
     end.broken = False
-    monkeypatch.setattr(execute.Child, "run", end)
+    monkeypatch.setattr(scheduler.Child, "run", end)
     commands_and_switch = (commands, end)
     return commands_and_switch

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import experiments.__main__ as cli
-from gpgrad import execute
-from tests.declared import put, settings_of
+from gpgrad.experiments import __main__ as cli
+from gpgrad.jobs import scheduler
+from tests.helpers.fake_experiment import put, settings_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch):
-    monkeypatch.setattr(execute.Child, "run", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(scheduler.Child, "run", lambda *_: pytest.fail("training began"))
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("experiments: ")
@@ -56,7 +56,7 @@ def test_status_names_every_seed(two, root, tmp_path, capsys):
 
 
 def test_listing_needs_no_jax():
-    code = "import sys; from experiments.__main__ import main; main(['list']); sys.exit('jax' in sys.modules)"
+    code = "import sys; from gpgrad.experiments.__main__ import main; main(['list']); sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "pp_small_qmix: Does QMIX" in done.stdout

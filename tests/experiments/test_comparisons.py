@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-import experiments.__main__ as cli
-from experiments import claims, definition, marks, overview, page, report
-from gpgrad import config, logs, runs
-from tests.declared import SMALL, TWO, put, reported, settings_of, written
+from gpgrad import config
+from gpgrad.experiments import __main__ as cli
+from gpgrad.experiments import definition
+from gpgrad.experiments.reporting import claims, marks, page, report, results_index
+from gpgrad.runs import logs, run_folder
+from tests.helpers.fake_experiment import SMALL, TWO, put, reported, settings_of, written
 
 
 def test_interactions_are_beyond_the_sum(tmp_path, root):
@@ -90,14 +92,14 @@ def test_versions_of_what_both_arms_have_are_compared(one, other, expected):
 def test_claims_between_versions_are_marked(two, root, tmp_path):
     put(root, "vdn", settings_of(seeds=5), top=50.0)
     put(root, "iql", settings_of("iql", seeds=5))
-    found = runs.scan(root)[0]
+    found = run_folder.scan(root)[0]
     vdn, iql = report.collect(two, definition.setups(two, "paper"), found)
     (share,) = iql.shares
     run = share.run._replace(versions={**share.run.versions, "learner": 99})
     older = iql._replace(shares=[share._replace(run=run)])
     for arms, name in (([vdn, iql], "same"), ([vdn, older], "other")):
         page.write(tmp_path / name / "mine-paper", two, "paper", arms, found)
-        overview.write(tmp_path / name)
+        results_index.write(tmp_path / name)
     text = (tmp_path / "same" / "mine-paper" / "README.md").read_text()
     assert "| marks |" not in text
     assert "| shown: VDN > IQL |" in (tmp_path / "same" / "RESULTS.md").read_text()
@@ -135,8 +137,8 @@ def test_only_methods_are_compared_as_methods(tmp_path, root):
         "decomposition": ["vdn", "iql"],
         "learner.lr": [0.001, 0.01],
     }
-    results = report.collect(loaded, definition.setups(loaded, "paper"), runs.scan(root)[0])
-    page.write(tmp_path / "out", loaded, "paper", results, runs.scan(root)[0])
+    results = report.collect(loaded, definition.setups(loaded, "paper"), run_folder.scan(root)[0])
+    page.write(tmp_path / "out", loaded, "paper", results, run_folder.scan(root)[0])
     assert "not a comparison of methods: env.w differs; learner.lr differs" in (tmp_path / "out/README.md").read_text()
 
 
@@ -182,7 +184,7 @@ def test_a_method_that_did_not_act_is_not_compared(tmp_path, root):
                 share = {"share_downweighted": most[row["seed"]] if row["env_steps"] == 1000 else 0.0}
                 row |= share if algo == "gpvd" else {}
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        found = runs.scan(root)[0]
+        found = run_folder.scan(root)[0]
         results = report.collect(loaded, definition.setups(loaded, "quick"), found)
         made = page.write(tmp_path / "out", loaded, "quick", results, found)
         return made["comparisons"][0], (tmp_path / "out/README.md").read_text()

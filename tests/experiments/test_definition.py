@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.errors import SettingError
-from experiments import definition
-from experiments.obstacles import obstacle
-from gpgrad import execute
-from gpgrad.compose import compose
-from tests.declared import TWO, written
+from gpgrad.errors import SettingError
+from gpgrad.experiments import definition
+from gpgrad.experiments.availability import obstacle
+from gpgrad.jobs import scheduler
+from gpgrad.learning.compose import compose
+from tests.helpers.fake_experiment import TWO, written
 
 ROOT = Path(__file__).parents[2]
 PAPERS = (
@@ -30,7 +30,7 @@ def test_the_catalog_can_be_run():
         assert set(loaded.scales) >= {"quick", "paper"}
         for scale in loaded.scales:
             for setup in definition.setups(loaded, scale):
-                execute.train_arguments(setup, setup.seeds)
+                scheduler.train_arguments(setup, setup.seeds)
                 if setup.identity not in composed and not obstacle(setup):
                     compose(setup.config)  # what its parts ask of each other
                     composed.add(setup.identity)

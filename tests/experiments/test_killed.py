@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import experiments.__main__ as cli
-from gpgrad import config, execute, lock, logs, runs, train
-from tests.declared import SMALL, TWO, silent, written
+from gpgrad import config
+from gpgrad.experiments import __main__ as cli
+from gpgrad.jobs import scheduler
+from gpgrad.runs import lock, logs, run_folder
+from gpgrad.training import train
+from tests.helpers.fake_experiment import SMALL, TWO, silent, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +73,7 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
 
     last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
-    (run,) = runs.scan(root)[0]
+    (run,) = run_folder.scan(root)[0]
     assert run.finished
     whole = train.run(
         config.load(
@@ -84,5 +87,5 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     assert logs.read_rows(run.folder / "final.jsonl") == whole.final
     summary = json.loads((tmp_path / "results" / "mine-quick" / "summary.json").read_text())
     assert summary["arms"][0]["final"]["mean"] == np.mean([row["test_return"] for row in whole.final])
-    monkeypatch.setattr(execute.Child, "run", lambda *_: pytest.fail("training began again"))
+    monkeypatch.setattr(scheduler.Child, "run", lambda *_: pytest.fail("training began again"))
     assert cli.main(command[3:]) == 0

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-import experiments.__main__ as cli
-from envs.errors import SettingError
-from experiments import keeping, lane, queue_file
-from gpgrad import config, execute, lock, runs, train
-from gpgrad.execute import Stopped
-from tests.declared import TWO, put, settings_of, silent, written
+from gpgrad import config
+from gpgrad.errors import SettingError
+from gpgrad.experiments import __main__ as cli
+from gpgrad.experiments import archive
+from gpgrad.experiments.queue import lane, queue_file
+from gpgrad.jobs import scheduler
+from gpgrad.jobs.scheduler import Stopped
+from gpgrad.runs import lock, run_folder
+from gpgrad.training import train
+from tests.helpers.fake_experiment import TWO, put, settings_of, silent, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +75,7 @@ def test_what_is_interrupted_goes_on_and_what_is_kept_is_not_repeated(queue, roo
     commands, _ = pretend
     elsewhere = tmp_path / "elsewhere"
     put(elsewhere, "kept", settings_of(seed=0, seeds=1))
-    keeping.keep(runs.scan(elsewhere)[0], shelf)
+    archive.keep(run_folder.scan(elsewhere)[0], shelf)
     put(root, "interrupted", settings_of("iql", seed=0, seeds=1), final=0)
     assert lane.work(queue({"seeds": 1}), root, shelf, [], silent) == []
     assert [command[3:] for command in commands] == [["train", "--resume", str(root / "interrupted")]]
@@ -84,17 +88,17 @@ def test_a_record_is_written_as_each_run_finishes(queue, root, shelf, pretend, m
     seen = []
 
     def look(self, command, **given):
-        seen.append(sorted(path.name for path in (shelf / keeping.RECORDS).glob("*")))
+        seen.append(sorted(path.name for path in (shelf / archive.RECORDS).glob("*")))
         return end(self, command, **given)
 
-    monkeypatch.setattr(execute.Child, "run", look)
+    monkeypatch.setattr(scheduler.Child, "run", look)
     assert lane.work(queue({"seeds": 2}), root, shelf, [], silent) == []
     assert seen == [
         ["left_by_a_killed_lane"],
         ["left_by_a_killed_lane", "run1"],
         ["left_by_a_killed_lane", "run1", "run2"],
     ]
-    records, problems = runs.scan(shelf / keeping.RECORDS)
+    records, problems = run_folder.scan(shelf / archive.RECORDS)
     assert [run.finished for run in records] == [True] * 4
     assert problems == []
 
@@ -107,7 +111,7 @@ def test_the_queue_is_read_again_before_every_run(queue, root, shelf, pretend, m
         queue({"arms": ["IQL"], "seeds": 2})
         return end(self, command, **given)
 
-    monkeypatch.setattr(execute.Child, "run", edit)
+    monkeypatch.setattr(scheduler.Child, "run", edit)
     assert lane.work(file, root, shelf, [], silent) == []
     assert begun(commands) == [("vdn", "0"), ("iql", "0"), ("iql", "1")]
 
@@ -120,7 +124,7 @@ def test_a_mistake_that_is_made_meanwhile_ends_no_lane(queue, root, shelf, prete
         file.write_text("queue: [")
         return end(self, command, **given)
 
-    monkeypatch.setattr(execute.Child, "run", edit)
+    monkeypatch.setattr(scheduler.Child, "run", edit)
     assert lane.work(file, root, shelf, [], heard.append) == []
     assert begun(commands) == [("vdn", "0"), ("iql", "0")]
     assert [line for line in heard if line.endswith("; going on with the queue as it was")]
@@ -147,12 +151,12 @@ def test_the_claim_is_given_back_once_the_run_has_its_own_lock(queue, root, shel
         with train.hold(folder):
             assert meanwhile(os.getpid()) is True
             assert lock.holder(claim) is None
-            found = runs.next_job(runs.scan(root)[0], vdn.setup.identity, range(2))
+            found = run_folder.next_job(run_folder.scan(root)[0], vdn.setup.identity, range(2))
             assert found is not None
             assert found[:2] == ("start", range(1, 2))
         return 1
 
-    monkeypatch.setattr(execute.Child, "run", train_one)
+    monkeypatch.setattr(scheduler.Child, "run", train_one)
     monkeypatch.setattr(lane, "yield_in_session", lambda process: None)
     (failure,) = lane.work(queue({"arms": ["VDN"], "seeds": 1}), root, shelf, [], silent)
     assert "ended with code 1 and is not finished" in failure
@@ -164,7 +168,7 @@ def test_a_second_lane_takes_the_next_free_run(queue, root, shelf, pretend, monk
     file = queue({"seeds": 2})
     vdn = queue_file.load(file)[0].setup
     folder = put(root, "elsewhere", settings_of("iql", seed=0, seeds=1), final=0)
-    held, claimed = train.hold(folder), execute.claim_of(root, vdn)
+    held, claimed = train.hold(folder), scheduler.claim_of(root, vdn)
     held.__enter__()
     claimed.__enter__()
     heard: list[str] = []
@@ -175,7 +179,7 @@ def test_a_second_lane_takes_the_next_free_run(queue, root, shelf, pretend, monk
         held.__exit__(None, None, None)
         claimed.__exit__(None, None, None)
 
-    monkeypatch.setattr(execute.Child, "sleep", other_ends)
+    monkeypatch.setattr(scheduler.Child, "sleep", other_ends)
     assert lane.work(file, root, shelf, [], heard.append) == []
     assert begun(commands) == [("iql", "1"), ("vdn", "0"), ("vdn", "1")]
     assert "other processes train or begin everything that is left, waiting for them" in heard
@@ -185,7 +189,7 @@ def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkey
     def stop(self, command, meanwhile):
         raise Stopped("SIGTERM ended it; the same command goes on")
 
-    monkeypatch.setattr(execute.Child, "run", stop)
+    monkeypatch.setattr(scheduler.Child, "run", stop)
     assert cli.main(["queue", str(queue()), "--log.dir", str(root), "--results", str(shelf)]) == 130
     assert capsys.readouterr().err == "experiments: SIGTERM ended it; the same command goes on\n"
     assert [lock.holder(path) for path in root.glob(".*")] == [None, None]
@@ -194,7 +198,7 @@ def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkey
 def test_each_lane_has_a_core(root, monkeypatch, gentle):
     bound = []
     monkeypatch.setattr(lock, "_PAUSE", 0.001)
-    monkeypatch.setattr("gpgrad.modes.cores", lambda: [2, 5])
+    monkeypatch.setattr("gpgrad.training.seed_layout.cores", lambda: [2, 5])
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: bound.append(set(cores)), raising=False)
     with lane.opened(root) as one, lane.opened(root) as other:
         assert (one, other) == (5, 2)
@@ -219,8 +223,8 @@ print(os.nice(0), len(os.sched_getaffinity(0)), group.read_text().split()[-1] if
     code = f"""
 import sys
 from pathlib import Path
-from experiments import lane
-from gpgrad.execute import Child
+from gpgrad.experiments.queue import lane
+from gpgrad.jobs.scheduler import Child
 with lane.opened(Path({str(tmp_path)!r})), Child() as child:
     child.run([sys.executable, "-c", {run!r}], meanwhile=lambda pid: lane.yield_in_session(pid) or True)
 """
@@ -264,7 +268,7 @@ def test_status_says_what_is_done_running_next_and_how_long_it_takes(queue, root
 
 
 def test_rates_come_from_the_runs_that_are_most_alike(queue, root):
-    from experiments import queue_status
+    from gpgrad.experiments.queue import status
 
     for name, settings, seconds in (
         ("same", settings_of(seed=9, seeds=1), 20.0),
@@ -274,11 +278,11 @@ def test_rates_come_from_the_runs_that_are_most_alike(queue, root):
         folder = put(root, name, settings)
         (folder / "timing.jsonl").write_text(json.dumps({"env_steps": 2000, "seconds": seconds}) + "\n")
     vdn, iql = queue_file.load(queue({"seeds": 1}))
-    found, _ = runs.scan(root)
-    assert queue_status.Rates(found).of(vdn) == 0.01
-    assert queue_status.Rates([run for run in found if run.folder.name != "same"]).of(vdn) == 0.02
-    assert queue_status.Rates(found).of(iql) == 0.04
-    assert queue_status.Rates([]).of(vdn) is None
+    found, _ = run_folder.scan(root)
+    assert status.Rates(found).of(vdn) == 0.01
+    assert status.Rates([run for run in found if run.folder.name != "same"]).of(vdn) == 0.02
+    assert status.Rates(found).of(iql) == 0.04
+    assert status.Rates([]).of(vdn) is None
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ import shutil
 
 import pytest
 
-import experiments.__main__ as cli
-from envs.errors import SettingError
-from experiments import definition, overview
-from gpgrad import config, execute, logs, stats
-from tests.declared import TWO, put, reported, settings_of, written
+from gpgrad import config
+from gpgrad.errors import SettingError
+from gpgrad.experiments import __main__ as cli
+from gpgrad.experiments import definition
+from gpgrad.experiments.reporting import results_index
+from gpgrad.jobs import scheduler
+from gpgrad.runs import logs, stats
+from tests.helpers.fake_experiment import TWO, put, reported, settings_of, written
 
 
 def test_a_report_says_what_the_runs_say(two, root, tmp_path, capsys):
@@ -61,7 +64,7 @@ def test_a_report_says_what_the_runs_say(two, root, tmp_path, capsys):
 
 def test_the_command_of_an_arm_is_its_configuration(two):
     for setup in definition.setups(two, "paper"):
-        arguments = execute.train_arguments(setup, setup.seeds)
+        arguments = scheduler.train_arguments(setup, setup.seeds)
         given = dict(token[2:].split("=", 1) for token in arguments)
         chosen = config.load(given.pop("env"), given.pop("algo"), given)
         assert config.identity(chosen) == setup.identity
@@ -97,7 +100,9 @@ def test_the_page_says_what_was_measured_and_what_has_no_report(tmp_path, monkey
     asked = ["gpvd_fig4_smac", "gpvd_fig5"]
     monkeypatch.setattr(cli, "RESULTS", out)
     monkeypatch.setattr(definition, "names", lambda: asked)
-    monkeypatch.setattr(overview, "obstacle", lambda setup: "no StarCraft" if setup.env.startswith("smac_") else "")
+    monkeypatch.setattr(
+        results_index, "obstacle", lambda setup: "no StarCraft" if setup.env.startswith("smac_") else ""
+    )
     (out / "hunt").mkdir(parents=True)
     (out / "hunt" / "README.md").touch()
     assert cli.main(["run", file, "--results", str(out)]) == 0

@@ -9,11 +9,13 @@ import sys
 
 import pytest
 
-from experiments import __main__ as experiments
-from experiments import definition, keeping
-from gpgrad import execute, lock, runs, train
-from gpgrad.execute import Stopped
-from tests.declared import put, settings_of, silent
+from gpgrad.experiments import __main__ as experiments
+from gpgrad.experiments import archive, definition
+from gpgrad.jobs import scheduler
+from gpgrad.jobs.scheduler import Stopped
+from gpgrad.runs import lock, run_folder
+from gpgrad.training import train
+from tests.helpers.fake_experiment import put, settings_of, silent
 
 
 def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
@@ -21,7 +23,7 @@ def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
     put(root, "by_hand", settings_of(seed=1, seeds=1))
     put(root, "interrupted", settings_of("iql", seed=0, seeds=1), final=0)
     setups = definition.setups(two, "quick")
-    assert execute.execute(setups, root, ["--log.wandb=disabled", "--seeds-mode=process"], silent) == []
+    assert scheduler.execute(setups, root, ["--log.wandb=disabled", "--seeds-mode=process"], silent) == []
     assert [command[3:5] for command in commands] == [
         ["train", "--env=matrix_additive"],
         ["train", "--resume"],
@@ -30,8 +32,8 @@ def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
     assert {"--algo=vdn", "--seed=0", "--seeds=1", "--log.wandb=disabled", "--seeds-mode=process"} < set(commands[0])
     assert commands[1][5:] == [str(root / "interrupted")]
     assert {"--algo=iql", "--seed=1", "--seeds=1", "--t_max=2000"} < set(commands[2])
-    assert execute.execute(setups, root, [], silent) == []
-    assert execute.execute(definition.setups(two, "paper"), root, [], silent) == []
+    assert scheduler.execute(setups, root, [], silent) == []
+    assert scheduler.execute(definition.setups(two, "paper"), root, [], silent) == []
     assert [command[-4:-2] for command in commands[3:]] == [["--seeds=3", "--seed=2"]] * 2
 
 
@@ -40,7 +42,7 @@ def test_what_is_kept_beside_the_reports_is_not_trained_again(two, root, pretend
     commands, _ = pretend
     results = tmp_path / "results"
     put(tmp_path / "elsewhere", "kept", settings_of(seed=0, seeds=1))
-    keeping.keep(runs.scan(tmp_path / "elsewhere")[0], results)
+    archive.keep(run_folder.scan(tmp_path / "elsewhere")[0], results)
     monkeypatch.setattr(experiments, "_report", lambda *arguments: None)
     assert experiments.run([two.source, "--scale=quick", f"--log.dir={root}", f"--results={results}"]) == 0
     trained = [{word for word in command if word.startswith(("--algo", "--seed"))} for command in commands]
@@ -51,11 +53,11 @@ def test_a_failing_run_costs_its_arm_alone(two, root, pretend):
     commands, end = pretend
     end.broken = True
     backwards = definition.setups(two, "quick")[::-1]
-    (failure,) = execute.execute(backwards, root, [], silent)
+    (failure,) = scheduler.execute(backwards, root, [], silent)
     assert failure.startswith("IQL: the run of seeds 0 to 1 ended with signal SIGKILL and is not finished")
     assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
     end.broken = False
-    assert execute.execute(backwards, root, [], silent) == []
+    assert scheduler.execute(backwards, root, [], silent) == []
 
 
 def test_two_experiments_never_start_the_same_run(two, root, pretend, monkeypatch):
@@ -69,8 +71,8 @@ def test_two_experiments_never_start_the_same_run(two, root, pretend, monkeypatc
         assert [command[5] for command in commands] == ["--algo=iql"]
         held.__exit__(None, None, None)
 
-    monkeypatch.setattr(execute.Child, "sleep", other_ends)
-    assert execute.execute(setups, root, [], heard.append) == []
+    monkeypatch.setattr(scheduler.Child, "sleep", other_ends)
+    assert scheduler.execute(setups, root, [], heard.append) == []
     assert "VDN: another process has claimed it, waiting for that" in heard
     assert [command[5] for command in commands] == ["--algo=iql", "--algo=vdn"]
 
@@ -86,8 +88,8 @@ def test_seeds_that_run_elsewhere_are_waited_for(two, root, pretend, monkeypatch
         (folder / "final.jsonl").write_text('{"seed": 1, "test_return": 1.0}\n')
         held.__exit__(None, None, None)
 
-    monkeypatch.setattr(execute.Child, "sleep", other_ends)
-    assert execute.execute(definition.setups(two, "quick"), root, [], heard.append) == []
+    monkeypatch.setattr(scheduler.Child, "sleep", other_ends)
+    assert scheduler.execute(definition.setups(two, "quick"), root, [], heard.append) == []
     assert f"VDN: process {os.getpid()} trains seed 1, waiting for it" in heard
     assert [command[5] for command in commands] == ["--algo=vdn", "--algo=iql"]
 
@@ -107,7 +109,7 @@ while not os.path.exists({str(up)!r}):
 os.kill({os.getpid()}, {int(signal.SIGTERM)})
 """
     before = signal.getsignal(signal.SIGTERM)
-    with execute.Child() as child, lock.hold(tmp_path / "claim", "it") as claim:
+    with scheduler.Child() as child, lock.hold(tmp_path / "claim", "it") as claim:
         sender = subprocess.Popen([sys.executable, "-c", send])
         with pytest.raises(Stopped, match="SIGTERM ended it"):
             child.run([sys.executable, "-c", run], claim)

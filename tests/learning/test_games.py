@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpgrad import config
-from gpgrad.program import actors
-from tests.systems import start
+from gpgrad.learning.program import actors
+from tests.helpers.tiny_runs import start
 
 
 def trained(env: str, algo: str, iterations: int, seeds: int = 10, **changes):

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpgrad import rollout
-from gpgrad.iteration import team
-from gpgrad.learner import last_actions, make_batch
-from gpgrad.program import actors
-from tests.probes import Probe
-from tests.systems import one_seed, start, tiny
+from gpgrad.learning import rollout
+from gpgrad.learning.iteration import team
+from gpgrad.learning.learner import last_actions, make_batch
+from gpgrad.learning.program import actors
+from tests.helpers.probe_envs import Probe
+from tests.helpers.tiny_runs import one_seed, start, tiny
 
 SETTINGS = {
     "agent.hidden": 16,

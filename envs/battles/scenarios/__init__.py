@@ -1,0 +1,1 @@
+"""Who fights, where and for how long. NumPy only."""

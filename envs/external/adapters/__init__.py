@@ -1,0 +1,1 @@
+"""Simulators of other libraries behind one protocol."""

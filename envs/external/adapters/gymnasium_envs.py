@@ -1,0 +1,198 @@
+"""Cooperative Gymnasium worlds with an observation and an action per agent: level-based foraging, robot warehouses."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpgrad.envs.external.adapters import spaces
+from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
+
+
+class Family(NamedTuple):
+    """What is known of the worlds of a package, whose ids begin alike.
+
+    module: registers them when it is imported. limit: the step at which the world itself cuts an episode and calls
+    that its end. over: whether a game is truly over. return_scale: the largest return, rewards summed over agents.
+    forget: removes what a reset would find of the episode before.
+    """
+
+    module: str
+    limit: Callable[[Any], int]
+    over: Callable[[Any], bool]
+    return_scale: float = 1.0
+    ends_early: bool = False
+    forget: Callable[[Any], None] = lambda world: None
+
+
+def forget_players(world: Any) -> None:
+    """Foragers are placed where nobody stands, and would still stand where they ended."""
+    for player in world.players:
+        player.position = None
+
+
+FAMILIES = {
+    "Foraging": Family(
+        "lbforaging",
+        lambda w: w._max_episode_steps,
+        lambda w: not w.field.any(),
+        ends_early=True,
+        forget=forget_players,
+    ),
+    # Shelves are delivered one after another, for ever.
+    "rware": Family("rware", lambda w: w.max_steps, lambda w: False, return_scale=10.0),
+}
+
+
+class GymSimulator:
+    """A world of `gymnasium.make`, whose observations and actions are tuples with an entry per agent.
+
+    Rewards and both flags are one for all or one for each agent, in any container; `info["action_mask"]` holds a mask
+    for each. The game is over when every agent has ended. One that ended before the others sees zeros and has its
+    first action alone, which the world is given, since its tuple has a place for it.
+
+    id: as gymnasium knows it; `module:id` imports the module that registers it. episode_limit: steps, 0 for the world's
+    own; a cut is never reported as an end, even where the world calls it one. team_reward: sum or mean over agents.
+    """
+
+    def __init__(self, id: str, episode_limit: int = 0, team_reward: str = "sum", arguments: str = "{}") -> None:
+        gymnasium = package("gymnasium", "gymnasium", id)
+        self._family = next((f for start, f in FAMILIES.items() if id.startswith(start)), None)
+        if self._family:
+            package(self._family.module, self._family.module, id)
+        elif ":" in id:
+            package(id.split(":")[0], id.split(":")[0], id)
+        try:
+            self._world = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
+        except gymnasium.error.Error as error:
+            raise Missing(f"gymnasium has no world {id!r}: {' '.join(str(error).split())}") from None
+        self._how = team_reward
+        actions, seen = self._world.action_space, self._world.observation_space
+        if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
+            both = f"{spaces.short(seen)} and {spaces.short(actions)}"
+            raise Missing(f"{id} has spaces {both}, expected tuples with an entry per agent")
+        if len(actions.spaces) != len(seen.spaces):
+            raise Missing(
+                f"{id} has {len(seen.spaces)} observations and {len(actions.spaces)} actions, must be as many of both"
+            )
+        self._choices = [spaces.choice(space, id) for space in actions.spaces]
+        self._counts = [choice.size for choice in self._choices]
+        self._spaces = [spaces.visible(space, id) for space in seen.spaces]
+        self._widths = [spaces.width(space) for space in self._spaces]
+        self._limit = episode_limit or self._own_limit()
+        if not self._limit:
+            raise Missing(f"{id} has no time limit of its own, give one with --env.episode_limit")
+        self._time, self._gone = 0, np.zeros(len(self._counts), bool)
+        modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
+        self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
+            return_scale=self._family.return_scale if self._family else 1.0,
+            ends_early=bool(self._family and self._family.ends_early),
+        )
+
+    def reset(self, seed: int) -> Seen:
+        """A new episode; the world's own randomness starts from the seed."""
+        self._time, self._gone = 0, np.zeros(len(self._counts), bool)
+        if self._family:
+            self._family.forget(self._world.unwrapped)
+        return self._seen(*self._world.reset(seed=seed % 2**31))
+
+    def step(self, actions: list[int]) -> Outcome:
+        """Ends that are only the world's own limit become cuts."""
+        chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
+        obs, rewards, terminated, truncated, info = self._world.step(chosen)
+        self._time += 1
+        n, before = len(self._counts), self._gone
+        over, cut = spaces.flags(terminated, n, "terminated"), spaces.flags(truncated, n, "truncated")
+        if over.all() and self._family and self._time >= self._own_limit():
+            over[:] = self._family.over(self._world.unwrapped)
+            cut = ~over
+        self._gone = before | over | cut
+        ended = bool(self._gone.all())
+        was_cut = ended and bool((cut & ~over & ~before).any())
+        if ended:  # in the last moment those who acted could have gone on
+            self._gone = before
+        return Outcome(
+            self._seen(obs, info, ended),
+            spaces.team(rewards, n, self._how),
+            ended and not was_cut,
+            was_cut or (not ended and self._time >= self._limit),
+        )
+
+    def close(self) -> None:
+        """End the world."""
+        self._world.close()
+
+    def _own_limit(self) -> int:
+        if self._family:
+            return int(self._family.limit(self._world.unwrapped) or 0)
+        return int(self._world.spec.max_episode_steps or 0)
+
+    def _seen(self, obs: Any, info: dict[str, Any], last: bool = False) -> Seen:
+        n, avail = len(self._counts), available(self._counts)
+        masks = spaces.of_agents(info.get(spaces.MASK), n, "info's action_mask")
+        rows = [np.zeros(width, np.float32) for width in self._widths]
+        if spaces.is_single(obs) or len(obs) != n:
+            raise ValueError(
+                f"the observation is a {type(obs).__name__}, must be a tuple with one for each of {n} agents"
+            )
+        for i, (space, one) in enumerate(zip(self._spaces, obs, strict=True)):
+            if self._gone[i]:
+                avail[i] = spaces.nothing(avail.shape[1])
+                continue
+            seen, mask = spaces.unmask(space, one)
+            mask = masks[i] if mask is None else mask
+            rows[i] = spaces.flat(space, seen)
+            if mask is not None:
+                avail[i] = spaces.allowed(mask, self._counts[i], avail.shape[1], last)
+        return Seen(padded(rows, self._widths), avail)
+
+
+def package(module: str, distribution: str, world: str) -> Any:
+    """A module, imported. Raises Missing where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise Missing(
+            f"{world} needs the package {error.name}, which is not installed: pip install {distribution}"
+        ) from None
+
+
+def versions(modules: set[str]) -> dict[str, str]:
+    """Versions of the distributions that the modules came from."""
+    owners = importlib.metadata.packages_distributions()
+    names = {name for module in modules for name in owners.get(module.split(".")[0], [])}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]) -> Sizes:
+    """Sizes of a world whose agents may differ, without a state of its own."""
+    same = len(set(widths)) == 1
+    return Sizes(
+        n_agents=len(widths),
+        n_actions=max(counts),
+        obs_dim=max(widths),
+        state_dim=0,
+        episode_limit=limit,
+        own_state_dim=widths[0] if same else 0,
+        obs_sizes=() if same else tuple(widths),
+        action_counts=() if len(set(counts)) == 1 else tuple(counts),
+        versions=versions(modules),
+    )
+
+
+def padded(obs: Any, widths: list[int]) -> np.ndarray:
+    """Observations of single agents, in any shape, as rows float32 [A, O] with zeros behind the shorter ones."""
+    rows = np.zeros((len(widths), max(widths)), np.float32)
+    for row, one, width in zip(rows, obs, widths, strict=True):
+        row[:width] = np.asarray(one, np.float32).ravel()
+    return rows
+
+
+def available(counts: list[int]) -> np.ndarray:
+    """Each agent's own actions, bool [A, U]."""
+    return np.arange(max(counts)) < np.array(counts)[:, None]

@@ -1,0 +1,129 @@
+"""Cooperative PettingZoo worlds in which all agents act at once, and some may be gone before the end."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any
+
+import numpy as np
+
+from gpgrad.envs.external.adapters import spaces
+from gpgrad.envs.external.adapters.gymnasium_envs import available, padded, sizes_of
+from gpgrad.envs.external.protocol import Missing, Outcome, Seen
+
+PACKAGES = {"mpe2": "mpe2", "pettingzoo.butterfly": "pettingzoo[butterfly]", "pettingzoo.sisl": "pettingzoo[sisl]"}
+STATES_ARE_OBSERVATIONS = ("mpe2",)  # packages whose `state()` is the observations one after another
+_LIMITS = ("max_cycles", "max_steps")  # attributes that hold the world's own limit
+
+
+class ZooSimulator:
+    """A world with `parallel_env`. An agent is gone once it was terminated, truncated or left out of `agents`; it then
+    sees zeros and has its first action alone, which is not sent. The game is over when all are gone.
+
+    The world's `state()` is the global state where it has up to two axes; a picture is left out.
+
+    module: such as `simple_spread_v3`, looked for in `PACKAGES`, or one with its package, `mpe2.simple_spread_v3`.
+    episode_limit: steps, 0 for the world's own. team_reward: sum or mean over all agents, gone or not.
+    """
+
+    def __init__(self, module: str, episode_limit: int = 0, team_reward: str = "mean", arguments: str = "{}") -> None:
+        found = find(module)
+        self._world = found.parallel_env(**json.loads(arguments))
+        self._agents = list(self._world.possible_agents)
+        self._choices = [spaces.choice(self._world.action_space(agent), module) for agent in self._agents]
+        self._spaces = [spaces.visible(self._world.observation_space(agent), module) for agent in self._agents]
+        self._widths = [spaces.width(space) for space in self._spaces]
+        self._counts = [choice.size for choice in self._choices]
+        inside = self._world.unwrapped
+        sources = (inside, getattr(inside, "aec_env", inside), getattr(inside, "env", inside))
+        own = [getattr(getattr(s, "unwrapped", s), name, 0) for s in sources for name in _LIMITS]
+        self._limit = episode_limit or next((int(limit) for limit in own if limit), 0)
+        if not self._limit:
+            raise Missing(f"{module} tells no time limit of its own, give one with --env.episode_limit")
+        self._how, self._time = team_reward, 0
+        self._alive, self._ended = set(self._agents), set()
+        self.sizes = sizes_of(self._widths, self._counts, self._limit, {found.__name__, "pettingzoo"})
+        if width := self._state_width(found.__name__):
+            self.sizes = self.sizes._replace(state_dim=width, own_state_dim=0)
+
+    def reset(self, seed: int) -> Seen:
+        """A new episode; the world's own randomness starts from the seed."""
+        obs, infos = self._world.reset(seed=seed % 2**31)
+        self._time, self._alive, self._ended = 0, set(self._world.agents), set()
+        return self._seen(obs, infos, self._alive)
+
+    def step(self, actions: list[int]) -> Outcome:
+        """The team earns what all agents do; the game is over when nobody is left who was not merely cut."""
+        places, before = zip(self._agents, actions, self._choices, strict=True), self._alive
+        chosen = {agent: action + choice.start for agent, action, choice in places if agent in before}
+        obs, rewards, terminations, truncations, infos = self._world.step(chosen)
+        self._time += 1
+        over, cut = self._flags(terminations, "terminations"), self._flags(truncations, "truncations")
+        self._ended |= over | cut
+        self._alive = set(self._agents).intersection(self._world.agents) - self._ended
+        ended = not self._alive
+        was_cut = ended and bool((cut - over) & before)
+        earned = [spaces.single(rewards.get(agent, 0.0), f"the reward of {agent}") for agent in self._agents]
+        return Outcome(
+            # When the game is over nobody is left, but the last moment is still one in which all could have acted.
+            self._seen(obs, infos, before if ended else self._alive, ended),
+            spaces.team(earned, len(earned), self._how),
+            ended and not was_cut,
+            was_cut or (not ended and self._time >= self._limit),
+        )
+
+    def close(self) -> None:
+        """End the world."""
+        self._world.close()
+
+    def _flags(self, told: dict[str, Any], what: str) -> set[str]:
+        """The agents of whom it is true."""
+        return {agent for agent in self._agents if spaces.truth(told.get(agent, False), f"{what}[{agent!r}]")}
+
+    def _seen(self, obs: dict[str, Any], infos: dict[str, Any], present: set[str], last: bool = False) -> Seen:
+        rows = [np.zeros(width, np.float32) for width in self._widths]
+        avail = available(self._counts)
+        for i, agent in enumerate(self._agents):
+            if agent not in obs or agent not in present:
+                avail[i] = spaces.nothing(avail.shape[1])
+                continue
+            seen, mask = spaces.unmask(self._spaces[i], obs[agent])
+            mask = infos.get(agent, {}).get(spaces.MASK) if mask is None else mask
+            rows[i] = spaces.flat(self._spaces[i], seen)
+            if mask is not None:
+                avail[i] = spaces.allowed(mask, self._counts[i], avail.shape[1], last)
+        state = np.asarray(self._world.state(), np.float32).ravel() if self.sizes.state_dim else None
+        return Seen(padded(rows, self._widths), avail, state)
+
+    def _state_width(self, module: str) -> int:
+        """Numbers in the world's own state; 0 where there is none, it is a picture, or it is all observations."""
+        if module.split(".")[0] in STATES_ARE_OBSERVATIONS:
+            return 0
+        shape = getattr(getattr(self._world, "state_space", None), "shape", None)
+        if shape is None:
+            self._world.reset(seed=0)
+            try:
+                shape = np.shape(self._world.state())
+            except (AttributeError, NotImplementedError):  # `ParallelEnv.state` itself raises the second
+                return 0
+        return int(np.prod(shape)) if len(shape) <= 2 else 0
+
+
+def find(module: str) -> Any:
+    """The module of a world. Raises Missing with what to install, and for one in which agents take turns."""
+    places = [module] if "." in module else [f"{package}.{module}" for package in PACKAGES]
+    tried = []
+    for place in places:
+        try:
+            found = importlib.import_module(place)
+        except ImportError as error:
+            tried.append(f"{place} ({error})")
+            continue
+        if callable(getattr(found, "parallel_env", None)):
+            return found
+        turns = "; in its env agents take turns" if hasattr(found, "env") else ""
+        raise Missing(f"{place} has no parallel_env, must be a PettingZoo world in which all act at once{turns}")
+    owner = next((name for package, name in PACKAGES.items() if module.startswith(package)), None)
+    install = f"pip install '{owner}'" if owner else "pip install mpe2 'pettingzoo[butterfly,sisl]'"
+    raise Missing(f"there is no PettingZoo world {module!r} in {', '.join(tried)}: {install}")

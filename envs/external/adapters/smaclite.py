@@ -1,0 +1,80 @@
+"""SMAClite: SMAC's battles rebuilt in NumPy, without StarCraft II."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from typing import Any
+
+import numpy as np
+
+from gpgrad.envs.external.adapters.gymnasium_envs import package, versions
+from gpgrad.envs.external.adapters.starcraft import BEST_RETURN
+from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
+
+# Steps. It has no limit inside; these are SMAC's, whose maps these are.
+LIMITS = {
+    "10m_vs_11m": 150,
+    "27m_vs_30m": 180,
+    "2c_vs_64zg": 400,
+    "2s3z": 120,
+    "2s_vs_1sc": 300,
+    "3s5z": 150,
+    "3s5z_vs_3s6z": 170,
+    "3s_vs_5z": 250,
+    "bane_vs_bane": 200,
+    "corridor": 400,
+    "MMM": 150,
+    "MMM2": 180,
+}
+
+
+class SmacliteSimulator:
+    """A map of SMAClite. maker: the module with gymnasium's `make`. episode_limit: steps, 0 for SMAC's."""
+
+    def __init__(self, map: str, episode_limit: int = 0, maker: str = "gymnasium") -> None:
+        world = f"smaclite_{map}"
+        if maker == "gymnasium":
+            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", world)
+        if map not in LIMITS:
+            raise Missing(f"{world} needs the map {map}, expected one of {', '.join(LIMITS)}")
+        self._world = importlib.import_module(maker).make(f"smaclite/{map}-v0")
+        self._battle = battle = self._world.unwrapped
+        self._limit, self._time = episode_limit or LIMITS[map], 0
+        self.sizes = Sizes(
+            n_agents=int(battle.n_agents),
+            n_actions=int(battle.n_actions),
+            obs_dim=int(battle.obs_size),
+            state_dim=int(battle.state_size),
+            own_state_dim=int(getattr(battle, "ally_state_feat_size", 0)),
+            episode_limit=self._limit,
+            limit_is_terminal=True,
+            has_win=True,
+            return_scale=BEST_RETURN,
+            ends_early=True,
+            info=("won", "timed_out"),
+            versions=versions({"smaclite", "gymnasium"}),
+        )
+
+    def reset(self, seed: int) -> Seen:
+        """A new battle. The state would begin with the last actions of the battle before."""
+        self._time = 0
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002, SMAClite draws from it
+        self._battle.last_actions = np.zeros_like(self._battle.last_actions)
+        return self._look(self._world.reset(seed=seed % 2**31)[0])
+
+    def step(self, actions: list[int]) -> Outcome:
+        """One step of all units; the limit is a loss, as in SMAC."""
+        obs, reward, over, _, info = self._world.step(actions)
+        self._time += 1
+        cut = not over and self._time >= self._limit
+        told = {"won": bool(over and info["battle_won"]), "timed_out": cut}
+        return Outcome(self._look(obs), float(reward), bool(over), cut, told)
+
+    def close(self) -> None:
+        """End the battle."""
+        self._world.close()
+
+    def _look(self, obs: Any) -> Seen:
+        return Seen(obs, self._battle.get_avail_actions(), self._battle.get_state())

@@ -1,0 +1,177 @@
+"""What Gymnasium's spaces are to learners that see vectors and choose one of a fixed number of actions.
+
+Also what single agents report, brought into one order. Imports gymnasium when a space is looked at, never before.
+
+Axes in comments: A agents; U actions; O observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpgrad.envs.external.protocol import Missing
+
+MASK = "action_mask"  # the key of available actions in observations and infos, as PettingZoo has it
+
+
+class Choice(NamedTuple):
+    """The actions of an agent. size: how many. start: the first one's number in the world; here they begin with 0."""
+
+    size: int
+    start: int
+
+
+def choice(space: Any, world: str) -> Choice:
+    """The actions of a Discrete space. Raises Missing for any other."""
+    from gymnasium import spaces
+
+    if not isinstance(space, spaces.Discrete):
+        raise Missing(f"{world} has actions {short(space)}, must be Discrete: an agent here chooses one of n actions")
+    return Choice(int(space.n), int(space.start))
+
+
+def visible(space: Any, world: str) -> Any:
+    """An agent's observation space without the mask. Raises Missing for one whose elements have no fixed width."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict) and MASK in space.spaces:
+        rest = {name: one for name, one in space.spaces.items() if name != MASK}
+        space = spaces.Dict(rest) if len(rest) != 1 else next(iter(rest.values()))
+    if not _is_fixed(space):
+        raise Missing(
+            f"{world} has observations {short(space)}, must be Box, Discrete, MultiBinary, MultiDiscrete, or a Dict or "
+            "Tuple of these"
+        )
+    return space
+
+
+def width(space: Any) -> int:
+    """Numbers in an element of the space, as `flat` gives it."""
+    from gymnasium import spaces
+
+    return int(spaces.flatdim(space))
+
+
+def flat(space: Any, value: Any) -> np.ndarray:
+    """An element as float32 [O]: arrays in one row, Discrete one-hot, the parts of a Dict by the order of its space.
+
+    Raises ValueError for what is no element.
+    """
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, Mapping) or not space.spaces.keys() <= value.keys():
+            raise ValueError(f"an observation is {value!r}, must have the keys {', '.join(map(str, space.spaces))}")
+        return np.concatenate([flat(one, value[name]) for name, one in space.spaces.items()])
+    if isinstance(space, spaces.Tuple):
+        return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value, strict=True)])
+    if isinstance(space, spaces.Box):
+        row = np.asarray(value, np.float32).ravel()
+        if row.size != width(space):
+            raise ValueError(f"an observation has the shape {np.shape(value)}, must be {space.shape}")
+        return row
+    if not space.contains(value):
+        raise ValueError(f"an observation is {value!r}, must be in {short(space)}")
+    return np.asarray(spaces.flatten(space, value), np.float32)
+
+
+def unmask(space: Any, value: Any) -> tuple[Any, Any]:
+    """An observation of the space that `visible` made of a larger one, and its mask, or None."""
+    from gymnasium import spaces
+
+    if not isinstance(value, Mapping) or MASK not in value:
+        return value, None
+    if isinstance(space, spaces.Dict):
+        return value, value[MASK]
+    return next(part for name, part in value.items() if name != MASK), value[MASK]
+
+
+def allowed(mask: Any, count: int, n_actions: int, last: bool) -> np.ndarray:
+    """An agent's mask as bool [U], False behind its own actions. Raises ValueError for one of another length.
+
+    last: the game is over, so that an empty mask is right; it becomes the first action alone.
+    """
+    row = np.asarray(mask).astype(bool).ravel()
+    if row.size not in (count, n_actions):
+        raise ValueError(f"a mask of actions has {row.size} entries, must be {count}")
+    row = row[:count]
+    return nothing(n_actions) if last and not row.any() else np.pad(row, (0, n_actions - count))
+
+
+def nothing(n_actions: int) -> np.ndarray:
+    """The mask of an agent that is gone, bool [U]: its first action alone."""
+    return np.arange(n_actions) == 0
+
+
+def of_agents(value: Any, n_agents: int, what: str) -> list[Any]:
+    """A value for each agent out of one for all, a sequence, or a mapping in the order of agents.
+
+    Raises ValueError where it is for another number of agents.
+    """
+    if isinstance(value, Mapping):
+        if value.keys() == set(range(n_agents)):
+            return [value[agent] for agent in range(n_agents)]
+        value = list(value.values())
+    if is_single(value):
+        return [value] * n_agents
+    if len(value) != n_agents:
+        raise ValueError(f"{what} has {len(value)} entries, must be one for all or one for each of {n_agents} agents")
+    return list(value)
+
+
+def flags(value: Any, n_agents: int, what: str) -> np.ndarray:
+    """Truth values of agents, bool [A]; an entry `__all__`, as in RLlib, speaks for all."""
+    if isinstance(value, Mapping) and "__all__" in value:
+        rest = {name: one for name, one in value.items() if name != "__all__"}
+        value = True if truth(value["__all__"], what) else rest or False
+    return np.array([truth(one, what) for one in of_agents(value, n_agents, what)])
+
+
+def truth(value: Any, what: str) -> bool:
+    """A single truth value. Raises ValueError for anything else, such as a list, which is true to Python."""
+    try:
+        array = np.asarray(value)
+        if array.size == 1 and array.ravel()[0] in (False, True):
+            return bool(array.ravel()[0])
+    except ValueError:  # a ragged list
+        pass
+    raise ValueError(f"{what} is {value!r}, must be True or False")
+
+
+def team(rewards: Any, n_agents: int, how: str) -> float:
+    """What the team earns: one reward as it is, else the `sum` or `mean` of agents. Raises as `of_agents`."""
+    if not isinstance(rewards, Mapping) and (is_single(rewards) or len(rewards) == 1):
+        return single(rewards, "the reward")
+    values = of_agents(rewards, n_agents, "the reward")
+    return float((np.sum if how == "sum" else np.mean)(values))
+
+
+def single(value: Any, what: str) -> float:
+    """A number; an array of one is that one. Raises ValueError for any other."""
+    array = np.asarray(value, np.float64)
+    if array.size != 1:
+        raise ValueError(f"{what} has the shape {array.shape}, must be a single number")
+    return float(array.ravel()[0])
+
+
+def is_single(value: Any) -> bool:
+    """Whether a value is one for all agents: neither a list nor an array with an axis."""
+    return not isinstance(value, (list, tuple, Mapping)) and np.ndim(value) == 0
+
+
+def short(space: Any) -> str:
+    """A space for people, in one line."""
+    text = " ".join(str(space).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_fixed(space: Any) -> bool:
+    from gymnasium import spaces
+
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        parts: Sequence[Any] = list(space.spaces.values()) if isinstance(space, spaces.Dict) else space.spaces
+        return bool(parts) and all(_is_fixed(part) for part in parts)
+    return isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete))

@@ -1,0 +1,235 @@
+"""An external environment as a `gpgrad.envs.api.Env`. Its state is what was last seen, so all that learns in JAX works.
+
+`reset` and `step` call the workers from inside a jitted program, all mapped lanes in one ordered call. A fault there
+ends the program, since it cannot go back; `HostWorld.open` gives the workers to a loop outside of jit, which can.
+
+Axes in comments: A agents; U actions; O observation; D state; N lanes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+
+from gpgrad.envs.api import EnvSpec, Step, View
+from gpgrad.envs.external.pool import Care, Pool
+from gpgrad.envs.external.process import SimulatorError, describe
+from gpgrad.envs.external.protocol import Recipe, Sizes
+from gpgrad.errors import SettingError
+
+NUMERICS = 1
+
+MOST_LANES = 64  # workers that one program may start from inside jit
+
+
+class HostState(NamedTuple):
+    """What is stored of a moment. obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D], None where the
+    observations stand for it.
+    """
+
+    obs: Any  # arrays of JAX, of NumPy on the host, or their shapes
+    avail: Any
+    state: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostWorld:
+    """A simulator in worker processes.
+
+    form: `loop`, a loop on the host around jitted acting, or `graph`, callbacks from inside the jitted program.
+    workers: simulators per seed; none: as many as episodes are collected at once. The rest is `pool.Care`.
+    """
+
+    name: str = "host"
+    form: str = "loop"
+    workers: int | None = None
+    step_seconds: float = Care().step_seconds
+    reset_seconds: float = Care().reset_seconds
+    failures: int = Care().failures
+    pause_seconds: float = Care().pause_seconds
+    recycle_episodes: int = Care().recycle_episodes
+
+    def __post_init__(self) -> None:
+        """Raise `SettingError` for what cannot be."""
+        if self.form not in ("loop", "graph"):
+            raise SettingError(f"form of {self.name} is {self.form!r}, expected loop or graph")
+        if self.workers is not None and self.workers < 1:
+            raise SettingError(f"workers of {self.name} is {self.workers}, expected 1 or more, or none")
+        for name in ("step_seconds", "reset_seconds"):
+            if not getattr(self, name) > 0:
+                raise SettingError(f"{name} of {self.name} is {getattr(self, name)}, expected more than 0")
+        for name in ("failures", "pause_seconds", "recycle_episodes"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name} of {self.name} is {getattr(self, name)}, expected 0 or more")
+        self.sizes  # noqa: B018, says what is missing before anything compiles
+
+    @property
+    def recipe(self) -> Recipe:
+        """How a worker builds the simulator."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> Sizes:
+        """What a worker says of its simulator; asked once in a process."""
+        try:
+            return describe(self.recipe.dumps(), self.reset_seconds)
+        except SimulatorError as error:
+            raise SettingError(f"{self.name} cannot be built: {error}") from None
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules."""
+        sizes = self.sizes
+        shared: dict[str, Any] = {name: getattr(sizes, name) for name in EnvSpec._fields if name in Sizes._fields}
+        widths = sizes.obs_sizes or (sizes.obs_dim,) * sizes.n_agents
+        shared["state_dim"] = sizes.state_dim or sum(widths)
+        return EnvSpec(name=self.name, **shared)
+
+    def open(self, lanes: int) -> Pool:
+        """Workers of one's own, to be closed."""
+        care = Care(*(getattr(self, name) for name in Care._fields))
+        return Pool(self.recipe.dumps(), self.sizes, lanes, care)
+
+    def params(self, key: jax.Array) -> tuple[()]:
+        """Nothing is drawn once per run."""
+        del key
+        return ()
+
+    def reset(self, key: jax.Array, params: tuple[()]) -> HostState:
+        """A new episode from inside jit."""
+        del params
+        return bridge(self).calls[0](seed_words(key))
+
+    def step(self, key: jax.Array, params: tuple[()], state: HostState, actions: jax.Array) -> Step:
+        """One step from inside jit, of all lanes that the last `reset` began; nothing happens after an end."""
+        del key, params, state
+        after, reward, flags, info = bridge(self).calls[1](actions.astype(jnp.int32))
+        told = {name: info[i] for i, name in enumerate(self.sizes.info)}
+        if "won" in told:
+            told["won"] = told["won"] > 0
+        return Step(after, reward, flags[0], flags[1], told)
+
+    def view(self, params: tuple[()], state: HostState) -> View:
+        """What was seen; without a state of its own the world's is all observations, unpadded."""
+        del params
+        if state.state is not None:
+            return View(*state)
+        widths = self.sizes.obs_sizes or (self.sizes.obs_dim,) * self.sizes.n_agents
+        whole = jnp.concatenate([state.obs[i, :width] for i, width in enumerate(widths)])
+        return View(state.obs, state.avail, whole)
+
+
+def seed_words(key: jax.Array) -> jax.Array:
+    """What an episode's seed is made of, uint32 [2]; the second one counts 2^32."""
+    return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def seeds_of(words: np.ndarray) -> np.ndarray:
+    """Seeds uint64 [N] of words [..., 2]."""
+    flat = np.asarray(words).reshape(-1, 2).astype(np.uint64)
+    return flat[:, 0] + (flat[:, 1] << np.uint64(32))
+
+
+class Bridge:
+    """The workers behind a world's `reset` and `step`, as many as lanes were mapped over its last `reset`."""
+
+    def __init__(self, world: HostWorld) -> None:
+        self._world, self._pool = world, None
+        self._running = np.zeros(0, bool)
+        self.calls = (one_call(self._reset_call), one_call(self._step_call))
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _reset_call(self, words: jax.Array) -> HostState:
+        return io_callback(self._reset, self._seen_shapes(words.shape[:-1]), words, ordered=True)
+
+    def _step_call(self, actions: jax.Array) -> Any:
+        lead, sizes = actions.shape[:-1], self._world.sizes
+        reward = jax.ShapeDtypeStruct(lead, np.float32)
+        flags = (jax.ShapeDtypeStruct(lead, np.bool_),) * 2
+        info = (reward,) * len(sizes.info)
+        return io_callback(self._step, (self._seen_shapes(lead), reward, flags, info), actions, ordered=True)
+
+    def _seen_shapes(self, lead: tuple[int, ...]) -> HostState:
+        sizes = self._world.sizes
+        a, d = sizes.n_agents, sizes.state_dim
+        return HostState(
+            jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.float32),
+            jax.ShapeDtypeStruct((*lead, a, sizes.n_actions), np.bool_),
+            jax.ShapeDtypeStruct((*lead, d), np.float32) if d else None,
+        )
+
+    # What follows runs inside callbacks and must not call JAX.
+
+    def _reset(self, words: jax.Array) -> HostState:
+        words_ = np.asarray(words)
+        lead, n = words_.shape[:-1], words_.size // 2
+        if n > MOST_LANES:
+            raise SettingError(
+                f"{n} episodes of {self._world.name} are wanted at once from inside jit, expected at most {MOST_LANES}"
+            )
+        if self._pool is None or len(self._pool) < n:
+            self.close()
+            self._pool = self._world.open(n)
+        self._running = np.ones(n, bool)
+        self._refuse(self._pool.reset(range(n), list(seeds_of(words_))))
+        return self._seen(self._pool, lead)
+
+    def _step(self, actions: jax.Array) -> Any:
+        chosen = np.asarray(actions)
+        lead, n, pool = chosen.shape[:-1], len(self._running), self._pool
+        assert pool is not None
+        wanted = np.zeros((len(pool), chosen.shape[-1]), np.int32)
+        wanted[:n] = chosen.reshape(n, -1)
+        running = self._running.copy()
+        self._refuse(pool.step(np.flatnonzero(running).tolist(), wanted))
+        flags = [np.where(running, flag[:n], False) for flag in (pool.terminated, pool.truncated)]
+        self._running = running & ~flags[0] & ~flags[1]
+        info = np.where(running[:, None], pool.info[:n], np.float32(0))
+        reward = np.where(running, pool.reward[:n], np.float32(0)).reshape(lead)
+        told = tuple(info[:, i].reshape(lead) for i in range(info.shape[1]))
+        return self._seen(pool, lead), reward, tuple(flag.reshape(lead) for flag in flags), told
+
+    def _seen(self, pool: Pool, lead: tuple[int, ...]) -> HostState:
+        n, sizes = len(self._running), self._world.sizes
+        obs, avail = (x[:n].copy().reshape(*lead, *x.shape[1:]) for x in (pool.obs, pool.avail))
+        return HostState(obs, avail, pool.state[:n].copy().reshape(*lead, -1) if sizes.state_dim else None)
+
+    def _refuse(self, failed: list[int]) -> None:
+        if failed:
+            assert self._pool is not None
+            raise SimulatorError("; ".join(self._pool.news()) + "; from inside jit no episode can be played again")
+
+
+@functools.cache
+def bridge(world: HostWorld) -> Bridge:
+    """The one bridge of a world in this process."""
+    made = Bridge(world)
+    atexit.register(made.close)
+    return made
+
+
+def one_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, called once for all lanes of however many `jax.vmap`s, with their axes in front."""
+    mapped = jax.custom_batching.custom_vmap(call)
+
+    @mapped.def_vmap
+    def together(size: int, batched: list[bool], argument: jax.Array) -> Any:
+        if not batched[0]:
+            argument = jnp.broadcast_to(argument, (size, *argument.shape))
+        out = mapped(argument)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return mapped

@@ -1,0 +1,83 @@
+"""What is wrong with a simulator, found by its worker in a few episodes of random available actions. No jax here."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import NamedTuple
+
+import numpy as np
+
+from gpgrad.envs.external.memory import Block
+from gpgrad.envs.external.protocol import Outcome, Simulator
+
+SECONDS = 1.0  # of playing; what has begun by then is still finished
+EPISODES = 4
+
+
+class Examined(NamedTuple):
+    """findings: a sentence each. steps, episodes: that were played; ended, cut: episodes that did so."""
+
+    findings: list[str]
+    steps: int = 0
+    episodes: int = 0
+    ended: int = 0
+    cut: int = 0
+    milliseconds: float = 0.0
+
+
+def examine(simulator: Simulator) -> dict:
+    """Play, and check every answer as the trainer's block does. The fields of `Examined`, as JSON has them."""
+    began = time.perf_counter()
+    block, rng = Block(simulator.sizes, 1), np.random.default_rng(0)
+    found: list[str] = []
+    counts: dict[str, int] = dict.fromkeys(("steps", "episodes", "ended", "cut"), 0)
+    try:
+        while not found and counts["episodes"] < EPISODES and time.perf_counter() - began < SECONDS:
+            found = _episode(simulator, block, rng, counts, began)
+            counts["episodes"] += 1
+    except Exception as error:
+        traceback.print_exc()
+        found = [f"{'step' if counts['steps'] else 'reset or the first step'} raises {told(error)}"]
+    milliseconds = round(1000 * (time.perf_counter() - began), 1)
+    return Examined(found, **counts, milliseconds=milliseconds)._asdict()
+
+
+def _episode(
+    simulator: Simulator, block: Block, rng: np.random.Generator, counts: dict[str, int], began: float
+) -> list[str]:
+    """One episode, as far as there is time; what is wrong with it."""
+    limit = simulator.sizes.episode_limit
+    if found := _wrong(block, Outcome(simulator.reset(counts["episodes"])), "after a reset"):
+        return found
+    for t in range(limit):
+        actions = [int(rng.choice(np.flatnonzero(row))) for row in block.avail[0]]
+        outcome = simulator.step(actions)
+        counts["steps"] += 1
+        if found := _wrong(block, outcome, f"after step {t + 1}"):
+            return found
+        over, cut = bool(block.terminated[0]), bool(block.truncated[0])
+        if over or cut:
+            counts["ended"] += over
+            counts["cut"] += cut
+            return []
+        if time.perf_counter() - began > SECONDS:
+            return []
+    return [f"an episode goes on after episode_limit, {limit} steps: neither terminated nor truncated is true"]
+
+
+def _wrong(block: Block, outcome: Outcome, when: str) -> list[str]:
+    if not isinstance(outcome, Outcome):
+        return [f"{when} the answer is a {type(outcome).__name__}, must be an gpgrad.envs.external.protocol.Outcome"]
+    try:
+        block.write(0, outcome)
+    except (ValueError, TypeError, AttributeError) as error:
+        return [f"{when} {' '.join(str(error).split())}"]
+    return []
+
+
+def told(error: Exception) -> str:
+    """An exception in one line, with the place that raised it."""
+    place = traceback.extract_tb(error.__traceback__)
+    where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'without a message'}{where}"

@@ -1,0 +1,120 @@
+"""Arrays that the trainer and all workers see: one block without a name, so that no death can leave it behind."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from gpgrad.envs.external.adapters.spaces import truth
+from gpgrad.envs.external.protocol import Outcome, Sizes
+
+_ALIGNMENT = 64
+
+
+def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of every array. seconds: what the simulator took for the last call."""
+    n, a = lanes, sizes.n_agents
+    return {
+        "obs": ((n, a, sizes.obs_dim), np.float32),
+        "avail": ((n, a, sizes.n_actions), np.bool_),
+        "state": ((n, sizes.state_dim), np.float32),
+        "actions": ((n, a), np.int32),
+        "seed": ((n,), np.uint64),
+        "reward": ((n,), np.float32),
+        "terminated": ((n,), np.bool_),
+        "truncated": ((n,), np.bool_),
+        "info": ((n, len(sizes.info)), np.float32),
+        "seconds": ((n,), np.float64),
+    }
+
+
+class Block:
+    """The arrays of `layout`, as attributes, over memory behind a file descriptor."""
+
+    obs: np.ndarray
+    avail: np.ndarray
+    state: np.ndarray
+    actions: np.ndarray
+    seed: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: np.ndarray
+    seconds: np.ndarray
+
+    def __init__(self, sizes: Sizes, lanes: int, descriptor: int | None = None) -> None:
+        """A new block, or the one behind a descriptor."""
+        self.sizes = sizes
+        places, end = {}, 0
+        for name, (shape, dtype) in layout(sizes, lanes).items():
+            places[name] = (end, shape, dtype)
+            end += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+        self.descriptor = unnamed(end) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, max(end, 1))
+        for name, (start, shape, dtype) in places.items():
+            count = int(np.prod(shape))
+            setattr(self, name, np.frombuffer(self._memory, dtype, count, start).reshape(shape))
+
+    def write(self, lane: int, outcome: Outcome) -> None:
+        """Put a simulator's answer where the trainer looks. Raises ValueError for what no learner should see."""
+        sizes, seen = self.sizes, outcome.seen
+        obs = _checked("observation", seen.obs, self.obs[lane].shape)
+        avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
+        if not avail.any(-1).all():
+            raise ValueError(f"no action is available to agents {np.flatnonzero(~avail.any(-1)).tolist()}")
+        state = _checked("state", seen.state, self.state[lane].shape) if sizes.state_dim else None
+        reward = number("the reward", outcome.reward)
+        info = [number(f"info[{name!r}]", outcome.info.get(name, 0.0)) for name in sizes.info]
+        over, cut = truth(outcome.terminated, "terminated"), truth(outcome.truncated, "truncated")
+        self.obs[lane], self.avail[lane] = obs, avail
+        if state is not None:
+            self.state[lane] = state
+        self.reward[lane], self.info[lane] = reward, info
+        self.terminated[lane], self.truncated[lane] = over, cut and not over
+
+
+def number(what: str, value: Any) -> np.float32:
+    """A number as it is stored; an array of one is that one.
+
+    Raises ValueError for any other, and where it is not finite as float32, such as 1e300.
+    """
+    array = _array(what, value)
+    if array.size != 1:
+        raise ValueError(f"{what} has the shape {array.shape}, must be a single number")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} is {value}, must be finite as float32, of at most {np.finfo(np.float32).max:.3g}")
+    return np.float32(array.ravel()[0])
+
+
+def unnamed(size: int) -> int:
+    """A descriptor of memory that ends with the last process that has it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gpgrad")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, max(size, 1))
+    return descriptor
+
+
+def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = _array(f"the {what}", value)
+    if array.shape != shape:
+        raise ValueError(f"the {what} has the shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"the {what} holds values that are not finite as float32")
+    return array
+
+
+def _array(what: str, value: Any) -> np.ndarray:
+    """As float32, infinite where that cannot hold it. Raises ValueError for what are no numbers."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        text = " ".join(repr(value).split())
+        raise ValueError(f"{what} is {text[:80]}, must be numbers in an array of one shape") from None

@@ -1,0 +1,244 @@
+"""N simulators in N workers: batched steps, watchdogs, and workers that are replaced when they fail.
+
+A crash is never an episode. A worker that falls silent, ends, or answers what no learner should see is killed with
+all it started; the caller is told which lanes failed and plays those episodes again. The seed stays the same for half
+of the failures that are allowed, so that a fault changes no number, and then changes, so that no seed can end a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+from gpgrad.envs.external import worker
+from gpgrad.envs.external.memory import Block
+from gpgrad.envs.external.process import PATIENCE, Guardian, Process, SimulatorError
+from gpgrad.envs.external.protocol import Sizes
+
+LAUNCHES = 4  # simulators started at once; StarCraft II needs a gigabyte and a while
+_LONGEST_PAUSE = 30.0  # seconds before a worker is started again
+_NEWS = 100  # faults that are remembered until somebody asks
+
+
+class Care(NamedTuple):
+    """How workers are looked after.
+
+    step_seconds, reset_seconds: until a worker counts as hung; starting one counts as a reset. failures: of a lane in a
+    row after which the run ends. pause_seconds: before the second start in a row, then twice as long each time.
+    recycle_episodes: after which a worker is replaced, since simulators leak; 0: never.
+    """
+
+    step_seconds: float = 60.0
+    reset_seconds: float = 300.0
+    failures: int = 5
+    pause_seconds: float = 1.0
+    recycle_episodes: int = 1000
+
+
+class Lane:
+    """One worker's place. failures: in a row. episodes: since the worker began. steps: of the episode at hand."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.failures = self.episodes = self.steps = 0
+        self.asked = False  # an answer is due
+
+
+class Pool:
+    """A `HostEnv`. Workers start with the first reset. Raises SimulatorError where a lane fails again and again."""
+
+    obs: np.ndarray
+    avail: np.ndarray
+    state: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: np.ndarray
+
+    def __init__(self, recipe: str, sizes: Sizes, lanes: int, care: Care | None = None) -> None:
+        self.sizes, self.care, self._recipe = sizes, care or Care(), recipe
+        self._lanes = [Lane() for _ in range(lanes)]
+        self._block = Block(sizes, lanes)
+        for name in ("obs", "avail", "state", "reward", "terminated", "truncated", "info"):
+            setattr(self, name, getattr(self._block, name))
+        self._guardian: Guardian | None = None
+        self._counts = {"discarded_episodes": 0, "discarded_steps": 0, "restarts": 0, "recycled": 0}
+        self._simulator_seconds = 0.0
+        self._news: list[str] = []
+
+    def __len__(self) -> int:
+        """Lanes."""
+        return len(self._lanes)
+
+    def reset(self, lanes: Sequence[int], seeds: Sequence[int]) -> list[int]:
+        """Begin episodes from the seeds, one per named lane; returns the lanes that failed."""
+        failed: list[int] = []
+        for lane, seed in zip(lanes, seeds, strict=True):
+            tries = self._lanes[lane].failures
+            other = tries if 2 * tries > self.care.failures else 0
+            self._block.seed[lane] = (int(seed) + other) % 2**64
+            self._lanes[lane].steps = 0
+            self._tidy(self._lanes[lane])
+        without = [lane for lane in lanes if not self._lanes[lane].process]
+        ready = [lane for lane in lanes if lane not in without]
+        for i in range(0, len(without), LAUNCHES):  # a simulator is often launched by its first reset
+            group = without[i : i + LAUNCHES]
+            for lane in group:
+                self._start(lane)
+            started = [lane for lane in group if self._await_sizes(lane)]
+            failed += [lane for lane in group if lane not in started]
+            failed += self._ask(worker.RESET, started, self.care.reset_seconds, "reset")
+        return failed + self._ask(worker.RESET, ready, self.care.reset_seconds, "reset")
+
+    def step(self, lanes: Sequence[int], actions: np.ndarray) -> list[int]:
+        """Take actions int32 [N, A] of the named lanes; returns the lanes that failed, whose episode is lost."""
+        self._block.actions[...] = actions
+        failed = self._ask(worker.STEP, lanes, self.care.step_seconds, "step")
+        for lane in lanes:
+            if lane in failed:
+                continue
+            place = self._lanes[lane]
+            place.steps += 1
+            if self.terminated[lane] or self.truncated[lane]:
+                place.failures, place.episodes = 0, place.episodes + 1
+        return failed
+
+    def report(self) -> dict[str, Any]:
+        """Counts since the start, seconds the slowest simulators took, and MiB of memory of each worker."""
+        memory = [round(resident(lane.process.pid) / 2**20, 1) for lane in self._lanes if lane.process]
+        return {**self._counts, "simulator_seconds": round(self._simulator_seconds, 3), "worker_mib": memory}
+
+    def news(self) -> list[str]:
+        """A line for each fault since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def close(self) -> None:
+        """End all workers and leave nothing behind; the next reset starts new ones."""
+        running = [lane.process for lane in self._lanes if lane.process]
+        for process in running:
+            process.ask_to_close()
+        deadline = time.monotonic() + PATIENCE
+        for lane in self._lanes:
+            if lane.process:
+                self._end(lane, max(0.01, deadline - time.monotonic()))
+        if self._guardian:
+            self._guardian.close()
+            self._guardian = None
+
+    def _tidy(self, lane: Lane) -> None:
+        """End a worker whose time is over."""
+        if lane.process is None:
+            return
+        if lane.asked:  # an interrupted call left an answer unheard
+            self._end(lane)
+        elif self.care.recycle_episodes and lane.episodes >= self.care.recycle_episodes:
+            lane.process.ask_to_close()
+            self._end(lane, PATIENCE)
+            self._counts["recycled"] += 1
+        else:
+            lane.process.forget_output()
+
+    def _start(self, number: int) -> None:
+        """Start a worker, after a pause that grows with each failure in a row."""
+        lane = self._lanes[number]
+        if lane.failures > 1:
+            time.sleep(min(_LONGEST_PAUSE, self.care.pause_seconds * 2.0 ** (lane.failures - 2)))
+        if self._guardian is None:
+            self._guardian = Guardian()
+        lane.process = Process(self._recipe, self._block.descriptor, number, len(self._lanes))
+        self._guardian.note(lane.process.pid, True)
+        lane.asked, lane.episodes = True, 0
+
+    def _await_sizes(self, number: int) -> bool:
+        """Hear a new worker's sizes, which must be those of all."""
+        process = self._lanes[number].process
+        assert process is not None
+        try:
+            sizes = process.hear_sizes(self.care.reset_seconds)
+        except SimulatorError as error:
+            self._fail(number, str(error))
+            return False
+        if sizes != self.sizes:
+            self._fail(number, f"its sizes are {sizes}, expected {self.sizes}")
+            return False
+        self._lanes[number].asked = False
+        return True
+
+    def _ask(self, command: bytes, lanes: Sequence[int], seconds: float, what: str) -> list[int]:
+        """Send a command to lanes and wait for all; returns those that failed, which have no worker any more."""
+        poll, waiting = select.poll(), {}
+        for number in lanes:
+            lane = self._lanes[number]
+            assert lane.process is not None
+            lane.asked = True
+            with contextlib.suppress(OSError):  # a worker that is gone is noticed when it is heard
+                lane.process.link.send(command)
+            waiting[lane.process.link.fileno()] = number
+            poll.register(lane.process.link, select.POLLIN)
+        failed, deadline = [], time.monotonic() + seconds
+        while waiting:
+            ready = poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                number = waiting.pop(descriptor)
+                poll.unregister(descriptor)
+                if self._hears(number):
+                    self._lanes[number].asked = False
+                else:
+                    failed.append(number)
+        answered = [lane for lane in lanes if not self._lanes[lane].asked]
+        if answered:
+            self._simulator_seconds += float(self._block.seconds[answered].max())
+        for number in failed:
+            self._fail(number, f"its worker ended in a {what}")
+        for number in waiting.values():
+            self._fail(number, f"no answer to a {what} within {seconds:g} s")
+        return failed + list(waiting.values())
+
+    def _hears(self, number: int) -> bool:
+        process = self._lanes[number].process
+        assert process is not None
+        try:
+            return process.link.recv(1) == worker.DONE
+        except OSError:
+            return False
+
+    def _fail(self, number: int, why: str) -> None:
+        """Kill a lane's worker and count. Raises SimulatorError where that was one failure too many."""
+        lane = self._lanes[number]
+        assert lane.process is not None
+        words = lane.process.last_words()
+        self._end(lane)
+        lane.failures += 1
+        self._counts["discarded_episodes"] += lane.steps > 0
+        self._counts["discarded_steps"] += lane.steps
+        self._counts["restarts"] += 1
+        self._news = [*self._news[-_NEWS:], f"lane {number}: {why}; its episode is played again with a new worker"]
+        if lane.failures > self.care.failures:
+            raise SimulatorError(f"lane {number} failed {lane.failures} times in a row, the last time: {why}; {words}")
+
+    def _end(self, lane: Lane, patience: float = 0.0) -> None:
+        assert lane.process is not None
+        lane.process.kill(patience)
+        if self._guardian:
+            self._guardian.note(lane.process.pid, False)
+        lane.process, lane.asked, lane.episodes = None, False, 0
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of a process and all it started."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += each.memory_info().rss
+    return total

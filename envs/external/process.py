@@ -1,0 +1,184 @@
+"""Starting, hearing and ending the processes of simulators."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from gpgrad.envs.external import worker
+from gpgrad.envs.external.examination import Examined
+from gpgrad.envs.external.protocol import Sizes, loads
+from gpgrad.errors import SettingError
+
+_TAIL = 2000  # bytes of a worker's output that are shown
+_LONGEST_OUTPUT = 2**20  # bytes of it that are kept
+PATIENCE = 5.0  # seconds a worker has to end by itself
+
+
+class SimulatorError(ChildProcessError):
+    """A simulator that cannot be brought to play; says what it said last."""
+
+
+class Process:
+    """One worker in a process group of its own, its output in a file without a name."""
+
+    def __init__(self, recipe: str, memory: int = worker.ONLY_SIZES, lane: int = 0, lanes: int = 1) -> None:
+        self.link, theirs = socket.socketpair()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115, closed by `kill`
+        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut while it is written to
+        passed = [theirs.fileno(), *([memory] if memory >= 0 else [])]
+        command = [sys.executable, "-m", "gpgrad.envs.external.worker"]
+        numbers = [str(n) for n in (theirs.fileno(), memory, lane, lanes)]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, *numbers, recipe],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                pass_fds=passed,
+                start_new_session=True,  # a group to kill as a whole, which the terminal's Ctrl-C does not reach
+                env=environment(),
+            )
+        self.pid, self._heard = self._process.pid, b""
+
+    def hear_sizes(self, seconds: float) -> Sizes:
+        """The first line a worker sends. Raises SimulatorError, and SettingError for what is not installed."""
+        text = self._line(seconds, "the simulator was not built within", "the simulator could not be built")
+        content = json.loads(text)
+        if "missing" in content:
+            raise SettingError(content["missing"])
+        if "broken" in content:
+            raise SimulatorError(f"the simulator could not be built: {content['broken']}")
+        return loads(text)
+
+    def hear_findings(self, seconds: float) -> Examined:
+        """The second line of a worker that examines its simulator. Raises SimulatorError."""
+        text = self._line(seconds, "no first steps within", "its worker ended in the first steps")
+        return Examined(**json.loads(text))
+
+    def _line(self, seconds: float, late: str, ended: str) -> str:
+        """The next line a worker sends."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._heard:
+            if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
+                raise SimulatorError(f"{late} {seconds:g} s; {self.last_words()}")
+            piece = self.link.recv(2**16)
+            if not piece:
+                raise SimulatorError(f"{ended}; {self.last_words()}")
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def last_words(self) -> str:
+        """The end of what the worker printed, as the end of a sentence."""
+        size = os.fstat(self._output.fileno()).st_size
+        text = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+        return f"its output ends with:\n{text}" if text else "it printed nothing"
+
+    def forget_output(self) -> None:
+        """Keep the file small."""
+        if os.fstat(self._output.fileno()).st_size > _LONGEST_OUTPUT:
+            os.ftruncate(self._output.fileno(), 0)
+
+    def ask_to_close(self) -> None:
+        """Have the simulator end by itself, as far as it can."""
+        with contextlib.suppress(OSError):
+            self.link.send(worker.CLOSE)
+
+    def kill(self, patience: float = 0.0) -> None:
+        """End the whole group, after some seconds in which the worker may end by itself. May be called again."""
+        if self._output.closed:
+            return
+        if patience:
+            is_readable(self.link, patience)  # its end of the link closes when it ends
+        # Before the worker is waited for: until then nobody else can get its number. What it started may outlive it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self.link.close()
+        self._output.close()
+
+
+class Guardian:
+    """The process that ends workers if this one cannot; see `gpgrad.envs.external.guardian`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gpgrad.envs.external.guardian"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=environment(),
+        )
+
+    def note(self, group: int, alive: bool) -> None:
+        """A worker began, or ended."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it: workers at rest still notice our end
+            self._process.stdin.write(f"{'+' if alive else '-'}{group}\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """Nothing is left to guard."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+
+@functools.cache
+def describe(recipe: str, seconds: float) -> Sizes:
+    """Sizes of a recipe's world, from a worker that builds it once and ends. Raises as `Process.hear_sizes`."""
+    process = Process(recipe)
+    try:
+        return process.hear_sizes(seconds)
+    finally:
+        process.kill(PATIENCE)
+
+
+@functools.cache
+def examined(recipe: str, seconds: float) -> Examined:
+    """What a worker finds in a few episodes, see `examination`. Raises as `Process.hear_sizes`.
+
+    seconds: for building the simulator, and again for the episodes. What was found only once is a fault that a run
+    survives, so that it counts only if a second worker finds it too.
+    """
+    result = _examine(recipe, seconds)
+    return _examine(recipe, seconds) if result.findings else result
+
+
+def _examine(recipe: str, seconds: float) -> Examined:
+    process = Process(recipe, worker.EXAMINE)
+    try:
+        process.hear_sizes(seconds)
+        return process.hear_findings(seconds)
+    except SimulatorError as error:
+        return Examined([" ".join(str(error).split())])
+    finally:
+        process.kill(PATIENCE)
+
+
+def environment() -> dict[str, str]:
+    """Of a worker: this one's modules, one thread, no devices, no windows, no sound."""
+    alone: dict[str, Any] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+    hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return {**os.environ, **alone, **quiet, **hidden, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def is_readable(link: socket.socket, seconds: float) -> bool:
+    """Whether there is something to read, or an end, within so many seconds."""
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))

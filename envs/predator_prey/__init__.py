@@ -1,0 +1,1 @@
+"""Predator-prey, a hunt on a bounded board."""

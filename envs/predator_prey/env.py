@@ -1,0 +1,308 @@
+"""Predator-prey: a team hunts stags, which take two, and hares, which take one, on a bounded board.
+
+Some predators may be special: a hare they help to catch pays more. Which ones is hidden from everybody and
+fixed for a whole run, so it is drawn by `params`, not by `reset`.
+
+Axes in comments: A predators, P prey (stags first, then hares), E both, U actions, W window cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpgrad.envs.api import EnvSpec, Step, View
+from gpgrad.envs.board import GONE, MOVES, NO_TARGET, Board, count, distinct, is_in, random_order
+from gpgrad.envs.predator_prey import sizes
+from gpgrad.envs.predator_prey.view import available, global_state, windows
+
+NUMERICS = 1
+
+N_ACTIONS = 6
+RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(N_ACTIONS)
+SPECIAL_FACTOR = 5.0  # special over ordinary hare reward, where none is given
+
+
+class PredatorPreyParams(NamedTuple):
+    """Fixed for a run. special: bool [A], the predators whose hares pay more."""
+
+    special: jax.Array
+
+
+class PredatorPreyState(NamedTuple):
+    """agents int8 [A, 2] and prey int8 [P, 2]: (row, column), the last ones of whatever left the board.
+
+    active: bool [A], False once frozen. alive: bool [P], False once captured. time: int16 [], steps taken.
+    """
+
+    agents: jax.Array
+    prey: jax.Array
+    active: jax.Array
+    alive: jax.Array
+    time: jax.Array
+
+
+class Draws(NamedTuple):
+    """All chance of one step.
+
+    agent_order: int32 [A] and prey_order: int32 [P], permutations: who moves first.
+    prey_choice: int32 [P] by prey id, uniform on 0..11. Modulo the number of free cells, at most 4, it is
+    uniform as well; it numbers the free ones among right, down, left, up.
+    """
+
+    agent_order: jax.Array
+    prey_order: jax.Array
+    prey_choice: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What happened in one step; the prey axis is in the order of `Draws.prey_order`.
+
+    state: after the step. catchers: bool [P, A], who tried to catch which prey. captured: bool [P].
+    free: int32 [P], the free cells a prey chose from; 0 where it was captured, dead or boxed in.
+    """
+
+    state: PredatorPreyState
+    catchers: jax.Array
+    captured: jax.Array
+    free: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredatorPrey:
+    """The hunt as an `gpgrad.envs.api.Env`. Bad sizes raise `SettingError`.
+
+    height, width: cells, at most 127 each.
+    n_agents, n_stags, n_hares: predators and prey. n_special: how many predators are special.
+    view_radius: the window of an observation has 2 * view_radius + 1 cells a side.
+    episode_limit: steps until the episode is cut.
+    penalty: added for every prey with too few catchers in a step, so usually negative.
+    freeze: whether the catchers of a captured prey leave the board.
+    stag_reward, hare_reward: paid per capture.
+    special_hare_reward: paid for a hare with a special predator among its catchers; None: 5 * hare_reward.
+    special_ids: the special predators as in "2,3"; empty means drawn by `params`.
+    name: what `spec.name` says.
+
+    Actions: 0 right, 1 down, 2 left, 3 up, 4 stay, 5 catch.
+    """
+
+    height: int
+    width: int
+    n_agents: int
+    n_stags: int
+    n_hares: int
+    view_radius: int
+    episode_limit: int
+    n_special: int = 0
+    penalty: float = 0.0
+    freeze: bool = False
+    stag_reward: float = 10.0
+    hare_reward: float = 2.0
+    special_hare_reward: float | None = None
+    special_ids: str = ""
+    name: str = "predator_prey"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes no world can have."""
+        sizes.check(self)
+
+    @property
+    def n_prey(self) -> int:
+        """Stags and hares."""
+        return self.n_stags + self.n_hares
+
+    @property
+    def board(self) -> Board:
+        """The cells."""
+        return Board(self.height, self.width)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static sizes and rules."""
+        return EnvSpec(
+            name=self.name,
+            n_agents=self.n_agents,
+            n_actions=N_ACTIONS,
+            obs_dim=3 * (2 * self.view_radius + 1) ** 2,
+            state_dim=3 * self.height * self.width,
+            own_state_dim=0,
+            episode_limit=self.episode_limit,
+            limit_is_terminal=False,
+            has_win=False,
+            return_scale=sizes.best_return(self),
+        )
+
+    def params(self, key: jax.Array) -> PredatorPreyParams:
+        """The special predators: those of `special_ids`, else a uniformly drawn set of `n_special`."""
+        if self.special_ids:
+            special = np.zeros(self.n_agents, bool)
+            special[sizes.parse_ids(self.special_ids)] = True
+            return PredatorPreyParams(jnp.asarray(special))
+        return PredatorPreyParams(random_order(jax.random.bits(key, (self.n_agents,))) < self.n_special)
+
+    def roles(self, params: PredatorPreyParams) -> jax.Array:
+        """What nobody is shown, for analysis: 1 for special predators, 0 for the others, int32 [A]."""
+        return params.special.astype(jnp.int32)
+
+    def reset(self, key: jax.Array, params: PredatorPreyParams) -> PredatorPreyState:
+        """Everybody on distinct cells, uniformly."""
+        del params
+        return self.reset_from_cells(distinct(key, self.n_agents + self.n_prey, self.height * self.width))
+
+    def reset_from_cells(self, cells: jax.Array) -> PredatorPreyState:
+        """The start state on distinct cells, integers [E]: row * width + column, predators first."""
+        cells = jnp.asarray(cells, jnp.int32)
+        positions = jnp.stack([cells // self.width, cells % self.width], -1).astype(jnp.int8)  # [E, 2]
+        return PredatorPreyState(
+            agents=positions[: self.n_agents],
+            prey=positions[self.n_agents :],
+            active=jnp.ones(self.n_agents, bool),
+            alive=jnp.ones(self.n_prey, bool),
+            time=jnp.zeros((), jnp.int16),
+        )
+
+    def draws(self, key: jax.Array) -> Draws:
+        """The chance of one step."""
+        agents, prey = self.n_agents, self.n_prey
+        bits = jax.random.bits(key, (agents + 2 * prey,))  # one call: the generator is a fair share of a step
+        return Draws(
+            agent_order=random_order(bits[:agents]),
+            prey_order=random_order(bits[agents : agents + prey]),
+            prey_choice=(bits[agents + prey :] % 12).astype(jnp.int32),
+        )
+
+    def step(self, key: jax.Array, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array) -> Step:
+        """One step of integer actions [A]. Unavailable actions are allowed and do nothing."""
+        return self.transition(params, state, actions, self.draws(key))
+
+    def transition(
+        self, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array, draws: Draws
+    ) -> Step:
+        """The rules of one step with its chance given.
+
+        info, all int32:
+        agent_stags, agent_hares [A]: prey each predator helped to capture.
+        agent_lone [A]: prey each predator tried to catch with too few others.
+        stags, hares, special_hares []: prey captured; the last are hares with a special catcher.
+        special_captures, ordinary_captures []: captures taken part in, summed over the special and over the
+        ordinary predators; special_hare_captures, ordinary_hare_captures []: those of hares among them.
+        """
+        after, catchers, captured, _ = self.outcome(state, actions, draws)
+        is_stag = draws.prey_order < self.n_stags  # [P]
+        stags, hares = captured & is_stag, captured & ~is_stag
+        special_hares = hares & jnp.any(catchers & params.special, axis=1)
+        lone = jnp.any(catchers, axis=1) & ~captured
+
+        agent_stags = count(catchers & stags[:, None], axis=0)  # [A]
+        agent_hares = count(catchers & hares[:, None], axis=0)
+        taken = agent_stags + agent_hares
+        info = {
+            "agent_stags": agent_stags,
+            "agent_hares": agent_hares,
+            "agent_lone": count(catchers & lone[:, None], axis=0),
+            "stags": count(stags),
+            "hares": count(hares),
+            "special_hares": count(special_hares),
+            "special_captures": count(jnp.where(params.special, taken, 0)),
+            "ordinary_captures": count(jnp.where(params.special, 0, taken)),
+            "special_hare_captures": count(jnp.where(params.special, agent_hares, 0)),
+            "ordinary_hare_captures": count(jnp.where(params.special, 0, agent_hares)),
+        }
+        reward = (
+            self.stag_reward * info["stags"].astype(jnp.float32)
+            + self.hare_reward * (info["hares"] - info["special_hares"])
+            + self._special_hare_reward * info["special_hares"]
+            + self.penalty * count(lone)
+        )
+        terminated = ~jnp.any(after.alive) | ~jnp.any(after.active)
+        truncated = (after.time >= self.episode_limit) & ~terminated
+        return Step(after, reward, terminated, truncated, info)
+
+    def price(self, is_stag: bool, special: bool) -> float:
+        """What a capture pays. special: whether a special predator is among its catchers."""
+        if is_stag:
+            return self.stag_reward
+        return self._special_hare_reward if special else self.hare_reward
+
+    def outcome(self, state: PredatorPreyState, actions: jax.Array, draws: Draws) -> Outcome:
+        """Moves and captures of one step, before anything is paid.
+
+        First the predators move one by one; then each prey in turn is captured or flees to a free neighbour.
+        """
+        ids = jnp.arange(self.n_agents)
+        prey_ids = jnp.arange(self.n_prey)
+        actions = actions.astype(jnp.int32)
+        prey_cell = jnp.where(state.alive, self.board.cell(state.prey), GONE)  # [P]
+        agent_cell = jnp.where(state.active, self.board.cell(state.agents), GONE)  # [A]
+
+        is_move = (actions[:, None] == np.arange(len(MOVES))) & state.active[:, None]  # [A, 4]
+        target = jnp.max(jnp.where(is_move, self.board.around(state.agents), NO_TARGET), axis=1)  # [A]
+        target = jnp.where(is_in(target, prey_cell), NO_TARGET, target)  # no prey moves in this phase
+
+        def move_agent(cells: jax.Array, turn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            agent, goal = turn
+            free = (goal != NO_TARGET) & ~jnp.any(cells == goal)
+            return jnp.where(free & (ids == agent), goal, cells), None
+
+        order = draws.agent_order
+        agent_cell, _ = jax.lax.scan(move_agent, agent_cell, (order, target[order]))
+
+        # Catching predators did not move and no prey moves before its own turn, so who tries to catch which
+        # prey and the cells next to each prey are known before the turns begin.
+        order = draws.prey_order
+        near = self.board.around(state.prey)[order]  # [P, 4]
+        catching = jnp.where(actions == CATCH, agent_cell, GONE)
+        tries = jnp.any(near[:, :, None] == catching, axis=1)  # [P, A]
+        need = jnp.where(order < self.n_stags, sizes.STAG_CATCHERS, 1)
+        choice = draws.prey_choice[order]
+
+        def move_prey(
+            carry: tuple[jax.Array, jax.Array], turn: tuple[jax.Array, ...]
+        ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+            cells, standing = carry  # [P], [A]
+            prey, home, around, tries, need, choice = turn
+            alive = home != GONE
+            catchers = tries & alive & (standing != GONE)
+            captured = jnp.any(catchers) & (count(catchers) >= need)
+            if self.freeze:
+                standing = jnp.where(catchers & captured, GONE, standing)
+            free = (around != NO_TARGET) & ~is_in(around, cells) & ~is_in(around, standing)
+            free = free & alive & ~captured  # [4]
+            n_free = count(free)
+            rank = jnp.cumsum(free) - 1
+            chosen = free & (rank == choice % jnp.maximum(n_free, 1))
+            stays = jnp.where(captured, GONE, home)
+            goal = jnp.where(n_free > 0, jnp.sum(jnp.where(chosen, around, 0)), stays)
+            cells = jnp.where(prey_ids == prey, goal, cells)
+            return (cells, standing), (catchers, captured, n_free)
+
+        turns = (order, prey_cell[order], near, tries, need, choice)
+        (prey_cell, standing), (catchers, captured, free) = jax.lax.scan(move_prey, (prey_cell, agent_cell), turns)
+        after = PredatorPreyState(
+            agents=self.board.position(agent_cell, state.agents),
+            prey=self.board.position(prey_cell, state.prey),
+            active=standing != GONE,
+            alive=prey_cell != GONE,
+            time=state.time + jnp.int16(1),
+        )
+        return Outcome(after, catchers, captured, free)
+
+    def view(self, params: PredatorPreyParams, state: PredatorPreyState) -> View:
+        """What is seen: 0/1 maps with a channel each for active predators, living stags and living hares.
+
+        obs: float32 [A, O], the window around each predator, flattened (row, column, channel); all zero for a
+        frozen one. state: `OneHot` over the board, flattened likewise.
+        avail: a move where it stays on the board, even into an occupied cell; staying; catching with a living
+        prey on a neighbouring cell. A frozen predator can only stay.
+        """
+        del params
+        return View(windows(self, state), available(self, state), global_state(self, state))
+
+    @property
+    def _special_hare_reward(self) -> float:
+        given = self.special_hare_reward
+        return SPECIAL_FACTOR * self.hare_reward if given is None else given

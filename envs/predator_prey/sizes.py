@@ -1,0 +1,66 @@
+"""Which hunts can be, and the most that one can pay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpgrad.errors import SettingError
+
+if TYPE_CHECKING:
+    from gpgrad.envs.predator_prey.env import PredatorPrey
+
+STAG_CATCHERS = 2  # a hare needs one
+
+
+def best_return(hunt: PredatorPrey) -> float:
+    """The return of every possible capture, each at its best price; 1 where nothing can be earned."""
+    ordinary, special = hunt.hare_reward, max(hunt.price(is_stag=False, special=True), hunt.hare_reward)
+
+    def earned(stags: int, hunters: int) -> float:
+        hares = min(hunt.n_hares, hunters)
+        best = min(hares, hunt.n_special) if hunt.freeze else hares * (hunt.n_special > 0)
+        return hunt.stag_reward * stags + special * best + ordinary * (hares - best)
+
+    most_stags = hunt.n_stags if hunt.n_agents >= STAG_CATCHERS else 0
+    if not hunt.freeze:
+        return earned(most_stags, hunters=hunt.n_hares) or 1.0
+    # Every capture uses up its catchers, so stags are traded against hares.
+    most_stags = min(most_stags, hunt.n_agents // STAG_CATCHERS)
+    return max(earned(s, hunters=hunt.n_agents - STAG_CATCHERS * s) for s in range(most_stags + 1)) or 1.0
+
+
+def parse_ids(text: str) -> list[int]:
+    """The numbers of "2,3"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingError(f"special_ids is {text!r}, expected predator numbers such as '2,3'.") from None
+
+
+def check(hunt: PredatorPrey) -> None:
+    """Raise `SettingError` on the first size that cannot be."""
+    lowest = {"height": 1, "width": 1, "n_agents": 1, "n_stags": 0, "n_hares": 0, "n_special": 0}
+    for field, low in (lowest | {"view_radius": 0, "episode_limit": 1}).items():
+        if getattr(hunt, field) < low:
+            raise SettingError(f"{field} is {getattr(hunt, field)}, expected at least {low}.")
+    for field, high in (("height", 127), ("width", 127), ("episode_limit", 32767)):
+        if getattr(hunt, field) > high:
+            raise SettingError(f"{field} is {getattr(hunt, field)}, expected at most {high}.")
+    if hunt.n_prey < 1:
+        raise SettingError("n_stags and n_hares are both 0, expected at least one prey.")
+    entities, cells = hunt.n_agents + hunt.n_prey, hunt.height * hunt.width
+    if entities > cells:
+        raise SettingError(
+            f"{hunt.n_agents} predators and {hunt.n_prey} prey do not fit on {hunt.height} x {hunt.width} cells, "
+            f"expected at most {cells} in all."
+        )
+    if hunt.n_special > hunt.n_agents:
+        raise SettingError(f"n_special is {hunt.n_special}, expected at most n_agents = {hunt.n_agents}.")
+    if hunt.special_ids:
+        ids = parse_ids(hunt.special_ids)
+        if len(set(ids)) != hunt.n_special or len(ids) != hunt.n_special:
+            raise SettingError(
+                f"special_ids is {hunt.special_ids!r}, expected n_special = {hunt.n_special} different numbers."
+            )
+        if min(ids) < 0 or max(ids) >= hunt.n_agents:
+            raise SettingError(f"special_ids is {hunt.special_ids!r}, expected numbers from 0 to {hunt.n_agents - 1}.")

@@ -1,0 +1,1 @@
+"""Runs of many experiments, trained one after the other."""

@@ -1,0 +1,237 @@
+"""An experiment's pictures: from rows that runs logged to panels and heat maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpgrad import plots
+from gpgrad.errors import SettingError, suggest
+from gpgrad.experiments import x_axes
+from gpgrad.experiments.reporting.report import Result
+from gpgrad.experiments.schema import Axis, Definition, Drawing
+from gpgrad.plots import Bar, BarPanel, Grid, Line, Panel, ProfilePanel, Scores
+from gpgrad.runs.logs import Row
+from gpgrad.runs.stats import Curve
+
+CENTRES = {
+    "mean": "mean over seeds, with Student's 95 percent interval",
+    "iqm": "interquartile mean over seeds, with its bootstrap 95 percent interval",
+}
+PLACE = re.compile(r"((?P<over>mean|sum) )?(?P<name>\w+)(\[(?P<index>\d+(,\d+)*)\])?")
+OVER = {"mean": np.mean, "sum": np.sum}
+
+
+class Picture(NamedTuple):
+    """A picture that was drawn. stem: of its files. title, words: for people. data: a line on each file of numbers."""
+
+    stem: str
+    title: str
+    words: str
+    data: list[str]
+
+
+def draw(definition: Definition, results: Sequence[Result], folder: Path) -> list[Picture]:
+    """Draw everything an experiment asks for; nothing of arms that have no finished seed. Raises SettingError."""
+    asked = [(drawing, drawn(drawing, results)) for drawing in definition.drawings]
+    return [_draw(definition, drawing, told, folder) for drawing, told in asked if any(r.curves for r in told)]
+
+
+def drawn(drawing: Drawing, results: Sequence[Result]) -> list[Result]:
+    """Those that a drawing is of."""
+    return [result for result in results if not drawing.arms or result.setup.arm.label in drawing.arms]
+
+
+def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    if drawing.kind == "grids":
+        return _grids(drawing, results, folder)
+    if drawing.kind in ("bars", "profiles"):
+        return _finals(definition, drawing, results, folder)
+    made = curves(definition, results, drawing.by) if drawing.kind == "curves" else traces(drawing, results)
+    if drawing.kind == "chance":
+        made = against_chance(definition, drawing, results)
+    metric = definition.metric if drawing.kind == "curves" else drawing.metric or drawing.name
+    stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
+    along = x_axes.LABELS[drawing.by]
+    plots.save(plots.learning_curves(made, label, drawing.centre, along), stem)
+    plots.write_data(made, stem, metric, drawing.centre, x_axes.COLUMNS[drawing.by])
+    data = [
+        f"`{drawing.name}.csv`: a row per test of a seed",
+        f"`{drawing.name}_{drawing.centre}.csv`: a row per point of a line",
+    ]
+    words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training." + x_axes.REMARKS[drawing.by]
+    if drawing.kind == "chance":
+        words += " Dotted: the same number with random signs, where only chance is left."
+    return Picture(drawing.name, f"{label} by {along}", words, data)
+
+
+def _finals(definition: Definition, drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    metric = drawing.metric or definition.metric
+    stem, label = folder / drawing.name, drawing.ylabel or metric_text(metric)
+    values = finals(definition, drawing, results)
+    if drawing.kind == "profiles":
+        panels = [
+            ProfilePanel(panel, [Scores(arm, [list(seeds.values())]) for arm, seeds in arms.items()])
+            for panel, arms in values.items()
+        ]
+        plots.save(plots.performance_profiles(panels, label), stem)
+        plots.write_profiles(panels, stem, metric)
+        words = "The share of finished runs above each score, with its bootstrap 95 percent interval over seeds."
+        return Picture(drawing.name, f"runs by {label}", words, [f"`{drawing.name}.csv`: a row per score of a line"])
+    panels = [BarPanel(panel, [Bar(arm, seeds) for arm, seeds in arms.items()]) for panel, arms in values.items()]
+    plots.save(plots.bar_table(panels, label), stem)
+    plots.write_bars(panels, stem, metric)
+    data = [f"`{drawing.name}.csv`: a row per seed", f"`{drawing.name}.tex`: the table for LaTeX"]
+    words = "Means over seeds after training with Student's 95 percent interval, and a dot for each seed."
+    return Picture(drawing.name, f"{label} after training", words, data)
+
+
+def finals(
+    definition: Definition, drawing: Drawing, results: Sequence[Result]
+) -> dict[str, dict[str, dict[int, float]]]:
+    """A number of each finished seed after training, by panel and arm. Raises SettingError where it is no number."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for result in (result for result in results if result.curves):
+        arm = result.setup.arm
+        values = result.final if drawing.metric in ("", definition.metric) else _logged_final(result, drawing.metric)
+        found.setdefault(arm.panel, {})[arm.label] = values
+    return found
+
+
+def _logged_final(result: Result, place: str) -> dict[int, float]:
+    values = {row["seed"]: logged(row, place) for share in result.shares for row in share.final}
+    for seed, value in values.items():
+        if value is None or np.ndim(value) != 0:
+            raise SettingError(f"{place} of {result.setup.arm.label}, seed {seed}, is {value!r}, expected a number")
+    return {seed: float(value) for seed, value in sorted(values.items())}
+
+
+def metric_text(metric: str) -> str:
+    """A metric for people."""
+    return metric.replace("_", " ")
+
+
+def curves(definition: Definition, results: Sequence[Result], by: Axis = "steps") -> list[Panel]:
+    """The experiment's metric, of finished seeds."""
+    told = [(r.setup.arm, x_axes.against(r, by)) for r in results if r.curves]
+    return [
+        Panel(name, [Line(arm.label, lines) for arm, lines in told if arm.panel == name]) for name in definition.panels
+    ]
+
+
+def traces(drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
+    """Several logged numbers, a panel for each arm. Rows in which one is not a number are left out of its line."""
+    return [
+        Panel(title(result, results), [Line(label, _trace(result, place)) for label, place in drawing.lines.items()])
+        for result in results
+        if result.curves
+    ]
+
+
+def against_chance(definition: Definition, drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
+    """One logged number of all arms and what chance gives, of arms that log both; a panel for each of the experiment's.
+
+    Raises SettingError if none does.
+    """
+    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.chance)]
+    if not told:
+        raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.chance}")
+    lines = [
+        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.chance))) for r in told
+    ]
+    return [Panel(name, made) for name in definition.panels if (made := [line for p, line in lines if p == name])]
+
+
+def _logs(result: Result, place: str) -> bool:
+    return any(_names(place, row) for share in result.shares for row in share.metrics)
+
+
+def title(result: Result, results: Sequence[Result]) -> str:
+    """An arm's name, with its panel where there are several."""
+    arm = result.setup.arm
+    several = len({other.setup.arm.panel for other in results}) > 1
+    return f"{arm.label}, {arm.panel}" if several else arm.label
+
+
+def _trace(result: Result, place: str) -> dict[int, Curve]:
+    found: dict[int, list[tuple[float, float]]] = {}
+    rows = [row for share in result.shares for row in share.metrics]
+    told = [row for row in rows if _names(place, row)] or rows  # a run may be older than what is logged today
+    for row in told:
+        value = logged(row, place)
+        if value is not None and np.ndim(value) == 0:
+            found.setdefault(row["seed"], []).append((row["env_steps"], float(value)))
+    if not found:
+        raise SettingError(f"{result.setup.arm.label} has no number {place!r} in any row of its runs")
+    return {seed: Curve(*np.array(points).T) for seed, points in found.items()}
+
+
+def _names(place: str, row: Row) -> bool:
+    match = PLACE.fullmatch(place)
+    return match is not None and match["name"] in row
+
+
+def logged(row: Row, place: str) -> Any:
+    """What a row holds under a name, under `name[i,j]` of an array, or the `mean` or `sum` of that.
+
+    Raises SettingError for what is not there.
+    """
+    match = PLACE.fullmatch(place)
+    if match is None or match["name"] not in row:
+        raise SettingError(f"rows hold no {place!r}{suggest(place, row)}")
+    value = row[match["name"]]
+    if value is None:
+        return None
+    if match["index"] is not None:
+        try:
+            value = np.array(value)[tuple(map(int, match["index"].split(",")))]
+        except IndexError:
+            raise SettingError(f"{place} is outside an array of shape {np.shape(value)}") from None
+    return OVER[match["over"]](value) if match["over"] else value
+
+
+def _grids(drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture:
+    made = [grid for result in results if result.curves for grid in grids(drawing, result, title(result, results))]
+    label, stem = drawing.ylabel or metric_text(drawing.metric), folder / drawing.name
+    plots.save(plots.heat_maps(made, label), stem)
+    plots.write_grids(made, stem, drawing.metric)
+    words = "After training, " + ("a heat map for each seed." if drawing.seeds else "the mean over seeds.")
+    return Picture(drawing.name, label, words, [f"`{drawing.name}.csv`: a row per cell"])
+
+
+def grids(drawing: Drawing, result: Result, name: str) -> list[Grid]:
+    """An arm's heat maps."""
+    rows = sorted((row for share in result.shares for row in share.final), key=lambda row: row["seed"])
+    if not drawing.seeds:
+        beside = np.mean([logged(row, drawing.beside) for row in rows], axis=0) if drawing.beside else None
+        return [plain_grid(name, np.mean([_matrix(row, drawing.metric) for row in rows], axis=0), beside)]
+    return [_grid(drawing, row, f"{name}, seed {row['seed']}") for row in rows[: drawing.seeds]]
+
+
+def _grid(drawing: Drawing, row: Row, heading: str) -> Grid:
+    values = _matrix(row, drawing.metric)
+    if drawing.marked:
+        return plots.by_role(heading, values, np.array(logged(row, drawing.marked)))
+    return plain_grid(heading, values, np.array(logged(row, drawing.beside)) if drawing.beside else None)
+
+
+def plain_grid(heading: str, values: np.ndarray, beside: np.ndarray | None = None) -> Grid:
+    """Rows and columns by number, from 1, with numbers [2, U] beside those of rows and of columns."""
+    rows, columns = ([str(i + 1) for i in range(n)] for n in values.shape)
+    if beside is not None:
+        rows, columns = (
+            [f"{name}\n({value:.2g})" for name, value in zip(names, numbers, strict=True)]
+            for names, numbers in zip((rows, columns), beside, strict=True)
+        )
+    return Grid(heading, values, rows, columns)
+
+
+def _matrix(row: Row, metric: str) -> np.ndarray:
+    values = np.array(logged(row, metric), float)
+    if values.ndim != 2:
+        raise SettingError(f"{metric} has the shape {values.shape}, expected a matrix to draw as a heat map")
+    return values

@@ -1,0 +1,25 @@
+"""Marks beside claims whose arms were trained with different numerics versions of the parts they share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from gpgrad.config.numerics import Versions
+from gpgrad.runs import provenance
+
+
+def marks(one: Sequence[Versions], other: Sequence[Versions]) -> list[str]:
+    """What the versions of two arms' runs say against comparing them, a sentence for each part; usually nothing.
+
+    one, other: the versions of each run of an arm, by part. Parts that only one arm has are its method and are not
+    compared, save that runs of one arm differ in them.
+    """
+    runs = [*one, *other]
+    parts = [part for pair in itertools.combinations(runs, 2) for part in provenance.differing(*pair)]
+    return [f"numerics of {part} differ: {_of(part, one)} and {_of(part, other)}" for part in dict.fromkeys(parts)]
+
+
+def _of(part: str, runs: Sequence[Versions]) -> str:
+    """The versions of a part in an arm."""
+    return " or ".join(sorted({str(versions[part]) for versions in runs if part in versions})) or "none"

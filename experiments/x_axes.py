@@ -1,0 +1,50 @@
+"""What curves are drawn against: environment steps, gradient updates, or hours of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpgrad.experiments.reporting.report import Result
+from gpgrad.experiments.schema import Axis
+from gpgrad.runs import logs
+from gpgrad.runs.logs import Row
+from gpgrad.runs.run_folder import Share
+from gpgrad.runs.stats import Curve
+
+LABELS: dict[Axis, str] = {"steps": "environment steps", "updates": "updates", "hours": "hours"}
+COLUMNS: dict[Axis, str] = {"steps": "env_steps", "updates": "updates", "hours": "hours"}
+REMARKS: dict[Axis, str] = {
+    "steps": "",
+    "updates": "",
+    "hours": " Hours are the run's, all of its seeds together, and whatever else its machine did then counts.",
+}
+
+
+def against(result: Result, axis: Axis) -> dict[int, Curve]:
+    """An arm's curves, by seed, along another axis."""
+    if axis == "steps":
+        return result.curves
+    return {
+        seed: Curve(_places(share, seed, axis, result.curves[seed].steps), result.curves[seed].returns)
+        for share in result.shares
+        for seed in share.seeds
+    }
+
+
+def _places(share: Share, seed: int, axis: Axis, steps: np.ndarray) -> np.ndarray:
+    rows = [row for row in share.metrics if row["seed"] == seed]
+    if axis == "updates":
+        places = [row["updates"] for row in rows]
+    else:
+        timing = logs.read_rows(share.run.folder / "timing.jsonl")
+        timing = [row for row in timing if row.get("seed", seed) == seed]
+        known = [row["iterations"] for row in timing]
+        places = np.interp([row["iterations"] for row in rows], known, hours(timing))
+    return np.interp(steps, [row["env_steps"] for row in rows], places)
+
+
+def hours(rows: Sequence[Row]) -> list[float]:
+    """Since a program first began, at each row of its timing.jsonl."""
+    return [logs.seconds(rows[: i + 1]) / 3600 for i in range(len(rows))]

@@ -1,0 +1,1 @@
+"""Measurements of methods, teams and speed."""

@@ -1,0 +1,51 @@
+"""`bench`: times of updates and their parts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import file_to_write, options
+from gpgrad.errors import SettingError
+
+USAGE = """\
+  bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
+        [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure algorithms in alternation; a table, and the rows as JSON."""
+    given = options(arguments)
+    env, algos = given.pop("env", "pp_small"), given.pop("algos", "qmix").split(",")
+    file = file_to_write(given.pop("json")) if "json" in given else None
+    from gpgrad import config
+    from gpgrad.config import validate
+
+    rounds = validate.coerce(given.pop("rounds", "30"), int, "--rounds")
+    if rounds < 3:
+        raise SettingError(f"--rounds is {rounds}, expected 3 or more")
+    varied, _, values = given.pop("vary", "").partition("=")
+    if varied and not values:
+        raise SettingError(f"--vary is {varied!r}, expected a setting with values, as in seeds=1,8")
+    loaded = {algo: config.load(env, algo, given) for algo in algos}
+    if varied:
+        loaded = {
+            f"{algo} {varied}={value}": config.load(env, algo, {**given, varied: value})
+            for algo in algos
+            for value in values.split(",")
+        }
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad.analysis import bench
+
+    setups = [bench.setup(algo, settings) for algo, settings in loaded.items()]
+    rows = bench.report(setups, bench.measure(setups, rounds))
+    table = Table("", *loaded, title=f"{env}, medians of {rounds} rounds")
+    for name in list(rows[0])[1:]:
+        table.add_row(name, *(f"{row[name]:.4g}" for row in rows))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if file:
+        file.write_text(json.dumps(rows, indent=2))
+    return 0

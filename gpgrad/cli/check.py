@@ -1,0 +1,34 @@
+"""`check`: whether a world keeps the contract that learners rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import options
+from gpgrad.errors import SettingError
+
+USAGE = """\
+  check WORLD [--plugin MODULE] [--env.OPTION VALUE ...]
+                                                      what is wrong with a world, by tracing and playing it"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a line for each finding; 1 where there are any."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("the world is missing, must be check WORLD")
+    world, given = arguments[0], options(arguments[1:])
+    for name in given:
+        if name != "plugin" and not name.startswith("env."):
+            raise SettingError(f"unknown option --{name}, must be --plugin or --env.OPTION of the world")
+    from gpgrad import config
+
+    settings = config.load(world, "vdn", given)
+    from gpgrad import envs
+    from gpgrad.envs import checking
+
+    report = checking.examine(envs.make(settings.env.name, **settings.env.options))
+    for finding in report.findings:
+        print(f"{world}: {finding}")
+    if not report.findings:
+        print(report.summary)
+    return int(bool(report.findings))

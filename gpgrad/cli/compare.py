@@ -1,0 +1,84 @@
+"""`compare`: what differs between two runs, and whether one is better."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpgrad.cli.arguments import options, path_of
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
+
+ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Settings and results of two runs side by side, and the verdict on the claim that the first is better."""
+    if len(arguments) < 2 or any(word.startswith("--") for word in arguments[:2]):
+        raise SettingError("compare needs two runs, as in: python -m gpgrad compare runs/A runs/B")
+    given = options(arguments[2:])
+    metric = given.pop("metric", "test_return")
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from gpgrad.cli.ls import spread
+    from gpgrad.runs import logs, provenance, shelf
+
+    one, other = (shelf.read(path_of(folder)) for folder in arguments[:2])
+    columns = [Column(name, overflow="fold") for name in ("A", "B")]
+    table = Table("", *columns, title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
+    for name, values in differences(one.settings, other.settings).items():
+        table.add_row(name, *values)
+    manifests = (provenance.compared(logs.read_manifest(run.folder)) for run in (one, other))
+    for name, values in differences(*manifests).items():
+        table.add_row(f"manifest: {name}", *values, style="dim")
+    table.add_section()
+    results = [shelf.values(run, metric) for run in (one, other)]
+    table.add_row("state", *(run.told if run.diverged else run.state for run in (one, other)))
+    table.add_row("steps", f"{one.steps:,}", f"{other.steps:,}")
+    table.add_row(f"{metric} ± 95%, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    for line in judge(results[0], results[1], metric):
+        console.print(line, highlight=False, soft_wrap=True)
+    if "running" in (one.state, other.state) or "interrupted" in (one.state, other.state):
+        console.print("not both are finished: these are results so far", highlight=False)
+    return 0
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What differs, as text; "-" for what one does not have."""
+    names = [name for name in dict.fromkeys([*one, *other]) if not name.startswith(ASIDE)]
+    return {name: (_text(one, name), _text(other, name)) for name in names if _text(one, name) != _text(other, name)}
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, "-")
+    whole = isinstance(value, float) and value.is_integer()  # 1 and 1.0 are the same
+    return str(int(value) if whole else value)
+
+
+def judge(one: Mapping[int, float], other: Mapping[int, float], metric: str) -> list[str]:
+    """The difference over the seeds that both have, and what it says of the claim that A is better, tested alone."""
+    import numpy as np
+
+    from gpgrad.runs import stats, verdicts
+
+    if not one.keys() & other.keys():
+        return [f"no verdict: no seed has {metric} in both runs"]
+    (found,) = verdicts.judge([stats.common_seeds(one, other)], np.random.default_rng(0))
+    assert found is not None  # it had data
+    difference, verdict = found.difference, found.verdict
+    low, high = difference.interval
+    interval = f", 95% interval {low:.4g} to {high:.4g}" if np.isfinite(low) else ""
+    few = f" ({difference.n} of {found.needed} seeds)" if verdict == "not conclusive" else ""
+    seeds = f"{difference.n} seed{'s' * (difference.n > 1)} in common"
+    return [
+        f"A - B: {difference.mean:.4g}{interval}, p = {found.adjusted:.2g}, {seeds}",
+        f"A is better: {verdict}{few}",
+    ]

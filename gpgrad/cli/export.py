@@ -1,0 +1,33 @@
+"""`export`: a team's decentralised policies as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import options, path_of
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  export RUN --out FILE.npz|FILE.safetensors [--seed N]
+                                                      a team's policies as arrays, to act without JAX"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write one seed's policies, and say what is in the file."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("export needs the folder of a finished run, as in: export runs/NAME --out team.npz")
+    folder, given = path_of(arguments[0]), options(arguments[1:])
+    for name in given:
+        if name not in ("out", "seed"):
+            raise SettingError(f"unknown option --{name}{suggest(name, ['out', 'seed'])}")
+    if "out" not in given:
+        raise SettingError("--out is missing, expected a file, as in --out team.npz")
+    from gpgrad.config import validate
+    from gpgrad.policies import export, policy
+
+    seed = validate.coerce(given["seed"], int, "--seed") if "seed" in given else None
+    loaded = policy.load(folder, seed)
+    arrays = export.write(loaded, path_of(given["out"]))
+    numbers = sum(array.size for array in arrays.values())
+    print(f"{given['out']}: {len(arrays)} arrays, {numbers:,} numbers, seed {loaded.seed} of {folder}")
+    return 0

@@ -1,0 +1,72 @@
+"""`list`: names of worlds, algorithms and presets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import options
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  list [worlds | algorithms | presets] [--env NAME] [--plugin MODULE]
+                                                      names; with presets, every setting of each"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Names of worlds, algorithms and presets; with `presets`, every setting of each."""
+    from gpgrad import config, envs
+    from gpgrad.config import plugins, presets, validate
+    from gpgrad.methods import registry
+
+    topics = ("worlds", "algorithms", "presets")
+    topic = arguments[0] if arguments and not arguments[0].startswith("--") else ""
+    given = options(arguments[1:] if topic else arguments)
+    if topic and topic not in topics:
+        raise SettingError(f"unknown topic {topic!r}{suggest(topic, topics)}")
+    plugins.load(validate.coerce(given.pop("plugin", ()), tuple[str, ...], "--plugin"))
+    for name in given:
+        if name != "env":
+            raise SettingError(f"unknown option --{name}{suggest(name, ['env', 'plugin'])}")
+        if topic != "presets":
+            raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
+    if topic == "presets":
+        return show_presets(given.get("env", "pp_small"))
+    lists = {"worlds": [*envs.names(), *envs.patterns()], "algorithms": config.algorithms()}
+    lists |= {f"{kind}s": registry.names(kind) for kind in registry.KINDS} | {"presets": presets.available("preset")}
+    for name, values in lists.items():
+        if topic in ("", name):
+            print(f"{name}: {' '.join(values)}")
+    if topic in ("", "algorithms"):
+        print(f"sharing of algorithms that name none, by preset: {schemes()}; list presets --env NAME shows a world's")
+    return 0
+
+
+def schemes() -> str:
+    """The sharing scheme that each training preset gives to algorithms whose names say nothing of it."""
+    from gpgrad.config import precedence, presets
+
+    nothing = {"parts": {}}
+    found = {
+        p: precedence.scheme(nothing, [(f"preset/{p}", presets.read("preset", p))]) for p in presets.available("preset")
+    }
+    return ", ".join(f"{preset} {scheme}" for preset, scheme in found.items())
+
+
+def show_presets(env: str) -> int:
+    """A table of every setting with a column per training preset."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import config
+    from gpgrad.config import presets
+
+    names = presets.available("preset")
+    columns = [config.flat(config.load(env, "qmix", {"preset": preset})) for preset in names]
+    table = Table("setting", *names, title=f"every setting with qmix on {env}, by training preset")
+    for name in columns[0]:
+        values = [str(column.get(name)) for column in columns]
+        style = "bold" if len(set(values)) > 1 else ""
+        table.add_row(name, *values, style=style)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    return 0

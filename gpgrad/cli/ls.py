@@ -1,0 +1,49 @@
+"""`ls`: the runs in a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import options, path_of
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  ls [DIR] [--metric NAME]                            the runs in a folder: what they are, how far, how good"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """A table of all runs in a folder, by default `runs`."""
+    named = bool(arguments) and not arguments[0].startswith("--")
+    root, given = path_of(arguments[0] if named else "runs"), options(arguments[1:] if named else arguments)
+    metric = given.pop("metric", "test_return")
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+    if not root.is_dir():
+        raise SettingError(f"there is no folder {root}, expected one with runs")
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from gpgrad.runs import shelf
+
+    found, problems = shelf.scan(root)
+    for problem in problems:
+        print(problem)
+    if not found:
+        raise SettingError(f"{root} holds no runs, expected folders with config.yaml")
+    # Names are wrapped, not cut: what tells runs apart is at their ends.
+    names = [Column(name, overflow="fold", min_width=n) for name, n in (("run", 20), ("world", 8), ("method", 8))]
+    table = Table(*names, "seeds", "state", "steps", f"{metric} ± 95%", "minutes", title=f"runs in {root}")
+    for run in found:
+        n, t_max = run.settings["seeds"], run.settings["t_max"]
+        cells = (run.folder.name, run.settings["env"], run.method, str(n), run.told, f"{run.steps:,} of {t_max:,}")
+        table.add_row(*cells, spread(shelf.values(run, metric)), f"{run.seconds / 60:.0f}")
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    return 0
+
+
+def spread(values: dict[int, float]) -> str:
+    """The mean over seeds and half of its 95 percent interval, which a single seed does not have."""
+    from gpgrad.runs import stats
+
+    return stats.shown(list(values.values())) if values else "-"

@@ -1,0 +1,49 @@
+"""`report`: runs on one page to look through, without a network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpgrad.cli.arguments import options, path_of
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  report RUN... [--out FILE.html] [--pictures FOLDER,...]
+                                                      curves, tables, pictures, settings and commands on one page"""
+KNOWN = ("out", "pictures")
+LARGE = 20e6  # bytes from which a page is slow to open
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page and say where it is. Pictures are those in RUN/pictures and in the given folders."""
+    count = next((i for i, token in enumerate(arguments) if token.startswith("--")), len(arguments))
+    folders, given = [path_of(name) for name in arguments[:count]], options(arguments[count:])
+    if not folders:
+        raise SettingError("the runs are missing, expected report RUN...")
+    for name in given:
+        if name not in KNOWN:
+            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
+    out = path_of(given.get("out", "report.html"))
+    if out.suffix != ".html":
+        raise SettingError(f"--out is {str(out)!r}, expected a name that ends in .html")
+    extra = [path_of(name) for name in given["pictures"].split(",")] if "pictures" in given else []
+    for folder in extra:
+        if not folder.is_dir():
+            raise SettingError(f"--pictures names {folder}, expected a folder")
+    from gpgrad import plots
+    from gpgrad.viz import report
+
+    plots.require()
+    found = report.document(folders)
+    with tempfile.TemporaryDirectory() as drawn:
+        pictures = report.heat_pictures(report.collect(folders), Path(drawn))
+        pictures += report.pictures_of([*(folder / "pictures" for folder in folders), *extra])
+        text = report.page(found, pictures)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text)
+    size = out.stat().st_size
+    warning = "; it is large, which other pictures would mend" if size > LARGE else ""
+    print(f"{out}: {len(found['entries'])} configurations, {len(pictures)} pictures, {size / 1e6:.2f} MB{warning}")
+    return 0

@@ -1,0 +1,51 @@
+"""`separation`: whether conflicts tell hidden roles apart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.errors import SettingError, suggest
+
+USAGE = """\
+  separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
+    if not arguments or arguments[0].startswith("--"):
+        raise SettingError("the run is missing, expected separation RUN")
+    folder, given = path_of(arguments[0]), options(arguments[1:])
+    file = file_to_write(given.pop("json")) if "json" in given else None
+    for name in given:
+        raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad.analysis import role_separation
+    from gpgrad.runs import logs
+
+    newest = {row["seed"]: row for row in logs.read_rows(folder / "metrics.jsonl") if row.get("conflict") is not None}
+    found = {}
+    for seed, row in sorted(newest.items()):
+        if "roles" not in row:
+            raise SettingError(f"the world of {folder} hides no roles, expected one that does, such as pp_small")
+        found[seed] = role_separation.separation(row)
+    if not found:
+        raise SettingError(f"{folder} has no rows with conflicts, expected a run that watches them: --sharing gradps")
+    table = Table("seed", *role_separation.Separation._fields, title=f"conflict and hidden roles in {folder}")
+    for seed, answer in found.items():
+        table.add_row(
+            str(seed), *(("-",) * len(role_separation.Separation._fields) if answer is None else map(_short, answer))
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if file:
+        rows = [{"seed": seed, **(answer._asdict() if answer else {})} for seed, answer in found.items()]
+        file.write_text(json.dumps(rows, indent=2))
+    return 0
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,122 @@
+"""`train`: train a team, or go on with an interrupted run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from gpgrad.cli.arguments import CHOICES, options, path_of
+from gpgrad.errors import SettingError
+
+USAGE = """\
+  train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
+        [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
+        [--plugin MODULE]                             train, with tests, logs and a saved team
+  train --resume RUN                                  go on with an interrupted run
+  train --extend RUN --t-max N [--log.name NAME] [--log.dir FOLDER]
+                                                      train a run further, as a new one that begins where it stood
+  train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
+                                                      one of several processes that share the seeds of a run"""
+
+HOSTS = ("hosts", "coordinator", "processes", "process")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train and report where the results are."""
+    wants_help = any(token in ("-h", "--help") for token in arguments)
+    given = options([token for token in arguments if token not in ("-h", "--help")])
+    told = {name: given.pop(name) for name in HOSTS if name in given}
+    if not told or wants_help:
+        return begin(given, wants_help)
+    join(told)
+    from gpgrad.learning import multiprocess
+
+    with multiprocess.together():
+        return begin(given, False)
+
+
+def begin(given: dict[str, str], wants_help: bool) -> int:
+    """A new run, or the rest of one; or the settings that it would have."""
+    from gpgrad import config
+
+    if "resume" in given:
+        return go_on(given)
+    if "extend" in given:
+        return go_further(given)
+    chosen = {name: given.pop(name) for name in CHOICES if name in given}
+    settings = config.load(**chosen, overrides=given)
+    if wants_help:
+        return show_settings(settings)
+    from gpgrad.training.train import run
+
+    run(settings)
+    return 0
+
+
+def join(told: dict[str, str]) -> None:
+    """Become one of several processes; those after the first say nothing."""
+    from gpgrad.config import validate
+
+    if told.pop("hosts", "auto") != "auto":
+        raise SettingError("--hosts has another value than auto, expected --coordinator, --processes and --process")
+    if told and set(told) != set(HOSTS[1:]):
+        raise SettingError("--coordinator, --processes and --process go together, expected all three, or --hosts auto")
+    from gpgrad.learning import multiprocess
+
+    if not told:
+        multiprocess.join(None, None, None)
+        return
+    count, index = (validate.coerce(told[name], int, f"--{name}") for name in ("processes", "process"))
+    if not 0 <= index < count:
+        raise SettingError(f"--process is {index}, expected between 0 and {count - 1}, one of --processes")
+    multiprocess.join(told["coordinator"], count, index)
+
+
+def go_on(given: dict[str, str]) -> int:
+    """Resume a run with the settings it was started with."""
+    folder = path_of(given.pop("resume"))
+    if given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
+    from gpgrad.training.train import resume
+
+    resume(folder)
+    return 0
+
+
+def go_further(given: dict[str, str]) -> int:
+    """Train a run for more steps than it was started with, all else as it was."""
+    from gpgrad.config import validate
+    from gpgrad.training.train import extend
+
+    folder = path_of(given.pop("extend"))
+    if "t_max" not in given:
+        raise SettingError("--extend has no --t-max, expected the steps at which to end")
+    t_max = validate.coerce(given.pop("t_max"), int, "--t-max")
+    log = {name: given.pop(f"log.{name}") for name in ("name", "dir") if f"log.{name}" in given}
+    if given:
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is extended, expected --t-max alone")
+    extend(folder, t_max, log)
+    return 0
+
+
+def show_settings(settings) -> int:
+    """Every setting of a configuration: name, value, what it does."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from gpgrad import config
+    from gpgrad.config.schema import Part
+
+    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
+    for group in dataclasses.fields(settings):
+        value = getattr(settings, group.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Part):
+            helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
+    table = Table("--setting", "value", "what it does")
+    for name, value in config.flat(settings).items():
+        table.add_row(name, str(value), helps.get(name, ""))
+    print(f"usage: python -m gpgrad\n\n{USAGE}\n")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0

@@ -1,0 +1,41 @@
+"""Settings of a run: their types, the presets, and how they are put together."""
+
+from gpgrad.config.resolve import (
+    ASIDE,
+    PARTS,
+    SELECTIONS,
+    algorithm,
+    algorithms,
+    dump,
+    fingerprint,
+    flat,
+    identity,
+    label,
+    labelled,
+    load,
+    override,
+    parse,
+    part_options,
+    typed,
+    types,
+)
+
+__all__ = [
+    "ASIDE",
+    "PARTS",
+    "SELECTIONS",
+    "algorithm",
+    "algorithms",
+    "dump",
+    "fingerprint",
+    "flat",
+    "identity",
+    "label",
+    "labelled",
+    "load",
+    "override",
+    "parse",
+    "part_options",
+    "typed",
+    "types",
+]

@@ -1,0 +1,100 @@
+"""Decompositions, sharing schemes, weightings and worlds from outside the repository.
+
+A plugin is a module that calls `gpgrad.register` or `gpgrad.envs.register` when it is imported. `--plugin` names it, or
+the entry point group `gpgrad` of an installed package. A run keeps the names of its plugins, so that readers of the run
+import them again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gpgrad.envs import registry as env_registry
+from gpgrad.errors import SettingError
+from gpgrad.methods import registry
+
+GROUP = "gpgrad"
+_owners: dict[tuple[str, str], str] = {}  # kind and name of what came from a plugin, and its module
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import plugins that nobody has imported yet. Raises SettingError, one sentence, for one that cannot be."""
+    discover()
+    for module in modules:
+        _load(module, f"the plugin {module}")
+
+
+@functools.cache
+def discover() -> None:
+    """Import the plugins of installed packages, once. Raises SettingError, which names the package."""
+    for point in importlib.metadata.entry_points(group=GROUP):
+        package = f" of the installed package {point.dist.name}" if point.dist else ""
+        _load(point.module, f"the plugin {point.module}{package}")
+
+
+def owners(parts: Mapping[str, str]) -> list[str]:
+    """The plugins that parts, kind to name, come from."""
+    return list(dict.fromkeys(_owners[part] for part in parts.items() if part in _owners))
+
+
+def manifest(modules: Iterable[str]) -> dict[str, str | None]:
+    """The beginning of the SHA-256 of each plugin's file, so that a change of its code can be told."""
+    return {module: _digest(getattr(sys.modules[module], "__file__", None)) for module in modules}
+
+
+def _load(module: str, what: str) -> None:
+    if module in _owners.values():
+        return
+    if module in sys.modules:  # by somebody else, before it was named as a plugin
+        _claim(module, what, {part for part, modules in _origins().items() if module in modules})
+        return
+    before = _known()
+    if "" not in sys.path:
+        sys.path.append("")  # as with python -m: plugins in the working directory are found
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        for kind, name in _known() - before:
+            _forget(kind, name)
+        if not module or (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise SettingError(f"{what} is missing, expected a module that can be imported from here") from None
+        message = " ".join(str(error).split())
+        raise SettingError(f"{what} is broken: {type(error).__name__}: {message}") from error
+    _claim(module, what, _known() - before)
+
+
+def _claim(module: str, what: str, parts: set[tuple[str, str]]) -> None:
+    """Remember what came with a plugin. Raises SettingError for one that brings nothing."""
+    if not parts:
+        raise SettingError(
+            f"{what} registers nothing, expected calls of gpgrad.register or envs.register at its import"
+        )
+    _owners.update(dict.fromkeys(parts, module))
+
+
+def _origins() -> dict[tuple[str, str], frozenset[str]]:
+    """The modules that were being imported when each part or world was registered."""
+    worlds = {("env", name): modules for name, modules in env_registry.origins().items()}
+    return {**registry.origins(), **worlds}
+
+
+def _known() -> set[tuple[str, str]]:
+    parts = {(kind, name) for kind in registry.KINDS for name in registry.names(kind)}
+    return parts | {("env", name) for name in env_registry.names()}
+
+
+def _forget(kind: str, name: str) -> None:
+    if kind == "env":
+        env_registry.forget(name)
+    else:
+        registry.forget(kind, name)  # type: ignore[arg-type]
+
+
+def _digest(file: str | None) -> str | None:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else None

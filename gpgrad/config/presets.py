@@ -1,0 +1,42 @@
+"""The presets: YAML files of settings, by kind and name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpgrad.errors import SettingError, suggest
+from gpgrad.yaml_loader import parse_yaml, read_yaml
+
+__all__ = ["available", "exists", "folder", "mapping", "parse_yaml", "read", "read_yaml"]
+
+
+def folder() -> Path:
+    """Where the presets are."""
+    return Path(__file__).parents[1] / "configs"
+
+
+def available(kind: str) -> list[str]:
+    """Names of the YAML files of a kind."""
+    return sorted(path.stem for path in (folder() / kind).glob("*.yaml"))
+
+
+def exists(kind: str, name: str) -> bool:
+    """Whether there is a file of that kind and name."""
+    return name in available(kind)
+
+
+def read(kind: str, name: str) -> dict[str, Any]:
+    """One YAML file. Raises SettingError for an unknown name."""
+    if not exists(kind, name):
+        raise SettingError(f"unknown {kind} {name!r}{suggest(name, available(kind))}")
+    path = folder() / kind / f"{name}.yaml"
+    return dict(mapping(read_yaml(path, f"the preset {kind}/{name}") or {}, str(path)))
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """The value, if it is names with values. Raises SettingError."""
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{where} is {value!r}, expected names with values")
+    return value

@@ -1,0 +1,88 @@
+"""Declarations in YAML read strictly: every value typed, what nobody asked for refused, mistakes in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpgrad.config import presets, validate
+from gpgrad.errors import SettingError, suggest
+
+NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log", "checkpoint")
+
+
+def open_file(path: Path, what: str) -> Reader:
+    """A file's content, to be taken out value by value. Raises SettingError for a file that cannot be read."""
+    return Reader(presets.read_yaml(path, what), str(path), what)
+
+
+class Reader:
+    """Takes named values of expected types out of a mapping; what is left over is a mistake."""
+
+    def __init__(self, content: Any, source: str, what: str) -> None:
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            raise SettingError(f"{what} in {source} is {content!r}, expected names with values")
+        self._left, self._known, self.source, self.what = dict(content), [], source, what
+
+    def value(self, name: str, kind: Any, *default: Any) -> Any:
+        """A checked value; without a default it must be there."""
+        self._known.append(name)
+        if name not in self._left:
+            if not default:
+                raise SettingError(f"{self.what} in {self.source} has no {name}, expected one")
+            return default[0]
+        value = self._left.pop(name)
+        return value if kind is Any else validate.coerce(value, kind, f"{name} of {self.what} in {self.source}")
+
+    def name(self, key: str, *default: Any) -> Any:
+        """A name, which is text that is not empty."""
+        found = self.value(key, str, *default)
+        if found == "":
+            raise SettingError(f"{key} of {self.what} in {self.source} is empty, expected a name")
+        return found
+
+    def reader(self, name: str, *default: Any) -> Reader:
+        """A mapping in it."""
+        return Reader(self.value(name, Any, *default), self.source, name)
+
+    def readers(self, name: str, *default: Any) -> list[Reader]:
+        """A list of mappings in it, with at least one."""
+        items = self.value(name, Any, *default)
+        if not isinstance(items, list) or not items:
+            raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
+        return [Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
+
+    def overrides(self) -> dict[str, Any]:
+        """Settings for all, under `overrides`."""
+        return self.settings("overrides")
+
+    def settings(self, key: str) -> dict[str, Any]:
+        """Settings by dotted names, as on the command line; not those that are said elsewhere; none by default."""
+        return self._settings(self.value(key, Any, {}), f"{key} of {self.what} in {self.source}")
+
+    def listed(self, key: str) -> list[dict[str, Any]]:
+        """A list of settings; none by default."""
+        items = self.value(key, Any, [])
+        if not isinstance(items, list):
+            raise SettingError(f"{key} of {self.what} in {self.source} is {items!r}, expected a list")
+        place = f"{key} of {self.what} in {self.source}"
+        return [self._settings(item, f"entry {i + 1} of {place}") for i, item in enumerate(items)]
+
+    def _settings(self, content: Any, place: str) -> dict[str, Any]:
+        if not isinstance(content, Mapping):
+            raise SettingError(f"{place} is {content!r}, expected names with values")
+        for name in content:
+            if str(name).partition(".")[0] in NOT_OVERRIDDEN and not str(name).startswith("env."):
+                raise SettingError(f"{place} cannot set {name!r}")
+        return dict(content)
+
+    def items(self) -> Iterable[tuple[str, Reader]]:
+        """All that is left, each a mapping."""
+        names, self._known = list(self._left), list(self._left)
+        return [(name, self.reader(name)) for name in names]
+
+    def end(self) -> None:
+        """Refuse what nobody asked for."""
+        for name in self._left:
+            raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")

@@ -1,0 +1,165 @@
+"""Typed values from text, and what a configuration must satisfy before anything compiles."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from gpgrad.errors import SettingError, suggest
+
+if TYPE_CHECKING:
+    from gpgrad.config.schema import Config
+
+LARGEST = 2**31 - 1  # steps and seeds are counted in int32
+LONGEST = 80  # characters of a value in a sentence
+_BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+
+
+def coerce(value: Any, kind: Any, name: str) -> Any:
+    """The value as the type asks, from a Python value or from text. Raises SettingError."""
+    if get_origin(kind) is Literal:
+        options = {str(option): option for option in get_args(kind)}
+        if isinstance(value, str | bool | int) and str(value) in options:
+            return options[str(value)]
+        raise SettingError(f"{name} is {short(value)}{suggest(short(value), options)}")
+    if get_origin(kind) in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        return coerce(value, next(option for option in get_args(kind) if option is not types.NoneType), name)
+    if get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            raise SettingError(f"{name} is {short(value)}, expected values with commas between them, or a list")
+        return tuple(coerce(item, get_args(kind)[0], name) for item in items)
+    if kind not in _CONVERTERS:
+        raise SettingError(
+            f"{name} has the type {kind}, expected bool, int, float, str, Literal, a tuple or an optional"
+        )
+    try:
+        return _CONVERTERS[kind](value)
+    except (ValueError, TypeError, OverflowError):
+        raise SettingError(f"{name} is {short(value)}, expected {_DESCRIPTIONS[kind]}") from None
+
+
+def short(value: Any) -> str:
+    """A value for a sentence, on one line and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # an integer of thousands of digits, or somebody's broken class
+        text = f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 4 :]}"
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in _BOOLS:
+        raise ValueError
+    return _BOOLS[str(value).lower()]
+
+
+def _int(value: Any) -> int:
+    number = _float(value)
+    if not number.is_integer():
+        raise ValueError
+    return int(value) if isinstance(value, int) or str(value).lstrip("+-").isdigit() else int(number)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+_DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+
+
+def check_name(name: str | None) -> None:
+    """Raise SettingError for a run's name that is no single folder."""
+    if name is not None and (not name or name in (".", "..") or any(mark in name for mark in ("/", "\0"))):
+        raise SettingError(f"log.name is {short(name)}, expected the name of one folder in log.dir, without / in it")
+
+
+def check(config: Config) -> None:
+    """Refuse impossible values and sizes, with the numbers. Raises SettingError."""
+    learner, rollout, evaluation = config.learner, config.rollout, config.evaluation
+    positive = {
+        "seeds": config.seeds,
+        "t_max": config.t_max,
+        "agent.hidden": config.agent.hidden,
+        "agent.layers": config.agent.layers,
+        "learner.lr": learner.lr,
+        "learner.clip": learner.clip,
+        "learner.loss_factor": learner.loss_factor,
+        "learner.reward_scale": learner.reward_scale,
+        "learner.batch_episodes": learner.batch_episodes,
+        "learner.updates_per_episode": learner.updates_per_episode,
+        "learner.target_every_episodes": learner.target_every_episodes,
+        "replay.capacity": config.replay.capacity,
+        "rollout.worlds": rollout.worlds,
+        "rollout.anneal_steps": rollout.anneal_steps,
+        "evaluation.episodes": evaluation.episodes,
+        "evaluation.every_steps": evaluation.every_steps,
+        "evaluation.final_episodes": evaluation.final_episodes,
+        "checkpoint.every_minutes": config.checkpoint.every_minutes,
+        "checkpoint.keep": config.checkpoint.keep,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise SettingError(f"{name} is {value}, expected more than 0")
+    unit = {
+        "learner.gamma": learner.gamma,
+        "learner.td_lambda": learner.td_lambda,
+        "rollout.start": rollout.start,
+        "rollout.finish": rollout.finish,
+    }
+    for name, value in unit.items():
+        if not 0 <= value <= 1:
+            raise SettingError(f"{name} is {value}, expected between 0 and 1")
+    if rollout.finish > rollout.start:
+        raise SettingError(f"rollout.finish is {rollout.finish}, expected at most rollout.start = {rollout.start}")
+    if config.seed < 0 or config.seed + config.seeds > LARGEST:
+        raise SettingError(f"seed is {config.seed}, expected 0 or more and with all seeds below {LARGEST}")
+    if config.devices is not None and config.devices < 1:
+        raise SettingError(f"devices is {config.devices}, expected 1 or more, or none for all there are")
+    if config.t_max > LARGEST // 2:
+        raise SettingError(f"t_max is {config.t_max}, expected at most {LARGEST // 2}")
+    if evaluation.every_episodes is not None and evaluation.every_episodes < 1:
+        raise SettingError(f"evaluation.every_episodes is {evaluation.every_episodes}, expected 1 or more")
+    _check_sizes(config)
+
+
+def _check_sizes(config: Config) -> None:
+    learner, worlds, capacity = config.learner, config.rollout.worlds, config.replay.capacity
+    if capacity < learner.batch_episodes:
+        raise SettingError(
+            f"replay.capacity is {capacity}, expected at least learner.batch_episodes = {learner.batch_episodes}"
+        )
+    if capacity % worlds:
+        raise SettingError(
+            f"replay.capacity is {capacity}, expected a multiple of rollout.worlds = {worlds}, "
+            f"such as {-(-capacity // worlds) * worlds}"
+        )
+    if worlds > learner.target_every_episodes:
+        raise SettingError(
+            f"rollout.worlds is {worlds}, expected at most learner.target_every_episodes = "
+            f"{learner.target_every_episodes}, since a copy of the target network would be skipped"
+        )
+    updates = worlds * learner.updates_per_episode
+    if abs(updates - round(updates)) > 1e-6 or round(updates) < 1:
+        raise SettingError(
+            f"learner.updates_per_episode is {learner.updates_per_episode}, expected a value that times "
+            f"rollout.worlds = {worlds} gives a whole number of gradient steps, not {updates:g}"
+        )

@@ -1,0 +1,1 @@
+"""Many runs: schedules of what is missing, sweeps, jobs of a cluster."""

@@ -1,0 +1,212 @@
+"""What happens again and again: episodes are collected and stored, gradient steps taken, target networks copied.
+
+The clock stays outside the seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
+depends on the clock alone, and what differs between seeds (environment steps, epsilon) is only a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpgrad.config.schema import Config
+from gpgrad.envs.api import EnvParams
+from gpgrad.learning import replay, rollout
+from gpgrad.learning.learner import Learning, Parts, make_draw, make_learn
+from gpgrad.learning.rollout import Team
+from gpgrad.methods import optimisers
+from gpgrad.types import PATIENCE, Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
+
+Index = jax.Array | np.ndarray | int
+OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
+
+
+class Watched(NamedTuple):
+    """What a seed knows of its updates: sums since the last row, and whether they are still finite."""
+
+    stats: Metrics
+    divergence: Divergence
+
+
+def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
+    """A seed's key for one purpose at one moment."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), index)
+
+
+def team(parts: Parts, params: Params, sharing: PyTree) -> Team:
+    """What acting needs, from what is trained."""
+    agent = parts.sharing.materialise(params.agent, sharing)
+    return Team(agent, parts.sharing.gates(sharing), params.decomposition)
+
+
+def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps: jax.Array) -> tuple[jax.Array, ...]:
+    """What decides an iteration's episodes beside the team: the worlds' keys [E], the team's, epsilon."""
+    settings = config.rollout
+    eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
+    k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
+    return jax.random.split(k_world, settings.worlds), k_act, eps
+
+
+def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+    """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
+    collection, store, learn = make_collection(config, parts), make_store(config, parts), make_learning(config, parts)
+
+    def collect(clock: Clock, state: SeedState) -> SeedState:
+        learning = _learning(state)
+        episodes, _ = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        return store(clock, state, episodes)
+
+    def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        def iteration(_, carry: tuple[Clock, SeedState]) -> tuple[Clock, SeedState]:
+            clock, states = carry
+            return learn(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
+
+        return jax.lax.fori_loop(0, k, iteration, (clock, states))
+
+    def chunk(clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
+        return per_seed(lambda over_seeds, states: iterations(over_seeds, clock, states, k), states)
+
+    return chunk
+
+
+def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) -> tuple[Clock, SeedState]:
+    """function(over_seeds, *args), whose leaves start with the seed axis; without that axis for a single seed.
+
+    Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
+    """
+    if jax.tree.leaves(args)[0].shape[0] != 1:
+        return function(jax.vmap, *args)
+    only = jax.tree.map(lambda leaf: leaf[0], args)
+    clock, state = function(lambda single, in_axes: single, *only)
+    return clock, jax.tree.map(lambda leaf: leaf[None], state)
+
+
+def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode, Metrics]]:
+    """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
+    collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
+
+    def collection(key, iteration, env_params, learning: Learning, env_steps) -> tuple[Episode, Metrics]:
+        keys, k_act, eps = rollout_keys(config, key, iteration, env_steps)
+        done = collect(keys, k_act, env_params, team(parts, learning.params, learning.sharing), eps)
+        return done.episodes, _sums(done.episodes)
+
+    return collection
+
+
+def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Episode], SeedState]:
+    """store(clock, state, episodes [E]) -> the state of a seed that has collected them."""
+
+    def store(clock: Clock, state: SeedState, episodes: Episode) -> SeedState:
+        states = visited(parts, state.env_params, episodes)
+        weighting = parts.weighting.record(state.weighting, clock, states, episodes.valid.reshape(-1))
+        return state._replace(
+            replay=replay.insert(state.replay, episodes, clock.episodes),
+            weighting=weighting,
+            env_steps=state.env_steps + episodes.valid.sum(),
+            stats=_add(state.stats, {**_sums(episodes), "episodes": jnp.float32(config.rollout.worlds)}),
+        )
+
+    return store
+
+
+def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+    """learning(over_seeds, clock, states) -> (clock, states): what an iteration does once its episodes are stored."""
+    worlds, period = config.rollout.worlds, config.learner.target_every_episodes
+    n_updates = round(worlds * config.learner.updates_per_episode)
+    gradient_step = make_learn(parts)
+
+    def learn(clock: Clock, learning: Learning, seen: Watched, state: SeedState) -> tuple[Learning, Watched]:
+        """A gradient step; `state` gives what it reads, the replay among it."""
+        key = stream(state.key, Purpose.SAMPLE, clock.updates)
+        episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
+        key = stream(state.key, Purpose.LOSS, clock.updates)
+        learning, metrics = gradient_step(key, clock, learning, state.target, state.env_params, episodes)
+        return learning, watch(seen, metrics, state.env_steps)
+
+    def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
+        """What happens when the target network is copied; returns the new target."""
+        key = stream(key, Purpose.ADAPT, clock.episodes)
+        return rearrange(learning, lambda *told: parts.sharing.adapt(key, clock, *told))
+
+    def fit(clock: Clock, state: SeedState, learning: Learning) -> tuple[Learning, Params]:
+        """What happens once after the first episodes; returns the new target."""
+        key = stream(state.key, Purpose.FIT)
+        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+        return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
+
+    def learning_step(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
+        before = clock.episodes
+        clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
+
+        def step(_, carry: tuple[Clock, Learning, Watched]) -> tuple[Clock, Learning, Watched]:
+            at, learning, seen = carry
+            learning, seen = over_seeds(learn, (None, 0, 0, 0))(at, learning, seen, states)
+            return at._replace(updates=at.updates + 1), learning, seen
+
+        ready = clock.episodes >= config.learner.batch_episodes
+        carry = (clock, _learning(states), Watched(states.stats, states.divergence))
+        clock, learning, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
+        learning, target = jax.lax.cond(
+            clock.episodes // period != before // period,
+            lambda args: over_seeds(adapt, (None, 0, 0))(clock, states.key, args[0]),
+            lambda args: args,
+            (learning, states.target),
+        )
+        if parts.sharing.fit is not None:
+            learning, target = jax.lax.cond(
+                (before < parts.sharing.fit.episodes) & (clock.episodes >= parts.sharing.fit.episodes),
+                lambda args: over_seeds(fit, (None, 0, 0))(clock, states, args[0]),
+                lambda args: args,
+                (learning, target),
+            )
+        return clock, states._replace(**learning._asdict(), target=target, **seen._asdict())
+
+    return learning_step
+
+
+def watch(seen: Watched, metrics: Metrics, env_steps: jax.Array) -> Watched:
+    """Add an update to the sums, and count it where its loss or its gradient's norm is not finite."""
+    stats, (streak, since) = seen
+    bad = ~(jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]))
+    since = jnp.where(bad & (streak == 0), env_steps, since)
+    streak = jnp.where(bad | (streak >= PATIENCE), streak + 1, 0)
+    counted = {"updates": jnp.ones(()), "nonfinite_updates": bad.astype(jnp.float32)}
+    return Watched(_add(stats, {**metrics, **counted}), Divergence(streak, since))
+
+
+def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
+    """The global states [E * T, ...] in which actions were chosen, padding among them."""
+    views = jax.vmap(jax.vmap(parts.env.view, (None, 0)), (None, 0))
+    before = jax.tree.map(lambda leaf: leaf[:, :-1], episodes.states)
+    return jax.tree.map(_join_axes, views(env_params, before).state)
+
+
+def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
+    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; with parameters."""
+    params = learning.params
+    slots = optimisers.moments(learning.opt_state, params)
+    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
+    slots = [slot._replace(agent=new) for slot, new in zip(slots, agent_slots, strict=True)]
+    opt_state = optimisers.with_moments(learning.opt_state, params, slots)
+    params = params._replace(agent=agent)
+    return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
+
+
+def _sums(episodes: Episode) -> Metrics:
+    return {"train_return": episodes.reward.sum(), "train_length": episodes.valid.sum().astype(jnp.float32)}
+
+
+def _learning(state: SeedState) -> Learning:
+    return Learning(state.params, state.opt_state, state.sharing, state.weighting)
+
+
+def _add(stats: Metrics, new: Metrics) -> Metrics:
+    return {name: value + new[name] if name in new else value for name, value in stats.items()}
+
+
+def _join_axes(leaf: jax.Array) -> jax.Array:
+    return leaf.reshape(-1, *leaf.shape[2:])

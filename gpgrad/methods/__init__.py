@@ -1,0 +1,1 @@
+"""The methods: networks, decompositions, weightings and sharing schemes. See `registry` for their names."""

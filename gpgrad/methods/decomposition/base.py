@@ -1,0 +1,167 @@
+"""What a value decomposition is, and what all of them share: greedy utilities, double Q, returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpgrad.errors import SettingError
+from gpgrad.types import AgentOut, Batch, HeadSpec, PyTree, Returns, Terms
+
+
+class Decomposition(NamedTuple):
+    """How utilities become a joint value and a loss.
+
+    head: what the agent's last layer must give.
+    init(key, state) -> params; `state` is an example of `View.state` without batch axes.
+    utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
+    terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
+        agents' outputs over T+1 steps.
+    apart: the optimiser, with a memory of its own, of gradient steps whose terms say so.
+    """
+
+    head: HeadSpec
+    init: Callable[[jax.Array, PyTree], PyTree]
+    utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
+    terms: Callable[..., Terms]
+    apart: optax.GradientTransformation | None = None
+
+
+def check_sizes(**sizes: float) -> None:
+    """Raise SettingError for settings that must be 1 or more and are not."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise SettingError(f"decomposition.{name} is {value}, expected 1 or more")
+
+
+def plain_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
+    """The head's values are the utilities."""
+    del params, key
+    return out.q
+
+
+def greedy_actions(utilities: jax.Array, avail: jax.Array) -> jax.Array:
+    """The best available action of each agent, lowest index on ties: [..., A, U] to int32 [..., A]."""
+    return jnp.argmax(jnp.where(avail, utilities, -jnp.inf), axis=-1)
+
+
+def take(q: jax.Array, actions: jax.Array) -> jax.Array:
+    """The values of given actions: q [..., A, U], actions [..., A] to [..., A].
+
+    A masked sum rather than a gather: its gradient is a product instead of a scatter.
+    """
+    chosen = actions[..., None] == jnp.arange(q.shape[-1])
+    return jnp.sum(jnp.where(chosen, q, 0.0), axis=-1)
+
+
+def take_wide(values: jax.Array, actions: jax.Array) -> jax.Array:
+    """Of a head wider than one: values [..., A, U, width], actions [..., A] to [..., A, width]."""
+    chosen = actions[..., None] == jnp.arange(values.shape[-2])
+    return jnp.sum(jnp.where(chosen[..., None], values, 0.0), axis=-2)
+
+
+def masked_mean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of x [T, B] over valid entries, 0 if there is none; NaN in padding stays out."""
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
+def steps(tree: PyTree, index: slice) -> PyTree:
+    """A slice of the leading time axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+class Utilities(NamedTuple):
+    """Utilities of one batch, all [T, B, A]: of the actions taken, of the online greedy ones at the same step,
+    and the target network's of the next step's selected actions.
+    """
+
+    taken: jax.Array
+    greedy: jax.Array
+    next: jax.Array
+
+
+class Choices(NamedTuple):
+    """Joint actions [T+1, B, A]: the online greedy ones, and those that targets value at each next step."""
+
+    best: jax.Array
+    selected: jax.Array
+
+
+def choose(online: jax.Array, target: jax.Array, avail: jax.Array, double_q: bool) -> Choices:
+    """Choices by online and target utilities [T+1, B, A, U].
+
+    With double Q the online network selects the next action and the target network values it; else the target
+    network does both.
+    """
+    best = greedy_actions(jax.lax.stop_gradient(online), avail)
+    return Choices(best, best if double_q else greedy_actions(target, avail))
+
+
+def select(online: jax.Array, target: jax.Array, batch: Batch, double_q: bool) -> Utilities:
+    """Pick the utilities that a TD loss needs from online and target [T+1, B, A, U].
+
+    The greedy values carry no gradient.
+    """
+    best, selected = choose(online, target, batch.view.avail, double_q)
+    return Utilities(
+        taken=take(online[:-1], batch.actions),
+        greedy=take(jax.lax.stop_gradient(online[:-1]), best[:-1]),
+        next=take(target[1:], selected[1:]),
+    )
+
+
+def lambda_returns(
+    rewards: jax.Array,
+    next_values: jax.Array,
+    terminated: jax.Array,
+    valid: jax.Array,
+    gamma: float,
+    lam: float,
+) -> jax.Array:
+    """Peng's Q(lambda) targets that know where each episode ends; lambda 0 is the one-step target exactly.
+
+    G_t = r_t + gamma (1 - terminated_t) [(1 - lambda) V_{t+1} + lambda G_{t+1}], and beyond the last valid step
+    G is that step's V_{t+1}.
+
+    rewards, next_values: float [T, B], next_values[t] values the state after step t. terminated, valid: bool
+    [T, B]. Returns float [T, B], zero where not valid.
+    """
+    rewards = jnp.where(valid, rewards, 0.0)
+    bootstrap = jnp.where(valid & ~terminated, next_values, 0.0)
+    if lam == 0.0:
+        return jnp.where(valid, rewards + gamma * bootstrap, 0.0)
+    next_valid = jnp.concatenate([valid[1:], jnp.zeros_like(valid[:1])])
+
+    def step(following: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        reward, value, end, ok, next_ok = x
+        following = jnp.where(next_ok, following, value)
+        mixed = (1.0 - lam) * value + lam * jnp.where(end, 0.0, following)
+        result = jnp.where(ok, reward + gamma * mixed, 0.0)
+        return result, result
+
+    start = jnp.zeros_like(rewards[0])
+    inputs = (rewards, bootstrap, terminated, valid, next_valid)
+    return jax.lax.scan(step, start, inputs, reverse=True)[1]
+
+
+def targets(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
+    """The returns [T, B] of a batch from the values [T, B] after each step, without gradient."""
+    return jax.lax.stop_gradient(
+        lambda_returns(batch.reward, next_values, batch.terminated, batch.valid, returns.gamma, returns.td_lambda)
+    )
+
+
+def one_step(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
+    """`targets` with lambda 0."""
+    return targets(next_values, batch, returns._replace(td_lambda=0.0))
+
+
+def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
+    """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
+    target = targets(next_values, batch, returns)
+    loss = returns.loss_factor * jnp.square(q_tot - target)
+    return Terms(loss, q_tot, q_tot_max, target, one_step(next_values, batch, returns), jnp.zeros(()), {})

@@ -1,0 +1,115 @@
+"""RMIX: QMIX of the agents' conditional values at risk, at levels of risk that they predict (Qiu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpgrad.errors import SettingError
+from gpgrad.methods.decomposition import base
+from gpgrad.methods.decomposition.base import Decomposition
+from gpgrad.methods.nets import cvar, mixers, quantiles
+from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
+
+NUMERICS = 2
+
+
+def make(
+    context: Context,
+    embed: int = 32,
+    hypernet_embed: int = 64,
+    hypernet_layers: Literal[1, 2] = 2,
+    positive: mixers.Positive = "abs",
+    atoms: int = 100,
+    quantile_every: int = 7,
+    quantile_after: int = 100_000,
+    quantile_lr: float = 5e-5,
+    start: Literal["value", "published"] = "value",
+) -> Decomposition:
+    """Utilities are means of the lowest share of an action's atoms; the share is one of ten that the agent predicts.
+
+    The prediction compares the atoms at hand with those of a recurrent path that is one step behind, behind a dense
+    layer of its own. embed, hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return
+    distribution. quantile_every, quantile_after: every so many gradient steps (0: never), once so many full-length
+    environment steps were collected, the loss is quantile regression of each agent's atoms instead, with its own value
+    at risk as its reward, by an Adam of rate quantile_lr that has its own memory. The published code does so every 1000
+    steps of the world, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
+    value that a layer without atoms would give; `published`, each by itself, so that their mean begins a tenth as
+    large.
+
+    For weightings Q_tot is QMIX of the values at risk of the actions taken, its maximum that of the greedy ones, also
+    when the loss is quantile regression, which weightings weigh and rewards do not enter; what is logged of losses and
+    gradients is of either. Sharing schemes see nothing of quantile regression: it raises all agents' atoms alike, by
+    far larger gradients, and would hide their conflicts.
+
+    Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
+    through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the
+    loss is a mean over this world's agents instead of three.
+    """
+    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
+    if atoms < 2:
+        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
+    for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
+        if value < 0:
+            raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
+    if quantile_lr <= 0:
+        raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
+    spec, returns = context.spec, context.returns
+    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
+    predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
+    middles = (jnp.arange(atoms) + 0.5) / atoms
+
+    def init(key: jax.Array, state: PyTree) -> PyTree:
+        k_mixer, k_risk = jax.random.split(key)
+        return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
+
+    def levels(params: PyTree, out: AgentOut) -> jax.Array:  # [..., A]
+        return predictor.levels(params["risk"], out)
+
+    def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
+        del key
+        return cvar.cvar(out.q, levels(params, out)[..., None])
+
+    def due(clock: Clock) -> jax.Array:
+        late = clock.episodes * spec.episode_limit >= quantile_after
+        return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
+
+    def look(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return base.take_wide(q, actions), cvar.cvar(*jax.lax.stop_gradient((q, level[..., None])))
+
+    def follow(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
+        own = best if returns.double_q else base.greedy_actions(cvar.cvar(q, level[..., None]), avail)
+        return base.take_wide(q, own)
+
+    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+        level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
+        actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
+        taken, all_values = cvar.by_step(look, online, atoms, level, actions)  # [T+1, B, A, M], [T+1, B, A, U]
+        best = base.greedy_actions(all_values, avail)
+        taken, level = taken[:-1], level[:-1]
+        following = cvar.by_step(follow, target, atoms, target_level, best, avail)[1:]
+        values = cvar.cvar(taken, level)  # [T, B, A]
+        now = mixer.hyper(params["mixer"], base.steps(batch.view.state, slice(None, -1)))
+        after = mixer.hyper(target_params["mixer"], base.steps(batch.view.state, slice(1, None)))
+        done = base.td_terms(
+            mixer.mix(now, values),
+            mixer.mix(now, base.take(all_values[:-1], best[:-1])),
+            mixer.mix(after, cvar.cvar(following, target_level[1:])),
+            batch,
+            returns,
+        )
+
+        def regression() -> jax.Array:
+            ahead = jnp.where(batch.terminated[..., None, None], 0.0, following)
+            targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
+            return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
+
+        apart = due(clock)
+        loss = jax.lax.cond(apart, regression, lambda: done.loss)
+        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)}, apart=apart)
+
+    second = optax.adam(quantile_lr, eps=0.01 / 32)
+    return Decomposition(HeadSpec(atoms, lagging=True, around=start == "value"), init, utilities, terms, second)

@@ -1,0 +1,137 @@
+"""Weighted QMIX: errors below an unconstrained critic's values count less (Rashid et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.errors import SettingError
+from gpgrad.methods.decomposition import base
+from gpgrad.methods.decomposition.base import Decomposition
+from gpgrad.methods.nets import joint_critic, mixers
+from gpgrad.methods.nets.agent import last_actions, make_agent
+from gpgrad.types import Context, HeadSpec, PyTree, Terms
+
+NUMERICS = 1
+
+Weigh = Callable[..., jax.Array]
+
+
+def optimistic_weights(
+    q_tot: jax.Array, target: jax.Array, q_star: jax.Array, is_greedy: jax.Array, alpha: float
+) -> jax.Array:
+    """OW: 1 where Q_tot is below the target, else alpha; all [T, B]."""
+    del q_star, is_greedy
+    return jnp.where(q_tot < target, 1.0, alpha)
+
+
+def central_weights(
+    q_tot: jax.Array, target: jax.Array, q_star: jax.Array, is_greedy: jax.Array, alpha: float
+) -> jax.Array:
+    """CW: 1 where the greedy joint action was played or the target exceeds its value q_star, else alpha; all [T, B]."""
+    del q_tot
+    return jnp.where(is_greedy | (target > q_star), 1.0, alpha)
+
+
+def make_optimistic(
+    context: Context,
+    alpha: float = 0.1,
+    embed: int = 32,
+    hypernet_embed: int = 64,
+    hypernet_layers: Literal[1, 2] = 2,
+    positive: mixers.Positive = "abs",
+    central_embed: int = 256,
+) -> Decomposition:
+    """OW-QMIX: QMIX, weighted, on targets of a critic Q* without constraints that is trained beside it.
+
+    alpha: the smaller weight. embed, hypernet_embed, hypernet_layers, positive: QMIX's. central_embed: width of the
+    critic's mixer; its agents are of the same shape as the others and one set for all, whatever the sharing scheme.
+
+    For weightings Q_tot is the monotone one against the critic's target, with the method's own weights in the loss, and
+    its maximum that of the greedy actions; the critic's loss is a mean over valid steps, not weighted.
+    """
+    return _make(context, optimistic_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
+
+
+def make_central(
+    context: Context,
+    alpha: float = 0.1,
+    embed: int = 32,
+    hypernet_embed: int = 64,
+    hypernet_layers: Literal[1, 2] = 2,
+    positive: mixers.Positive = "abs",
+    central_embed: int = 256,
+) -> Decomposition:
+    """CW-QMIX: as OW-QMIX, with full weight for the greedy joint action and for what exceeds its value."""
+    return _make(context, central_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
+
+
+def _make(
+    context: Context,
+    weigh: Weigh,
+    alpha: float,
+    embed: int,
+    hypernet_embed: int,
+    hypernet_layers: int,
+    positive: mixers.Positive,
+    central_embed: int,
+) -> Decomposition:
+    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed, central_embed=central_embed)
+    if not 0 < alpha <= 1:
+        raise SettingError(f"decomposition.alpha is {alpha}, expected more than 0 and at most 1")
+    spec, net, returns = context.spec, context.net, context.returns
+    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, net.init)
+    agent = make_agent(spec, net, HeadSpec())
+    critic = joint_critic.free_mixer(spec.n_agents, central_embed, net.init)
+
+    def init(key: jax.Array, state: PyTree) -> PyTree:
+        k_mixer, k_agents, k_critic = jax.random.split(key, 3)
+        return {
+            "mixer": mixer.init(k_mixer, state),
+            "central_agents": agent.init(k_agents),
+            "central_mixer": critic.init(k_critic, state),
+        }
+
+    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+        del clock, key
+        best, selected = base.choose(online.q, target.q, batch.view.avail, returns.double_q)
+
+        def central(params: PyTree) -> jax.Array:  # [T+1, B, A, U]
+            return agent.unroll(params["central_agents"], None, batch.view.obs, last_actions(batch.actions)).q
+
+        def q_star(params: PyTree, q: jax.Array, actions: jax.Array, when: slice) -> jax.Array:
+            state = base.steps(batch.view.state, when)
+            return critic.mix(params["central_mixer"], state, base.take(q[when], actions))
+
+        now, after = slice(None, -1), slice(1, None)
+        frozen = central(target_params)
+        taken = q_star(params, central(params), batch.actions, now)
+        at_best = q_star(target_params, frozen, best, slice(None))  # [T+1, B]
+        next_value = at_best[after] if returns.double_q else q_star(target_params, frozen, selected[after], after)
+        mixing = mixer.hyper(params["mixer"], base.steps(batch.view.state, now))
+        done = base.td_terms(
+            mixer.mix(mixing, base.take(online.q[:-1], batch.actions)),
+            mixer.mix(mixing, base.take(jax.lax.stop_gradient(online.q[:-1]), best[:-1])),
+            next_value,
+            batch,
+            returns,
+        )
+        weights = weigh(
+            done.q_tot,
+            done.target,
+            at_best[now],
+            jnp.all(batch.actions == best[:-1], axis=-1),
+            alpha,
+        )
+        weights = jax.lax.stop_gradient(weights)
+        central_loss = base.masked_mean(jnp.square(taken - done.target), batch.valid)
+        log = {
+            "central_loss": central_loss,
+            "share_full_weight": base.masked_mean((weights == 1).astype(jnp.float32), batch.valid),
+        }
+        return done._replace(loss=weights * done.loss, aux=returns.loss_factor * central_loss, log=log)
+
+    return Decomposition(HeadSpec(), init, base.plain_utilities, terms)

@@ -1,0 +1,92 @@
+"""A head that gives values at quantile fractions (implicit quantile networks, Dabney et al. 2018)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.methods.nets import layers
+from gpgrad.types import Init
+
+COSINES = 64
+BLOCK = 2**20  # numbers that the head is given at a time, so that they stay near the processor
+
+
+def init(key: jax.Array, hidden: int, init_name: Init) -> layers.Dense:
+    """The layer that embeds fractions: [64, H]."""
+    return layers.init_dense(key, COSINES, hidden, init_name)
+
+
+def step_keys(key: jax.Array, steps: int) -> jax.Array:
+    """A key for each step, the same however many there are: [steps]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(steps))
+
+
+def draw(keys: jax.Array, episodes: int, count: int) -> jax.Array:
+    """Fractions in [0, 1) of the first episodes of a batch in steps with these keys [T], the same however many of them
+    are drawn for: [T, B, count].
+    """
+    own = jax.vmap(step_keys, (0, None))(keys, episodes)
+    return jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (count,))))(own)
+
+
+def embed(layer: layers.Dense, fractions: jax.Array) -> jax.Array:
+    """relu(W cos(pi j tau) + b), j = 0..63: fractions [..., N] to [..., N, 1, H], or [..., N, A, H] per agent."""
+    cosines = jnp.cos(jnp.pi * jnp.arange(COSINES) * fractions[..., None])[..., None, :]  # [..., N, 1, 64]
+    if layer["kernel"].ndim == 3:
+        cosines = jnp.broadcast_to(cosines, (*cosines.shape[:-2], layer["kernel"].shape[0], COSINES))
+    return jax.nn.relu(layers.dense(layer, cosines))
+
+
+def values(layer: layers.Dense, head: layers.Dense, hidden: jax.Array, fractions: jax.Array) -> jax.Array:
+    """Values of every action at fractions [..., N] that all agents share: hidden [..., A, H] to [..., A, U, N].
+
+    Of an unroll, with two leading axes, some steps at a time, forward and backward: what the head is given, N times as
+    wide as the hidden states, is never held for all steps.
+    """
+
+    def at(step: tuple[jax.Array, jax.Array]) -> jax.Array:
+        hidden, fractions = step
+        q = layers.dense(head, hidden[..., None, :, :] * embed(layer, fractions))  # [..., N, A, U]
+        return jnp.moveaxis(q, -3, -1)
+
+    if hidden.ndim < 4:
+        return at((hidden, fractions))
+    size = max(BLOCK // (hidden[0].size * fractions.shape[-1]), 1)
+    return jax.lax.map(jax.checkpoint(at), (hidden, fractions), batch_size=size)
+
+
+def huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Quantile regression: values [..., N] at fractions [..., N] against samples [..., M] of the target: [...].
+
+    |tau_i - 1[u <= 0]| huber_1(u) with u = target_j - value_i; mean over targets, sum over values. No gradient to
+    fractions and targets.
+    """
+    return _huber_loss(values, *jax.lax.stop_gradient((fractions, targets)))
+
+
+@jax.custom_vjp
+def _huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> jax.Array:
+    return _loss_and_slopes(values, fractions, targets)[0]
+
+
+def _loss_and_slopes(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The loss [...] and its derivatives in the values [..., N], without ever holding all pairs [..., N, M]."""
+    loss, slopes, count = jnp.zeros_like(values), jnp.zeros_like(values), targets.shape[-1]
+    for target in jnp.split(targets, count, axis=-1):
+        error = target - values
+        weight, inside = jnp.abs(fractions - (error <= 0)), jnp.clip(error, -1.0, 1.0)
+        loss += weight * inside * (error - 0.5 * inside)
+        slopes -= weight * inside
+    return loss.sum(-1) / count, slopes / count
+
+
+def _forward(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _loss_and_slopes(values, fractions, targets)
+
+
+def _backward(slopes: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, None, None]:
+    return cotangent[..., None] * slopes, None, None
+
+
+_huber_loss.defvjp(_forward, _backward)

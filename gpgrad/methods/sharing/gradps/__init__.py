@@ -1,0 +1,1 @@
+"""GradPS (Qin et al., ICML 2025): clones of the neurons on which agents' gradients cancel."""

@@ -1,0 +1,1 @@
+"""Trained teams: loading, acting, exporting."""

@@ -1,0 +1,95 @@
+"""A trained team as pure functions that act: no replay, no learner, no world."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gpgrad.config.schema import Config
+from gpgrad.envs.api import EnvSpec
+from gpgrad.errors import SettingError
+from gpgrad.learning import rollout
+from gpgrad.learning.iteration import team
+from gpgrad.learning.learner import Parts
+from gpgrad.learning.program import make_program
+from gpgrad.learning.rollout import Team
+from gpgrad.training import warm_start
+from gpgrad.types import PyTree
+
+
+class Carry(NamedTuple):
+    """What agents remember of N episodes. agents: as the network keeps it. last: int32 [N, A], -1 before the first."""
+
+    agents: PyTree
+    last: jax.Array
+
+
+class Policy(NamedTuple):
+    """One seed's team. init and act are pure and work under `jax.jit`; N worlds act side by side.
+
+    spec: sizes of the world it was trained in.
+    init(n) -> Carry of n worlds at the start of their episodes.
+    act(carry, obs float32 [N, A, O], avail bool [N, A, U], key=None, epsilon=0.0) -> (actions int32 [N, A], carry).
+        Greedy unless epsilon is more than 0, which needs a key; so do heads that draw quantiles (`dmix`, `ddn`), which
+        without one draw the same every time.
+    """
+
+    spec: EnvSpec
+    init: Callable[[int], Carry]
+    act: Callable[..., tuple[jax.Array, Carry]]
+
+
+class Loaded(NamedTuple):
+    """One seed of a finished run: its settings, what it is composed of, its team."""
+
+    settings: Config
+    parts: Parts
+    team: Team
+    seed: int
+
+
+def load_policy(run: str | Path, seed: int | None = None) -> Policy:
+    """The policy that a finished run trained; `seed` is one of the run's, by default its first.
+
+    Raises SettingError for a folder that holds no finished run and a seed that it does not have.
+    """
+    return make_policy(load(run, seed))
+
+
+def load(run: str | Path, seed: int | None = None) -> Loaded:
+    """One seed's team of a finished run. Raises SettingError as `load_policy`."""
+    folder = Path(run)
+    settings = warm_start.finished(folder)
+    first, last = settings.seed, settings.seed + settings.seeds - 1
+    seed = first if seed is None else seed
+    if not first <= seed <= last:
+        raise SettingError(f"seed is {seed}, expected one that {folder} trained: {first} to {last}")
+    warm_start.require_sound(folder, [seed])
+    program = make_program(dataclasses.replace(settings, devices=1))
+    actor = jax.tree.map(lambda leaf: leaf[seed - first], warm_start.load(folder, program, settings.seeds))
+    return Loaded(settings, program.parts, team(program.parts, actor.params, actor.sharing), seed)
+
+
+def make_policy(loaded: Loaded) -> Policy:
+    """The functions of a team."""
+    parts, members = loaded.parts, loaded.team
+    agent, decomposition, spec = parts.agent, parts.decomposition, parts.env.spec
+
+    def init(n: int) -> Carry:
+        return Carry(agent.start(n), jnp.full((n, spec.n_agents), -1, jnp.int32))
+
+    def act(
+        carry: Carry, obs: jax.Array, avail: jax.Array, key: jax.Array | None = None, epsilon: float | jax.Array = 0.0
+    ) -> tuple[jax.Array, Carry]:
+        k_agent, k_utility, k_choice = jax.random.split(jax.random.key(0) if key is None else key, 3)
+        out = agent.step(members.params, members.gates, obs, carry.last, carry.agents, k_agent)
+        utilities = decomposition.utilities(members.decomposition, out, k_utility)
+        actions = rollout.choose(k_choice, utilities, avail, jnp.asarray(epsilon))
+        return actions, Carry(out.carry, actions)
+
+    return Policy(spec, init, act)

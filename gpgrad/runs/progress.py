@@ -1,0 +1,116 @@
+"""Progress on the terminal: a live line while a run goes on, a lasting line for every test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gpgrad.runs import stats
+from gpgrad.runs.logs import Row
+
+
+class Display:
+    """Steps, steps per second, epsilon, loss, time left; returns of tests, ± half of the 95 percent interval."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._total, self._console, self._broken = total, Console(), False
+        self._progress = Progress(
+            TextColumn(f"[bold]{title}[/bold]"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps {task.fields[line]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total, line="compiling")
+        self._last = (time.monotonic(), 0.0)
+        self._rate = 0.0
+
+    def start(self) -> None:
+        """Begin drawing."""
+        self._try(self._progress.start)
+
+    def stop(self) -> None:
+        """Stop drawing."""
+        self._try(self._progress.stop)
+
+    def update(self, steps: float, place: Row, means: Row) -> None:
+        """Draw where the run stands; rates are those of the latest chunk."""
+        now = time.monotonic()
+        then, before = self._last
+        self._rate, self._last = (steps - before) / max(now - then, 1e-9), (now, steps)
+        loss = means.get("loss")
+        line = f"{self._rate:,.0f}/s eps {place['epsilon']:.2f}" + (f" loss {loss:.3g}" if loss is not None else "")
+        self._try(lambda: self._progress.update(self._task, completed=min(steps, self._total), line=line))
+
+    def test(self, rows: list[Row]) -> None:
+        """Print a test."""
+        first = rows[0]
+        self._last = (time.monotonic(), self._last[1])
+        parts = [f"{first['env_steps']:>10,} steps", f"{first['updates']:>6,} updates"]
+        parts.append(f"return {spread(rows, 'test_return')}")
+        if "test_won" in first:
+            parts.append(f"won {spread(rows, 'test_won')}")
+        if "payoff_error" in first:
+            parts.append(f"payoff error {spread(rows, 'payoff_error', '.3g')}")
+        if any(row.get("loss") is not None for row in rows) or any(row.get("nonfinite_updates") for row in rows):
+            parts.append(f"loss {spread(rows, 'loss', '.3g')}")
+        parts.append(f"eps {first['epsilon']:.2f}")
+        if self._rate:
+            parts.append(f"{self._rate:,.0f} steps/s a seed")
+        parts.append(seeds_of(rows))
+        self.say("  ".join(parts))
+
+    def final(self, rows: list[Row]) -> None:
+        """Print the test of the last parameters."""
+        self.say(f"final test: return {spread(rows, 'test_return')} ({seeds_of(rows)})")
+
+    def say(self, line: str) -> None:
+        """Print a lasting line."""
+        text = encodable(line, self._console.encoding)
+        self._try(lambda: self._console.print(text, highlight=False, soft_wrap=True))
+
+    def _try(self, draw: Callable[[], None]) -> None:
+        """Draw, unless the terminal is gone: a run goes on without it."""
+        if self._broken:
+            return
+        try:
+            draw()
+        except (OSError, UnicodeError):
+            self._broken = True
+
+
+def encodable(line: str, encoding: str) -> str:
+    """The line with what an encoding lacks in other words, or as question marks."""
+    try:
+        line.encode(encoding)
+    except UnicodeError:
+        return line.replace("±", "+-").encode(encoding, "replace").decode(encoding)
+    except LookupError:
+        return line.replace("±", "+-").encode("ascii", "replace").decode("ascii")
+    return line
+
+
+def spread(rows: list[Row], name: str, form: str = ".2f") -> str:
+    """Mean and, with several seeds, ± half of its 95 percent interval; of those whose number is finite."""
+    values = [row[name] for row in rows if row[name] is not None]
+    if not values:
+        return "not finite"
+    left = f" ({len(values)} of {len(rows)} seeds finite)" if len(values) < len(rows) else ""
+    return stats.shown(values, form, form, alone="") + left
+
+
+def seeds_of(rows: list[Row]) -> str:
+    """How many seeds a line is about, and what ± means in it."""
+    return "1 seed" if len(rows) == 1 else f"{len(rows)} seeds, ± 95%"
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Some seeds for people."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    stretch = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"seeds {seeds[0]} to {seeds[-1]}" if stretch else f"seeds {', '.join(map(str, seeds))}"

@@ -1,0 +1,1 @@
+"""A run from its settings to its trained teams: the loop on the host, checkpoints, seeds, memory."""

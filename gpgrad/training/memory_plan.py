@@ -1,0 +1,90 @@
+"""What a run will take, and whether it fits, before anything is allocated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from gpgrad.config.schema import Config
+from gpgrad.errors import SettingError
+from gpgrad.learning import replay
+from gpgrad.learning.initial import example_episode, make_init
+from gpgrad.learning.program import Program
+from gpgrad.training import memory
+
+GIB = 2**30
+# Floats alive per agent and step of an update, in units of inputs and of hidden width: counted from the buffers of
+# the compiled program, rounded up.
+_INPUT_COPIES, _HIDDEN_COPIES = 3, 24
+
+
+class Plan(NamedTuple):
+    """Bytes of one seed: an episode, its replay, its other state, an update's work; and bytes free for all seeds."""
+
+    episode: int
+    replay: int
+    state: int
+    work: int
+    free: int
+
+    @property
+    def one(self) -> int:
+        """All that a seed needs."""
+        return self.replay + self.state + self.work
+
+    def tell(self, alive: int) -> str:
+        """A line for people, with so many seeds alive at once."""
+        who = f"{alive} seeds need" if alive > 1 else "1 seed needs"
+        return (
+            f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "
+            f"other state {show(self.state)}, update about {show(self.work)}; "
+            f"{who} {show(alive * self.one)} of {show(self.free)} free"
+        )
+
+
+def show(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"
+
+
+def make_plan(config: Config, program: Program) -> Plan:
+    """Count what one seed needs from the shapes alone; the work of an update is an estimate."""
+    parts = program.parts
+    example = example_episode(parts)
+    stored = replay.nbytes(example, config.replay.capacity)
+    shapes = jax.eval_shape(make_init(config, parts), jax.ShapeDtypeStruct((), jax.numpy.int32))
+    everything = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    spec, agent = parts.env.spec, parts.agent
+    floats = _INPUT_COPIES * agent.n_inputs + _HIDDEN_COPIES * agent.n_hidden
+    episode = replay.nbytes(example, 1)
+    work = 4 * (spec.episode_limit + 1) * config.learner.batch_episodes * spec.n_agents * floats
+    # A test keeps its episodes, and of the step at hand what acting needs.
+    tested = max(config.evaluation.episodes, config.evaluation.final_episodes)
+    work = max(work, tested * (episode + 4 * spec.n_agents * floats))
+    return Plan(episode, stored, everything - stored, work, memory.free_bytes())
+
+
+def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:
+    """Raise SettingError with the numbers and the settings that would fit, with so many seeds alive at once."""
+    one, total = plan.one, alive * plan.one
+    if total <= plan.free:
+        return
+    ways = []
+    if plan.free >= one:
+        ways.append(f"--seeds {plan.free // one}")
+        ways.append("--seeds-mode sequential")
+    room = plan.free // alive - plan.state - plan.work
+    unit = config.rollout.worlds
+    capacity = room // plan.episode // unit * unit
+    if capacity > 0 and capacity >= config.learner.batch_episodes:
+        ways.append(f"--replay.capacity {capacity}")
+    raise SettingError(
+        f"the run needs {show(total)} ({alive} x {show(one)}, of which replay {show(plan.replay)}) "
+        f"but {show(plan.free)} are free; "
+        + (" or ".join(ways) + " would fit" if ways else "a smaller learner.batch_episodes or world is needed")
+    )

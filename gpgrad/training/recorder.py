@@ -1,0 +1,207 @@
+"""What a run leaves behind: its folder, its rows, its signs of life."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gpgrad import config, envs
+from gpgrad.config import plugins, seal
+from gpgrad.config.schema import Config
+from gpgrad.errors import SettingError
+from gpgrad.runs import divergence, logs, method_activity, provenance
+from gpgrad.runs.logs import Row
+from gpgrad.runs.progress import Display
+from gpgrad.training import wandb_media
+
+FILES = ("metrics", "timing", "final", divergence.NAME)
+SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
+
+
+def run_of(folder: Path) -> Path:
+    """The run that a single seed's folder belongs to, or the folder itself."""
+    above = folder.parent.parent
+    return above if folder.parent.name == SEEDS and (above / "config.yaml").is_file() else folder
+
+
+def check_folder(settings: Config) -> None:
+    """Refuse a folder that cannot be made, before work begins. Raises SettingError."""
+    root, name = Path(settings.log.dir), settings.log.name
+    try:
+        above = next(place for place in (root, *root.parents) if place.exists())
+        if not above.is_dir():
+            raise SettingError(f"log.dir is {root}, expected a folder, and {above} is a file")
+        taken = name is not None and (root / name).exists()
+    except (OSError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"no run can be in log.dir {root}: {getattr(error, 'strerror', None) or error}") from None
+    if taken:
+        raise SettingError(f"the run folder {root / str(name)} exists already, expected a new log.name, or --resume")
+
+
+def create_folder(settings: Config) -> Path:
+    """A new folder for a run."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    world = settings.env.name.replace("/", "_").replace(":", "_")  # some host worlds' names hold them
+    name = settings.log.name or f"{world}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
+    folder = Path(settings.log.dir) / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
+    except OSError as error:
+        raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
+    return folder
+
+
+def describe_run(settings: Config, folder: Path, source: Row | None = None, earlier: Row | None = None) -> None:
+    """Write the manifest of a new run, then its resolved settings: whole, or not at all after a kill.
+
+    source: the teams it starts from, as `teams_of` says. earlier: the manifest of the run that this one extends.
+    """
+    provenance.write(folder, provenance.begin(settings, source, earlier) | machine(settings))
+    draft = folder / "config.yaml.draft"
+    draft.write_text(config.dump(settings))
+    draft.replace(folder / "config.yaml")
+
+
+def teams_of(settings: Config) -> dict[str, str] | None:
+    """Where the teams that a run starts from are, and what names their content; None of a fresh start."""
+    if settings.init_from is None:
+        return None
+    folder = Path(settings.init_from)
+    return {"folder": str(folder.resolve()), "content": seal.team_content(folder)}
+
+
+def machine(settings: Config) -> Row:
+    """What a run trains on, as far as jax and the environment know it."""
+    simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_host(settings.env.name) else None
+    return {
+        **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
+        "devices": [str(device) for device in jax.devices()],
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
+        **({"simulator": simulator.sizes.versions} if simulator else {}),  # type: ignore[attr-defined]
+    }
+
+
+class Listener:
+    """In the place of a `Recorder` where another process writes: it does nothing."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.diverged: list[Row] = []
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def offsets(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def say(self, line: str) -> None:
+        """Nothing is said."""
+
+    def write(self, rows: list[Row], running: np.ndarray, timing: Row | None = None) -> None:
+        """Nothing is written."""
+
+    def sign(self, steps: float, place: Row, means: Row) -> None:
+        """Nothing is shown."""
+
+    def mark(self, row: Row) -> None:
+        """Remember a seed that has diverged, once."""
+        if row["seed"] not in [known["seed"] for known in self.diverged]:
+            self.diverged.append(row)
+
+    def finish(self, rows: list[Row]) -> None:
+        """Nothing is written."""
+
+
+class Recorder:
+    """Writes rows to the run's files, to wandb and to the terminal."""
+
+    def __init__(self, settings: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
+        """`offsets`: bytes of each file that a checkpoint knows of; what stands behind them is cut off."""
+        self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
+        self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
+        self.diverged: list[Row] = logs.read_rows(folder / f"{divergence.NAME}.jsonl")
+        earlier = logs.read_rows(folder / "timing.jsonl")
+        self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
+        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder), seeds, flat, folder)
+        self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
+        self._warned, self._settings = False, settings
+        self._gallery = wandb_media.Gallery(self._mirror, settings.t_max)
+
+    def __enter__(self) -> Recorder:
+        self._display.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._display.stop()
+        self._mirror.close()
+        self._warn()
+        for file in self._files.values():
+            file.close()
+
+    def offsets(self) -> dict[str, int]:
+        """Bytes written to each file."""
+        return {name: file.size() for name, file in self._files.items()}
+
+    def say(self, line: str) -> None:
+        """Print a line beside the display."""
+        self._display.say(line)
+
+    def write(self, rows: list[Row], running: np.ndarray, timing: Row | None = None) -> None:
+        """Rows of a test, one per seed, for the seeds that still run. timing: more of what it took to get there."""
+        written = [row for row, on in zip(rows, running, strict=True) if on]
+        for row in written:
+            self._files["metrics"].write(row)
+            self._mirror.write(row["seed"], row)
+            self._gallery.visit(row)
+        self.rows += written
+        if not written:
+            return
+        first = written[0]
+        seconds = time.monotonic() - self._began
+        place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
+        self._files["timing"].write({**place, "seconds": seconds, **(timing or {})})
+        self._display.test(written)
+        self._warn()
+
+    def sign(self, steps: float, place: Row, means: Row) -> None:
+        """A sign of life between tests."""
+        self._display.update(steps, place, means)
+
+    def mark(self, row: Row) -> None:
+        """A seed has diverged: seed, env_steps and updates of when. Written once, and said."""
+        if row["seed"] in [known["seed"] for known in self.diverged]:
+            return
+        self.diverged.append(row)
+        self._files[divergence.NAME].write(row)
+        self._mirror.summarise(row["seed"], {"diverged": True})
+        self.say(f"updates are no longer finite: {divergence.told(row)}")
+
+    def finish(self, rows: list[Row]) -> None:
+        """The final test, and what the run says nothing about."""
+        for row in rows:
+            self._files["final"].write(row)
+            self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
+        if rows:
+            self._display.final(rows)
+        for sentence in method_activity.sentences(self._settings, method_activity.by_seed(self.rows)):
+            self.say(sentence)
+
+    def _warn(self) -> None:
+        if self._mirror.problem and not self._warned:
+            self._warned = True
+            self._say(self._mirror.problem)

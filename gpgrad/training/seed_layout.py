@@ -1,0 +1,239 @@
+"""How a run lays out its seeds: in one program, one after another, or as single-core processes.
+
+Apart from each other, every seed is a run of its own in a folder below, which checkpoints and resumes by itself; the
+run's files are merged from theirs. The numbers are the same up to the last bits of float products.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpgrad import config
+from gpgrad.config.schema import Config
+from gpgrad.errors import SettingError
+from gpgrad.learning.program import Program
+from gpgrad.runs import divergence, lock, logs
+from gpgrad.runs.divergence import Diverged
+from gpgrad.training import checkpoint, ending, loop, recorder
+from gpgrad.training.ending import Stopped
+from gpgrad.training.loop import Result
+from gpgrad.training.memory_plan import Plan, show
+from gpgrad.training.recorder import FILES, SEEDS
+
+# A run with less of both than this is over before processes have started: bytes of an update, steps of all seeds.
+SMALL_WORK, FEW_STEPS = 2**24, 20_000
+Say = Callable[[str], None]
+
+
+class Layout(NamedTuple):
+    """A decision: the mode, how many seeds are alive at once, and why."""
+
+    mode: str
+    alive: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"seeds: {self.mode}, {self.alive} at once ({self.why})"
+
+
+def decide(settings: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
+    """The layout that was asked for, or with `auto` the one that fits the device and the bytes of a seed."""
+    n, one = settings.seeds, needs.one
+    room = max(1, min(n, int(needs.free // one)))
+    parallel = min(n, cores)
+    if settings.seeds_mode == "process":
+        if backend != "cpu":
+            raise SettingError(f"seeds_mode is 'process', expected vmap or sequential on a {backend}")
+        return Layout("process", parallel, "as asked")
+    if settings.seeds_mode != "auto":
+        return Layout(settings.seeds_mode, n if settings.seeds_mode == "vmap" else 1, "as asked")
+    work = f"an update of one seed works on {show(needs.work)}"
+    if n == 1:
+        return Layout("vmap", 1, "a single seed")
+    long = needs.work > SMALL_WORK or n * settings.t_max >= FEW_STEPS
+    if backend == "cpu" and n_devices == 1 and long and cores > 1:
+        if room >= 2:
+            return Layout("process", min(parallel, room), f"{work}, on a CPU a core each is fastest")
+        return Layout("sequential", 1, f"a seed needs {show(one)} of {show(needs.free)}")
+    if room < n:
+        return Layout("sequential", 1, f"{n} seeds of {show(one)} do not fit {show(needs.free)}")
+    return Layout("vmap", n, work)
+
+
+def cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def apart(settings: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
+    """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
+    parts = prepare(settings, folder)
+    todo = {seed: part for seed, part in parts.items() if not is_over(settings, part)}
+    for seed, part in todo.items():
+        wait_for(seed, part, say)
+    try:
+        if layout.mode == "process":
+            processes(folder, todo, layout.alive, say)
+        else:
+            for seed, part in todo.items():
+                say(f"seed {seed}:")
+                with contextlib.suppress(Diverged):  # told below, of all seeds together
+                    loop.finish(single(settings, folder, seed), program, part, say)
+    finally:
+        merge(folder, parts)
+    with ending.undisturbed(f"the run in {folder}"):
+        teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
+        team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
+        checkpoint.save_team(folder, team)
+    rows, final, lost = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final", divergence.NAME))
+    if settings.learner.stop_on_nan and lost:
+        raise Diverged(divergence.sentence(lost, folder))
+    return Result(rows, final, folder, jax.tree.map(np.array, team.params))
+
+
+def is_over(settings: Config, part: Path) -> bool:
+    """Whether a seed's own run, in its folder, has come to its end."""
+    final = logs.read_rows(part / "final.jsonl")
+    return divergence.is_over({**config.flat(settings), "seeds": 1}, final, divergence.seeds(part))
+
+
+def wait_for(seed: int, part: Path, say: Say) -> None:
+    """Let a process that still trains the seed come to its end, as one whose run was killed will do by itself."""
+    told = False
+    while (holder := lock.holder(part / lock.NAME)) is not None:
+        if not told:
+            say(f"waiting for process {holder}, which still trains seed {seed}")
+        told = True
+        time.sleep(0.2)
+
+
+def single(settings: Config, folder: Path, seed: int) -> Config:
+    """The settings of one seed's run."""
+    log = dataclasses.replace(settings.log, dir=str(folder / SEEDS), name=str(seed))
+    return dataclasses.replace(settings, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+
+
+def prepare(settings: Config, folder: Path) -> dict[int, Path]:
+    """The folders of all seeds, made where they are missing."""
+    parts = {seed: folder / SEEDS / str(seed) for seed in range(settings.seed, settings.seed + settings.seeds)}
+    for seed, part in parts.items():
+        part.mkdir(parents=True, exist_ok=True)
+        if not (part / "config.yaml").is_file():
+            recorder.describe_run(single(settings, folder, seed), part, logs.read_manifest(folder).get("source"))
+    return parts
+
+
+def merge(folder: Path, parts: dict[int, Path]) -> None:
+    """Write the run's rows from those of its seeds, test by test, each file at once."""
+    for name in FILES:
+        streams = {seed: logs.read_rows(part / f"{name}.jsonl") for seed, part in parts.items()}
+        rows = [(i, seed, {"seed": seed, **row}) for seed, own in streams.items() for i, row in enumerate(own)]
+        text = "".join(json.dumps(row) + "\n" for *_, row in sorted(rows, key=lambda item: item[:2]))
+        draft = folder / f"{name}.draft"
+        draft.write_text(text)
+        draft.replace(folder / f"{name}.jsonl")
+
+
+class Worker(NamedTuple):
+    """The process of a core, and the thread that repeats what it says."""
+
+    process: subprocess.Popen[str]
+    reader: threading.Thread
+
+
+def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None:
+    """Train seeds in `alive` processes, each bound to a core of its own, with an equal share of the seeds.
+
+    A seed that fails does not stop the others; at the end ChildProcessError tells which did and what they said last.
+    On SIGINT or SIGTERM all save and end, then Stopped is raised; a second SIGINT ends them at once.
+    """
+    parts, said, running = list(todo.values()), dict.fromkeys(todo, ""), []
+
+    def repeat(line: str) -> None:
+        seed = line.removeprefix("seed ").partition(":")[0]
+        if seed.isdigit():
+            said[int(seed)] = line
+        say(line)
+
+    try:
+        with _signals(running) as caught:
+            for i, core in enumerate(cores()[:alive]):
+                if not caught:
+                    running.append(_launch(parts[i::alive], core, repeat))
+            for worker in running:
+                worker.process.wait()
+                worker.reader.join()
+    finally:
+        for worker in running:
+            worker.process.kill()
+    if caught:
+        name = signal.Signals(caught[0]).name
+        raise Stopped(f"{name} ended the run; continue with: {ending.to_resume(folder)}")
+    settings = config.parse(folder / "config.yaml")
+    failed = [seed for seed, part in todo.items() if not is_over(settings, part)]
+    if failed:
+        words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
+        raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")
+
+
+def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
+    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpgrad.training.seed_worker", *map(str, share)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env={**os.environ, ending.PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+    )
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+            os.sched_setaffinity(process.pid, {core})
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            repeat(line.rstrip())
+
+    reader = threading.Thread(target=listen, daemon=True)
+    reader.start()
+    return Worker(process, reader)
+
+
+@contextlib.contextmanager
+def _signals(running: list[Worker]) -> Iterator[list[int]]:
+    """Pass SIGINT and SIGTERM on to the workers; the first one as SIGTERM, a second SIGINT as SIGKILL."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        again = bool(caught) and number == signal.SIGINT
+        caught.append(number)
+        for worker in running:
+            worker.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

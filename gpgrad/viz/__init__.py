@@ -1,0 +1,1 @@
+"""Films, pages and dashboards."""

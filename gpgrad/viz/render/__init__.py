@@ -1,0 +1,58 @@
+"""Agents at work: an episode of a trained team as GIF or MP4. matplotlib is imported only when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gpgrad import config
+from gpgrad.envs.battles.env import Battle
+from gpgrad.envs.mpe import Mpe
+from gpgrad.envs.predator_prey.env import PredatorPrey
+from gpgrad.envs.smax.env import Smax
+from gpgrad.errors import SettingError
+from gpgrad.policies import trained
+from gpgrad.policies.trained import Trained
+from gpgrad.viz.render import battle, hunt, simulators
+from gpgrad.viz.render.agent_colours import Grouping, grouping
+from gpgrad.viz.render.episode import Episode, play
+from gpgrad.viz.render.write import check, write
+
+__all__ = ["Episode", "Grouping", "check", "frames", "grouping", "play", "render", "write"]
+
+FPS = {PredatorPrey: 5.0, Battle: 6.0, Smax: 6.0, Mpe: 6.0}
+
+
+def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
+    """Write an episode of a run's team to a file. Raises SettingError for runs, worlds and files that it cannot do."""
+    check(out)
+    team = trained.team_of(folder, seed)
+    pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
+    if pace is None:
+        raise SettingError(f"{team.config.env.name} cannot be drawn, expected predator-prey, a battle, SMAX or MPE")
+    played = play(team.parts, team.actor, episode)
+    write(out, list(frames(team, played, heading(team, episode))), pace)
+    return played
+
+
+def heading(team: Trained, episode: int) -> str:
+    """What is seen, for people."""
+    when = "" if team.steps is None else f" after {team.steps:,} steps"
+    return f"{config.label(team.config)} on {team.config.env.name}{when}, seed {team.seed}, episode {episode}"
+
+
+def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
+    """Frames uint8 [H, W, 3] of an episode, one size for all."""
+    env = team.parts.env
+    if isinstance(env, Smax):
+        return simulators.smax_frames(env, episode, words)
+    if isinstance(env, Mpe):
+        return simulators.mpe_frames(env, episode, words)
+    told = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
+    shared = grouping(None if told is None else np.asarray(told), env.spec.n_agents)
+    if isinstance(env, Battle):
+        return battle.frames(env, episode, shared, words)
+    assert isinstance(env, PredatorPrey)
+    return hunt.frames(env, team.actor.env_params, episode, shared, words)
