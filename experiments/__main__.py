@@ -26,11 +26,12 @@ USAGE = """usage: python -m experiments COMMAND [OPTIONS]
 
   NAME is an experiment of the catalog or a YAML file; SCALE is quick unless said.
   --log.dir DIR     where runs are looked for and put, by default runs
-  --results DIR     where reports are put, by default experiments/results, with the settings and rows of their runs in
-                    records: report, status and queue count those too, run trains anew what is in records alone
+  --results DIR     where reports are put, by default a checkout's experiments/results, else results, with the settings
+                    and rows of their runs in records, which count as finished
   run passes --seeds-mode, --log.* and --checkpoint.* on to the runs it begins, queue the last two"""
 
-RESULTS = Path(__file__).parent / "results"
+_CHECKOUT = Path(__file__).parent / "results"
+RESULTS = _CHECKOUT if _CHECKOUT.is_dir() else Path("results")  # an installed package has none and gets none
 QUICK = "quick"
 
 

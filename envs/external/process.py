@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
+from gpgrad import children
 from gpgrad.envs.external import worker
 from gpgrad.envs.external.examination import Examined
 from gpgrad.envs.external.protocol import Sizes, loads
@@ -170,11 +170,10 @@ def _examine(recipe: str, seconds: float) -> Examined:
 
 def environment() -> dict[str, str]:
     """Of a worker: this one's modules, one thread, no devices, no windows, no sound."""
-    alone: dict[str, Any] = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    return {**os.environ, **alone, **quiet, **hidden, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return children.environment(**alone, **quiet, **hidden)
 
 
 def is_readable(link: socket.socket, seconds: float) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from gpgrad import children
 from gpgrad.runs import divergence, lock
 from gpgrad.runs.progress import seeds_text
 from gpgrad.runs.run_folder import Job, Run, finished, next_job, scan
@@ -205,7 +206,9 @@ class Child:
         """
         self._check()
         passed = [] if descriptor is None else [descriptor]
-        self._process = process = subprocess.Popen(command, start_new_session=True, pass_fds=passed)
+        self._process = process = subprocess.Popen(
+            command, start_new_session=True, pass_fds=passed, env=children.environment()
+        )
         if self._signal is not None:  # it came while the process was made
             process.send_signal(self._signal)
         while meanwhile is not None and process.poll() is None and not meanwhile(process.pid):

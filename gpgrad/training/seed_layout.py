@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpgrad import config
+from gpgrad import children, config
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program
@@ -202,7 +202,7 @@ def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
         text=True,
         errors="replace",
         start_new_session=True,
-        env={**os.environ, ending.PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        env=children.environment(**{ending.PARENT: str(os.getpid())}),
     )
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(ProcessLookupError):  # it may have ended already

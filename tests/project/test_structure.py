@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # A room may import itself and the rooms on lines above its own.
 ORDER = """
-errors
+errors children
 yaml_loader
 envs
 types
@@ -33,7 +33,14 @@ experiments
 PARTS = ("sharing", "decomposition", "weighting")  # folders of methods
 # Rooms and files that touch files, processes, clocks; all others are pure.
 EDGE = ("cli", "experiments", "jobs", "runs", "training", "policies", "viz", "plots", "config", "analysis", "__main__")
-EDGE += ("yaml_loader", "learning/multiprocess", "learning/external_rollout", "envs/external", "envs/jaxmarl_import")
+EDGE += (
+    "children",
+    "yaml_loader",
+    "learning/multiprocess",
+    "learning/external_rollout",
+    "envs/external",
+    "envs/jaxmarl_import",
+)
 EDGE += ("envs/battles/scenarios", "envs/checking")
 HOST_MODULES = {"os", "pathlib", "subprocess", "socket", "time", "datetime", "wandb", "yaml", "shutil", "tempfile"}
 
