@@ -112,7 +112,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "runs" / other).symlink_to(folder / "runs" / name)
     pages = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
     sweep = re.search(r"```yaml\n(.*?)```", pages["sweeps"], re.DOTALL)
-    world = re.search(r"```python\n(.*?)```", pages["host_worlds"], re.DOTALL)
+    world = re.search(r"```python\n(.*?)```", pages["external_environments"], re.DOTALL)
     assert sweep
     assert world
     (folder / "my_sweep.yaml").write_text(sweep[1])

@@ -1,7 +1,7 @@
 """How fast battles are: python -m tests.speed.battles 5m_vs_6m 32 1024
 
 Compilation, then steps of whole episodes by `battle_policies.nearest` with a third of chance, views included; beside it
-SMAClite's own, attacking what it can, where it is installed (docs/host_worlds.md), in alternation. Seconds are the
+SMAClite's own, attacking what it can, where it is installed (docs/external_environments.md), in alternation. Seconds are the
 processor's, so that a busy machine does not matter much.
 """
 
