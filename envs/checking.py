@@ -65,7 +65,7 @@ def refuse(env: Env) -> None:
     if found := check_env(env):
         name = getattr(getattr(env, "spec", None), "name", type(env).__name__)
         more = f" (the first of {len(found)} findings of gpgrad check)" if len(found) > 1 else ""
-        raise SettingError(f"the world {name} breaks the contract of envs.api: {found[0]}{more}")
+        raise SettingError(f"the environment {name} breaks the contract of gpgrad.envs.api: {found[0]}{more}")
 
 
 def examine(env: Env) -> Report:
@@ -89,24 +89,24 @@ def sizes(spec: EnvSpec) -> list[str]:
     found = []
     for name in ("n_agents", "n_actions", "obs_dim", "state_dim", "episode_limit"):
         if not _is_whole(getattr(spec, name)) or getattr(spec, name) < 1:
-            found.append(f"spec.{name} is {getattr(spec, name)!r}, must be a whole number of 1 or more")
+            found.append(f"spec.{name} must be a whole number of 1 or more (got {getattr(spec, name)!r})")
     for name in ("limit_is_terminal", "has_win", "ends_early"):
         if not isinstance(getattr(spec, name), bool):
-            found.append(f"spec.{name} is {getattr(spec, name)!r}, must be True or False")
+            found.append(f"spec.{name} must be True or False (got {getattr(spec, name)!r})")
     if found:
         return found
     if spec.n_actions > MOST_ACTIONS:
-        found.append(f"spec.n_actions is {spec.n_actions}, must be at most {MOST_ACTIONS}, since int8 stores actions")
+        found.append(f"spec.n_actions must be at most {MOST_ACTIONS}, since int8 stores actions (got {spec.n_actions})")
     own = spec.own_state_dim
     if not _is_whole(own) or not 0 <= own * spec.n_agents <= spec.state_dim:
         most = spec.state_dim // spec.n_agents
-        found.append(f"spec.own_state_dim is {own!r}, must be between 0 and state_dim / n_agents = {most}")
+        found.append(f"spec.own_state_dim must be between 0 and state_dim / n_agents = {most} (got {own!r})")
     if not isinstance(spec.return_scale, numbers.Real) or not 0 < spec.return_scale < math.inf:
-        found.append(f"spec.return_scale is {spec.return_scale!r}, must be a finite number of more than 0")
+        found.append(f"spec.return_scale must be a finite number greater than 0 (got {spec.return_scale!r})")
     for name, most in (("obs_sizes", spec.obs_dim), ("action_counts", spec.n_actions)):
         each = getattr(spec, name)
         if each and (len(each) != spec.n_agents or not all(map(_is_whole, each)) or min(each) < 1 or max(each) != most):
-            found.append(f"spec.{name} is {each}, must be {spec.n_agents} sizes whose largest is {most}, or empty")
+            found.append(f"spec.{name} must be {spec.n_agents} sizes whose largest is {most}, or empty (got {each})")
     return found
 
 
@@ -151,12 +151,14 @@ def judge(env: Env, player: Callable[[jax.Array], Play], keys: jax.Array, done: 
     """What is wrong with the episodes `done` that a player gave for keys [W]."""
     found = _values(env.spec, done) + _ends(env.spec, done)
     if _differing(done.views, done.again):
-        found.append("view gives two answers for one state, must be a pure function")
+        found.append("view gives two results for one state; it must be a pure function")
     order = np.roll(np.arange(len(keys)), 1)
     other = play(env, keys[order], player)
     here = (done.states, done.views, done.steps)
     if _differing(jax.tree.map(lambda leaf: leaf[:, order], here), (other.states, other.views, other.steps)):
-        found.append("the same key gives two episodes: a result must depend on its arguments and on no other lane")
+        found.append(
+            "the same key gives two different episodes; results must depend on the arguments alone, not on other lanes"
+        )
     lone, rows = _alone(env, done), jax.tree.map(lambda leaf: leaf[:, 0], (done.views, done.steps))
     if _differing(lone, rows, TOLERANCE) > RARE:
         found.append("step or view gives other results under jax.vmap than under jax.jit alone, from the same state")
@@ -167,13 +169,13 @@ def _spec(env: Any) -> EnvSpec:
     """The spec of what may be anything."""
     for name in ("params", "reset", "step", "view"):
         if not callable(getattr(env, name, None)):
-            raise _Broken(f"it has no function {name}, must be an envs.api.Env")
+            raise _Broken(f"it has no function {name}; it must be a gpgrad.envs.api.Env")
     try:
         spec = env.spec
     except Exception as error:
         raise _Broken(f"spec raises {_told(error)}") from error
     if not isinstance(spec, EnvSpec):
-        raise _Broken(f"spec is a {type(spec).__name__}, must be an envs.api.EnvSpec")
+        raise _Broken(f"spec must be a gpgrad.envs.api.EnvSpec (got a {type(spec).__name__})")
     return spec
 
 
@@ -181,7 +183,7 @@ def _host(env: HostWorld) -> tuple[list[str], str]:
     result = examined(env.recipe.dumps(), env.reset_seconds)
     return (
         result.findings,
-        f"{result.episodes} episodes, {result.ended} ended and {result.cut} cut, {result.steps} steps",
+        f"{result.episodes} episodes, {result.ended} terminated and {result.cut} truncated, {result.steps} steps",
     )
 
 
@@ -197,7 +199,7 @@ def _pure(env: Env) -> tuple[list[str], str]:
         raise _Broken(f"an episode raises {_told(error)}") from error
     alive = _alive(done.steps)
     ended, cut = (int((alive & flag).any(0).sum()) for flag in (done.steps.terminated, done.steps.truncated))
-    return found, f"{LANES} episodes, {ended} ended and {cut} cut, {int(alive.sum())} steps"
+    return found, f"{LANES} episodes, {ended} terminated and {cut} truncated, {int(alive.sum())} steps"
 
 
 def _shapes(env: Env) -> list[str]:
@@ -207,14 +209,14 @@ def _shapes(env: Env) -> list[str]:
     state = _traced("reset", env.reset, key, params)
     view = _traced("view", env.view, params, state)
     if not isinstance(view, View):
-        raise _Broken(f"view gives a {type(view).__name__}, must be an envs.api.View")
+        raise _Broken(f"view must return a gpgrad.envs.api.View (got a {type(view).__name__})")
     found = _wrong("view.obs", view.obs, (a, spec.obs_dim), jnp.float32)
     found += _wrong("view.avail", view.avail, (a, u), jnp.bool)
     found += _wrong_state(view.state, spec.state_dim)
     for dtype in (jnp.int32, jnp.int8):
         step = _traced("step", env.step, key, params, state, jax.ShapeDtypeStruct((a,), dtype))
         if not isinstance(step, Step):
-            raise _Broken(f"step gives a {type(step).__name__}, must be an envs.api.Step")
+            raise _Broken(f"step must return a gpgrad.envs.api.Step (got a {type(step).__name__})")
         found += _wrong("step.reward", step.reward, (), jnp.float32)
         for name in ("terminated", "truncated"):
             found += _wrong(f"step.{name}", getattr(step, name), (), jnp.bool)
@@ -228,39 +230,41 @@ def _traced(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:
-        raise _Broken(f"{name} raises {_told(error)}, must work under jax.jit") from error
+        raise _Broken(f"{name} must work under jax.jit (raises {_told(error)})") from error
 
 
 def _wrong(what: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> list[str]:
     wanted = f"{jnp.dtype(dtype)} {list(shape)}"
     if not hasattr(leaf, "dtype"):
-        return [f"{what} is a {type(leaf).__name__}, must be {wanted}"]
+        return [f"{what} must be {wanted} (got a {type(leaf).__name__})"]
     same = (leaf.shape, leaf.dtype) == (shape, jnp.dtype(dtype))
-    return [] if same else [f"{what} is {leaf.dtype} {list(leaf.shape)}, must be {wanted}"]
+    return [] if same else [f"{what} must be {wanted} (got {leaf.dtype} {list(leaf.shape)})"]
 
 
 def _wrong_state(state: Any, size: int) -> list[str]:
     if not isinstance(state, OneHot):
         return _wrong("view.state", state, (size,), jnp.float32)
     if state.size != size:
-        return [f"view.state is a OneHot of {state.size}, must be of spec.state_dim = {size}"]
+        return [f"the size of view.state must be spec.state_dim = {size} (got {state.size})"]
     if not jnp.issubdtype(state.index.dtype, jnp.signedinteger) or jnp.iinfo(state.index.dtype).max < size:
-        return [f"view.state.index is {state.index.dtype}, must be signed integers that reach spec.state_dim = {size}"]
+        return [
+            f"view.state.index must be signed integers that reach spec.state_dim = {size} (got {state.index.dtype})"
+        ]
     return []
 
 
 def _wrong_info(spec: EnvSpec, info: Any) -> list[str]:
     if not isinstance(info, dict):
-        return [f"step.info is a {type(info).__name__}, must be a dict of arrays"]
+        return [f"step.info must be a dict of arrays (got a {type(info).__name__})"]
     if ("won" in info) != spec.has_win:
-        return [f"step.info has {'' if 'won' in info else 'no '}won and spec.has_win is {spec.has_win}, must agree"]
+        return [f"step.info must have won exactly if spec.has_win is true (it has {'' if 'won' in info else 'no '}won)"]
     return _wrong("step.info['won']", info["won"], (), jnp.bool) if spec.has_win else []
 
 
 def _changed(before: Any, after: Any) -> list[str]:
     """Where a step gives a state of another shape or dtype than a reset."""
     if jax.tree.structure(before) != jax.tree.structure(after):
-        return ["the state after a step has another structure than after a reset, must be the same"]
+        return ["the state must have the same structure after a step as after a reset"]
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(before)]
     leaves = zip(names, jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     return [
@@ -275,38 +279,36 @@ def _values(spec: EnvSpec, done: Play) -> list[str]:
     """What is wrong with the numbers seen; also after an end, since views there pass through the networks."""
     views, steps, alive, found = done.views, done.steps, _alive(done.steps), []
     if not views.avail.any(-1).all():
-        found.append("view.avail leaves an agent without any action, must have one for each agent, after the end too")
+        found.append("view.avail must have at least one action for each agent, also after the end")
     if not np.isfinite(views.obs).all():
-        found.append("view.obs holds values that are not finite, must have none, after the end too")
+        found.append("view.obs must be finite, also after the end")
     if isinstance(views.state, OneHot):
         index = np.sort(np.asarray(views.state.index), -1)
         present = (index >= 0) & (index < views.state.size)
         if ((index[..., 1:] == index[..., :-1]) & present[..., 1:]).any():
-            found.append("view.state.index holds a position twice, must be distinct")
+            found.append("view.state.index must have distinct positions")
     elif not np.isfinite(views.state).all():
-        found.append("view.state holds values that are not finite, must have none, after the end too")
+        found.append("view.state must be finite, also after the end")
     if not np.isfinite(np.where(alive, steps.reward, 0)).all():
-        found.append("step.reward is not finite, must be in every step of an episode")
+        found.append("step.reward must be finite in every step of an episode")
     for i, count in enumerate(spec.action_counts):
         if views.avail[:, :, i, count:].any():
-            found.append(f"view.avail offers agent {i} more than its {count} actions of spec.action_counts")
+            found.append(f"view.avail must offer agent {i} only the {count} actions of spec.action_counts")
     for i, size in enumerate(spec.obs_sizes):
         if views.obs[:, :, i, size:].any():
-            found.append(f"view.obs of agent {i} has numbers behind its {size} of spec.obs_sizes, must be zeros there")
+            found.append(f"view.obs of agent {i} must be zero beyond the {size} entries of spec.obs_sizes")
     return found
 
 
 def _ends(spec: EnvSpec, done: Play) -> list[str]:
     steps, alive, found = done.steps, _alive(done.steps), []
     if (steps.terminated & steps.truncated & alive).any():
-        found.append("step.terminated and step.truncated are both true, must be one: an end at the limit is terminated")
+        found.append("step.terminated and step.truncated must not both be true: an end at the limit is terminated")
     ended = steps.terminated | steps.truncated
     if len(ended) == spec.episode_limit and not ended.any(0).all():
-        found.append(
-            f"an episode goes on after spec.episode_limit, {spec.episode_limit} steps, must be cut or end there"
-        )
+        found.append(f"an episode must end within spec.episode_limit = {spec.episode_limit} steps")
     if spec.has_win and (steps.info["won"] & ~ended & alive).any():
-        found.append("step.info['won'] is true where the episode goes on, must be on the winning step alone")
+        found.append("step.info['won'] must be true only at the winning step, not while the episode goes on")
     return found
 
 

@@ -48,7 +48,7 @@ class MatrixGame:
         """Refuse a table that is no cube."""
         shape = np.shape(np.asarray(self.table, np.float32))
         if not shape or len(set(shape)) != 1:
-            raise SettingError(f"The payoff table has shape {shape}, expected as many actions for every agent.")
+            raise SettingError(f"the payoff table must have as many actions for every agent (got the shape {shape})")
 
     @property
     def spec(self) -> EnvSpec:
@@ -155,9 +155,9 @@ class NStepGame:
     def __post_init__(self) -> None:
         """Refuse other values."""
         if not 1 <= self.k <= 32767:
-            raise SettingError(f"k is {self.k}, expected between 1 and 32767 steps.")
+            raise SettingError(f"k must be between 1 and 32767 steps (got {self.k})")
         if self.good_branches not in (2, 4):
-            raise SettingError(f"good_branches is {self.good_branches}, expected 2 or 4.")
+            raise SettingError(f"good_branches must be 2 or 4 (got {self.good_branches})")
 
     @property
     def spec(self) -> EnvSpec:
@@ -230,7 +230,7 @@ def pymarl2_12_10() -> MatrixGame:
 def coord2(n_agents: int = 2) -> MatrixGame:
     """Two actions; 1 if all agents choose alike, else 0. More than 10 agents raise `SettingError`."""
     if not 1 <= n_agents <= 10:
-        raise SettingError(f"n_agents is {n_agents}, expected between 1 and 10.")
+        raise SettingError(f"n_agents must be between 1 and 10 (got {n_agents})")
     table = np.zeros((2,) * n_agents, np.float32)
     table[(0,) * n_agents] = table[(1,) * n_agents] = 1.0
     return MatrixGame("matrix_coord", _nested(table))
@@ -244,7 +244,7 @@ def climbing() -> MatrixGame:
 def penalty(k: float = -100.0) -> MatrixGame:
     """Best 10 at (0, 2) and (2, 0); confusing the two pays k, at most 0, else `SettingError`."""
     if not k <= 0:
-        raise SettingError(f"k is {k}, expected at most 0.")
+        raise SettingError(f"k must be at most 0 (got {k})")
     return MatrixGame("matrix_penalty", ((k, 0, 10), (0, 2, 0), (10, 0, k)))
 
 

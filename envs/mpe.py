@@ -63,7 +63,7 @@ class Mpe:
         if self.team_reward not in TEAM_REWARDS:
             raise SettingError(f"team_reward is {self.team_reward!r}" + suggest(self.team_reward, TEAM_REWARDS))
         if not 1 <= self.episode_limit <= 32767:
-            raise SettingError(f"episode_limit is {self.episode_limit}, expected between 1 and 32767.")
+            raise SettingError(f"episode_limit must be between 1 and 32767 (got {self.episode_limit})")
         simulator(self.scenario)
 
     @property

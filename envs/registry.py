@@ -37,7 +37,7 @@ def _imported(factory: str) -> Callable[..., Env]:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"a world is registered as {factory!r}, which cannot be imported: {error}") from error
+        raise SettingError(f"the environment {factory!r} cannot be imported: {error}") from error
 
 
 def make(name: str, **overrides: Any) -> Env:
@@ -54,7 +54,7 @@ def make(name: str, **overrides: Any) -> Env:
         values[option] = _checked(name, option, value, known[option][0])
     for option, (_, default) in known.items():
         if default is inspect.Parameter.empty and option not in values:
-            raise SettingError(f"{name} needs a value for {option}.")
+            raise SettingError(f"{name} needs a value for {option}")
     factory = entry.resolve()
     if _NAME in inspect.signature(factory).parameters:
         values[_NAME] = name
@@ -66,7 +66,7 @@ def make(name: str, **overrides: Any) -> Env:
         if is_built_in(name):
             raise
         message = " ".join(str(error).split())
-        raise SettingError(f"the world {name} cannot be built: {type(error).__name__}: {message}") from error
+        raise SettingError(f"the environment {name} cannot be built: {type(error).__name__}: {message}") from error
 
 
 def names() -> list[str]:
@@ -140,7 +140,7 @@ def register(name: str, factory: str | Callable[..., Env], family: str, **defaul
     defaults: values for some of them. A taken name raises `SettingError`.
     """
     if name in _TABLE:
-        raise SettingError(f"The world name {name!r} is taken, expected a new one.")
+        raise SettingError(f"the environment name {name!r} is taken; choose another")
     _ORIGINS[name] = importing()
     _TABLE[name] = _Entry(factory, family, types.MappingProxyType(dict(defaults)))
 
@@ -181,7 +181,7 @@ def _entry(name: str) -> _Entry:
         return _TABLE[name]
     pattern = _pattern(name)
     if pattern is None:
-        raise SettingError(f"there is no world {name!r}{missing(name)}")
+        raise SettingError(f"there is no environment {name!r}{missing(name)}")
     return _Entry(f"gpgrad.envs.external.names:{PATTERNS[pattern]}", pattern.partition("_")[0], {})
 
 
@@ -201,7 +201,7 @@ def _checked(name: str, option: str, value: Any, annotation: Any) -> Any:
         if isinstance(value, abstract) and (kind is bool or not isinstance(value, bool)):
             return convert(value)
     expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in accepted)
-    raise SettingError(f"{option} of {name} is {value!r}, expected {expected}.")
+    raise SettingError(f"{option} of {name} must be {expected} (got {value!r})")
 
 
 def _is_union(annotation: Any) -> bool:

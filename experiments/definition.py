@@ -81,8 +81,8 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
         same = labels.setdefault((arm.panel, identity), arm.label)
         if same != arm.label:
             raise SettingError(
-                f"{arm.label} of {definition.name} trains the same as {same} in panel {arm.panel!r}, "
-                f"expected arms that differ in what they train"
+                f"{arm.label} of {definition.name} trains the same as {same} in panel {arm.panel!r}; "
+                f"arms must differ in what they train"
             )
         result.append(Setup(arm, settings, identity, chosen.seeds, options))
     return result
@@ -96,7 +96,9 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
     }
     worlds = reader.value("envs", Any, None)
     if worlds is not None and (common["env"] or not isinstance(worlds, list) or not worlds):
-        raise SettingError(f"envs in {reader.source} is {worlds!r}, expected a list of worlds, and no env beside it")
+        raise SettingError(
+            f"envs in {reader.source} must be a list of environments, without env beside it (got {worlds!r})"
+        )
     named = tuple(worlds or (common["env"],))
     arms = [arm for entry in reader.readers("arms") for arm in _arms(entry, common, named)]
     panels = list(dict.fromkeys(arm.panel for arm in arms))
@@ -104,7 +106,9 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
     keys = [(arm.panel, arm.label) for arm in arms]
     for key in keys:
         if keys.count(key) > 1:
-            raise SettingError(f"two arms in {reader.source} are called {key[1]!r} in panel {key[0]!r}, expected one")
+            raise SettingError(
+                f"the arms of panel {key[0]!r} in {reader.source} must have different labels (got {key[1]!r} twice)"
+            )
     definition = Definition(
         name=name,
         source=source,
@@ -129,14 +133,16 @@ def _arms(reader: Reader, common: Mapping[str, Any], worlds: tuple[str | None, .
     """An entry of `arms`, once for each world it runs in."""
     own = reader.name("env", None)
     if own is None and None in worlds:
-        raise SettingError(f"{reader.what} in {reader.source} has no env, expected one there or for all arms")
+        raise SettingError(f"{reader.what} in {reader.source} has no env; it must be set there or for all arms")
     label, algo = reader.name("label"), reader.name("algo")
     preset, panel = reader.name("preset", common["preset"]), reader.name("panel", None)
     overrides = {**common["overrides"], **reader.overrides()}
     reader.end()
     named = [own] if own else [world for world in worlds if world]
     if panel and len(named) > 1:
-        raise SettingError(f"{label} in {reader.source} runs in several worlds, expected no panel of its own")
+        raise SettingError(
+            f"{label} in {reader.source} runs in several environments and must not have a panel of its own"
+        )
     return [Arm(label, env, algo, preset, overrides, panel or env) for env in named]
 
 
@@ -144,7 +150,8 @@ def _scale(reader: Reader) -> Scale:
     count, first = reader.value("seeds", int), reader.value("first_seed", int, 0)
     if count < 1 or first < 0:
         raise SettingError(
-            f"{reader.what} in {reader.source} has seeds {count} from {first}, expected 1 or more, from 0 or more"
+            f"{reader.what} in {reader.source} must have 1 or more seeds, the first of 0 or more "
+            f"(got {count} from {first})"
         )
     scale = Scale(range(first, first + count), reader.overrides())
     reader.end()
@@ -160,7 +167,7 @@ def _sizes(reader: Reader) -> dict[str, int]:
 def _filled(reader: Reader) -> dict[str, Reader]:
     entries = dict(reader.items())
     if not entries:
-        raise SettingError(f"{reader.what} in {reader.source} is empty, expected at least one")
+        raise SettingError(f"{reader.what} in {reader.source} must have at least one entry")
     return entries
 
 
@@ -169,7 +176,7 @@ def _drawings(reader: Reader, arms: tuple[Arm, ...]) -> tuple[Drawing, ...]:
     names = [drawing.name for drawing in found]
     for name in names:
         if names.count(name) > 1:
-            raise SettingError(f"two drawings in {reader.source} are called {name!r}, expected one")
+            raise SettingError(f"the drawings in {reader.source} must have different names (got {name!r} twice)")
     return found
 
 
@@ -209,7 +216,7 @@ def _claims(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...
         first = {arm.panel: i for i, arm in reversed(list(enumerate(arms)))}
         return tuple((first[arm.panel], i) for i, arm in enumerate(arms) if first[arm.panel] != i)
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise SettingError(f"claims in {reader.source} is {pairs!r}, expected pairs of labels, the better one first")
+        raise SettingError(f"claims in {reader.source} must be pairs of labels, the better one first (got {pairs!r})")
     labels = [arm.label for arm in arms]
     for label in (label for pair in pairs for label in pair):
         if label not in labels:
@@ -229,7 +236,7 @@ def _interactions(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...
     four = reader.value("interaction", Any, [])
     labels = [arm.label for arm in arms]
     if not isinstance(four, list) or len(four) not in (0, 4):
-        raise SettingError(f"interaction in {reader.source} is {four!r}, expected four labels: both, A, B, neither")
+        raise SettingError(f"interaction in {reader.source} must be four labels: both, A, B, neither (got {four!r})")
     for label in four:
         if label not in labels:
             raise SettingError(f"unknown arm {label!r} in interaction in {reader.source}{suggest(str(label), labels)}")

@@ -60,15 +60,15 @@ class HostWorld:
     def __post_init__(self) -> None:
         """Raise `SettingError` for what cannot be."""
         if self.form not in ("loop", "graph"):
-            raise SettingError(f"form of {self.name} is {self.form!r}, expected loop or graph")
+            raise SettingError(f"form of {self.name} must be loop or graph (got {self.form!r})")
         if self.workers is not None and self.workers < 1:
-            raise SettingError(f"workers of {self.name} is {self.workers}, expected 1 or more, or none")
+            raise SettingError(f"workers of {self.name} must be 1 or more, or none (got {self.workers})")
         for name in ("step_seconds", "reset_seconds"):
             if not getattr(self, name) > 0:
-                raise SettingError(f"{name} of {self.name} is {getattr(self, name)}, expected more than 0")
+                raise SettingError(f"{name} of {self.name} must be more than 0 (got {getattr(self, name)})")
         for name in ("failures", "pause_seconds", "recycle_episodes"):
             if getattr(self, name) < 0:
-                raise SettingError(f"{name} of {self.name} is {getattr(self, name)}, expected 0 or more")
+                raise SettingError(f"{name} of {self.name} must be 0 or more (got {getattr(self, name)})")
         self.sizes  # noqa: B018, says what is missing before anything compiles
 
     @property
@@ -178,7 +178,7 @@ class Bridge:
         lead, n = words_.shape[:-1], words_.size // 2
         if n > MOST_LANES:
             raise SettingError(
-                f"{n} episodes of {self._world.name} are wanted at once from inside jit, expected at most {MOST_LANES}"
+                f"at most {MOST_LANES} episodes of {self._world.name} can be played at once inside jit (got {n})"
             )
         if self._pool is None or len(self._pool) < n:
             self.close()
@@ -210,7 +210,9 @@ class Bridge:
     def _refuse(self, failed: list[int]) -> None:
         if failed:
             assert self._pool is not None
-            raise SimulatorError("; ".join(self._pool.news()) + "; from inside jit no episode can be played again")
+            raise SimulatorError(
+                "; ".join(self._pool.news()) + "; inside jit no episode can be repeated (--env.form loop can)"
+            )
 
 
 @functools.cache

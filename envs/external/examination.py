@@ -68,7 +68,7 @@ def _episode(
 
 def _wrong(block: Block, outcome: Outcome, when: str) -> list[str]:
     if not isinstance(outcome, Outcome):
-        return [f"{when} the answer is a {type(outcome).__name__}, must be an gpgrad.envs.external.protocol.Outcome"]
+        return [f"{when} the result must be a gpgrad.envs.external.protocol.Outcome (got a {type(outcome).__name__})"]
     try:
         block.write(0, outcome)
     except (ValueError, TypeError, AttributeError) as error:

@@ -84,9 +84,9 @@ def number(what: str, value: Any) -> np.float32:
     """
     array = _array(what, value)
     if array.size != 1:
-        raise ValueError(f"{what} has the shape {array.shape}, must be a single number")
+        raise ValueError(f"{what} must be a single number (got the shape {array.shape})")
     if not np.isfinite(array).all():
-        raise ValueError(f"{what} is {value}, must be finite as float32, of at most {np.finfo(np.float32).max:.3g}")
+        raise ValueError(f"{what} must be finite as float32, of at most {np.finfo(np.float32).max:.3g} (got {value})")
     return np.float32(array.ravel()[0])
 
 
@@ -104,9 +104,9 @@ def unnamed(size: int) -> int:
 def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = _array(f"the {what}", value)
     if array.shape != shape:
-        raise ValueError(f"the {what} has the shape {array.shape}, expected {shape}")
+        raise ValueError(f"the {what} must have the shape {shape} (got {array.shape})")
     if not np.isfinite(array).all():
-        raise ValueError(f"the {what} holds values that are not finite as float32")
+        raise ValueError(f"the {what} has values that are not finite as float32")
     return array
 
 
@@ -117,4 +117,4 @@ def _array(what: str, value: Any) -> np.ndarray:
             return np.asarray(value, np.float32)
     except (TypeError, ValueError):
         text = " ".join(repr(value).split())
-        raise ValueError(f"{what} is {text[:80]}, must be numbers in an array of one shape") from None
+        raise ValueError(f"{what} must be numbers in an array of one shape (got {text[:80]})") from None

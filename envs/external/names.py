@@ -36,7 +36,7 @@ class SmacV2(HostWorld):
         """Race and sizes of the teams. Raises SettingError for other names."""
         race, *sizes = rest(self.name).split("_")
         if len(sizes) != 3 or sizes[1] != "vs" or not (sizes[0] + sizes[2]).isdigit():
-            raise SettingError(f"the world {self.name!r} is none of SMACv2's, expected such as smacv2_terran_5_vs_5")
+            raise SettingError(f"SMACv2 has no environment {self.name!r}; a name must be such as smacv2_terran_5_vs_5")
         settings = {"race": race, "allies": int(sizes[0]), "enemies": int(sizes[2]), "difficulty": self.difficulty}
         return Recipe("gpgrad.envs.external.adapters.starcraft:smacv2", settings)
 
@@ -104,7 +104,7 @@ class Own(HostWorld):
         """The maker is what follows the prefix. Raises SettingError where it is not named."""
         module, _, maker = rest(self.name).partition(":")
         if not module or not maker.isidentifier():
-            raise SettingError(f"the world {self.name!r} names no maker, must be such as host_my_module:MyWorld")
+            raise SettingError(f"the name {self.name!r} has no maker; it must be such as host_my_module:MyWorld")
         return Recipe(rest(self.name), parsed(self))
 
 
@@ -116,7 +116,7 @@ def rest(name: str) -> str:
 def common(world: Gym | Zoo) -> dict[str, str | int]:
     """Settings of both, checked."""
     if world.team_reward not in ("sum", "mean"):
-        raise SettingError(f"team_reward of {world.name} is {world.team_reward!r}, expected sum or mean")
+        raise SettingError(f"team_reward of {world.name} must be sum or mean (got {world.team_reward!r})")
     parsed(world)
     limit = at_least_0(world, "episode_limit")
     return {"episode_limit": limit, "team_reward": world.team_reward, "arguments": world.arguments}
@@ -129,7 +129,9 @@ def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise SettingError(f"arguments of {world.name} is {world.arguments!r}, expected JSON such as '{{\"name\": 1}}'")
+        raise SettingError(
+            f"arguments of {world.name} must be a JSON object such as '{{\"name\": 1}}' (got {world.arguments!r})"
+        )
     return arguments
 
 
@@ -137,5 +139,5 @@ def at_least_0(world: HostWorld, option: str) -> int:
     """An option's value. Raises SettingError for a negative one."""
     value = getattr(world, option)
     if value < 0:
-        raise SettingError(f"{option} of {world.name} is {value}, expected 0 or more")
+        raise SettingError(f"{option} of {world.name} must be 0 or more (got {value})")
     return value

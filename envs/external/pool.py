@@ -166,7 +166,7 @@ class Pool:
             self._fail(number, str(error))
             return False
         if sizes != self.sizes:
-            self._fail(number, f"its sizes are {sizes}, expected {self.sizes}")
+            self._fail(number, f"its sizes must be {self.sizes} (got {sizes})")
             return False
         self._lanes[number].asked = False
         return True
@@ -198,7 +198,7 @@ class Pool:
         if answered:
             self._simulator_seconds += float(self._block.seconds[answered].max())
         for number in failed:
-            self._fail(number, f"its worker ended in a {what}")
+            self._fail(number, f"its worker exited during a {what}")
         for number in waiting.values():
             self._fail(number, f"no answer to a {what} within {seconds:g} s")
         return failed + list(waiting.values())
@@ -221,7 +221,7 @@ class Pool:
         self._counts["discarded_episodes"] += lane.steps > 0
         self._counts["discarded_steps"] += lane.steps
         self._counts["restarts"] += 1
-        self._news = [*self._news[-_NEWS:], f"lane {number}: {why}; its episode is played again with a new worker"]
+        self._news = [*self._news[-_NEWS:], f"lane {number}: {why}; a new worker repeats its episode"]
         if lane.failures > self.care.failures:
             raise SimulatorError(f"lane {number} failed {lane.failures} times in a row, the last time: {why}; {words}")
 

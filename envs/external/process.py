@@ -64,7 +64,7 @@ class Process:
 
     def hear_findings(self, seconds: float) -> Examined:
         """The second line of a worker that examines its simulator. Raises SimulatorError."""
-        text = self._line(seconds, "no first steps within", "its worker ended in the first steps")
+        text = self._line(seconds, "the first steps were not done within", "its worker exited during the first steps")
         return Examined(**json.loads(text))
 
     def _line(self, seconds: float, late: str, ended: str) -> str:

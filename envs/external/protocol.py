@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
 def _plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
-    raise TypeError(f"sizes hold {value!r}, must be numbers, names and tuples of these")
+    raise TypeError(f"sizes must be numbers, names and tuples of these (got {value!r})")
 
 
 def loads(text: str) -> Sizes:
@@ -157,7 +157,7 @@ def build(text: str) -> Simulator:
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise Missing(f"there is no module {module!r} here, must be one that Python can import") from None
+        raise Missing(f"there is no module {module!r}; it must be one that Python can import") from None
     maker: Callable[..., Simulator] | None = getattr(found, attribute, None)
     if not callable(maker):
         public = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
@@ -169,5 +169,5 @@ def build(text: str) -> Simulator:
     simulator = maker(**recipe.settings)
     if not isinstance(getattr(simulator, "sizes", None), Sizes):
         kind = type(getattr(simulator, "sizes", None)).__name__
-        raise Missing(f"{recipe.maker} has sizes of the type {kind}, must be gpgrad.envs.external.protocol.Sizes")
+        raise Missing(f"the sizes of {recipe.maker} must be gpgrad.envs.external.protocol.Sizes (got {kind})")
     return simulator

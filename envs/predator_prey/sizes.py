@@ -34,7 +34,7 @@ def parse_ids(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise SettingError(f"special_ids is {text!r}, expected predator numbers such as '2,3'.") from None
+        raise SettingError(f"special_ids must be predator numbers such as '2,3' (got {text!r})") from None
 
 
 def check(hunt: PredatorPrey) -> None:
@@ -42,25 +42,25 @@ def check(hunt: PredatorPrey) -> None:
     lowest = {"height": 1, "width": 1, "n_agents": 1, "n_stags": 0, "n_hares": 0, "n_special": 0}
     for field, low in (lowest | {"view_radius": 0, "episode_limit": 1}).items():
         if getattr(hunt, field) < low:
-            raise SettingError(f"{field} is {getattr(hunt, field)}, expected at least {low}.")
+            raise SettingError(f"{field} must be at least {low} (got {getattr(hunt, field)})")
     for field, high in (("height", 127), ("width", 127), ("episode_limit", 32767)):
         if getattr(hunt, field) > high:
-            raise SettingError(f"{field} is {getattr(hunt, field)}, expected at most {high}.")
+            raise SettingError(f"{field} must be at most {high} (got {getattr(hunt, field)})")
     if hunt.n_prey < 1:
-        raise SettingError("n_stags and n_hares are both 0, expected at least one prey.")
+        raise SettingError("n_stags + n_hares must be at least 1 (got 0)")
     entities, cells = hunt.n_agents + hunt.n_prey, hunt.height * hunt.width
     if entities > cells:
         raise SettingError(
-            f"{hunt.n_agents} predators and {hunt.n_prey} prey do not fit on {hunt.height} x {hunt.width} cells, "
-            f"expected at most {cells} in all."
+            f"{hunt.n_agents} predators and {hunt.n_prey} prey do not fit on {hunt.height} x {hunt.width} cells; they "
+            f"must be at most {cells} together"
         )
     if hunt.n_special > hunt.n_agents:
-        raise SettingError(f"n_special is {hunt.n_special}, expected at most n_agents = {hunt.n_agents}.")
+        raise SettingError(f"n_special must be at most n_agents = {hunt.n_agents} (got {hunt.n_special})")
     if hunt.special_ids:
         ids = parse_ids(hunt.special_ids)
         if len(set(ids)) != hunt.n_special or len(ids) != hunt.n_special:
             raise SettingError(
-                f"special_ids is {hunt.special_ids!r}, expected n_special = {hunt.n_special} different numbers."
+                f"special_ids must be n_special = {hunt.n_special} different numbers (got {hunt.special_ids!r})"
             )
         if min(ids) < 0 or max(ids) >= hunt.n_agents:
-            raise SettingError(f"special_ids is {hunt.special_ids!r}, expected numbers from 0 to {hunt.n_agents - 1}.")
+            raise SettingError(f"special_ids must be numbers from 0 to {hunt.n_agents - 1} (got {hunt.special_ids!r})")

@@ -41,7 +41,7 @@ class Smax:
     def __post_init__(self) -> None:
         """Raise `SettingError` for what cannot be."""
         if not 1 <= self.episode_limit <= 32767:
-            raise SettingError(f"episode_limit is {self.episode_limit}, expected between 1 and 32767.")
+            raise SettingError(f"episode_limit must be between 1 and 32767 (got {self.episode_limit})")
         rules(self.map)
 
     @property

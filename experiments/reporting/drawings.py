@@ -106,7 +106,7 @@ def _logged_final(result: Result, place: str) -> dict[int, float]:
     values = {row["seed"]: logged(row, place) for share in result.shares for row in share.final}
     for seed, value in values.items():
         if value is None or np.ndim(value) != 0:
-            raise SettingError(f"{place} of {result.setup.arm.label}, seed {seed}, is {value!r}, expected a number")
+            raise SettingError(f"{place} of {result.setup.arm.label}, seed {seed}, must be a number (got {value!r})")
     return {seed: float(value) for seed, value in sorted(values.items())}
 
 
@@ -233,5 +233,5 @@ def plain_grid(heading: str, values: np.ndarray, beside: np.ndarray | None = Non
 def _matrix(row: Row, metric: str) -> np.ndarray:
     values = np.array(logged(row, metric), float)
     if values.ndim != 2:
-        raise SettingError(f"{metric} has the shape {values.shape}, expected a matrix to draw as a heat map")
+        raise SettingError(f"{metric} must be a matrix to be drawn as a heat map (got the shape {values.shape})")
     return values

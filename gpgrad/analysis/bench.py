@@ -75,7 +75,7 @@ def setup(label: str, config: Config) -> Setup:
     program = make_program(config)
     parts = program.parts
     if external_rollout.is_host(parts.env):
-        raise SettingError(f"bench measures worlds in JAX, and {config.env.name} is a program of its own")
+        raise SettingError(f"bench measures JAX environments only; {config.env.name} is external")
     clock, states = start_clock(), program.init(jnp.arange(config.seeds, dtype=jnp.int32))
     began = time.monotonic()
     compiled = program.chunk.lower(clock, states, jnp.int32(1)).compile()  # type: ignore[attr-defined]

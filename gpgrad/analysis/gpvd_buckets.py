@@ -93,7 +93,7 @@ def as_rows(dump: BucketDump) -> list[dict[str, Any]]:
 def picture(env: Env, params: EnvParams, dump: BucketDump, stem: Path) -> list[Path]:
     """STEM.png, .svg, .pdf and .csv of a dump in which something interferes. Raises SettingError for other worlds."""
     if not isinstance(env, PredatorPrey):
-        raise SettingError(f"{env.spec.name} has no board, expected a predator-prey world for --picture")
+        raise SettingError(f"{env.spec.name} has no board; --picture needs a predator-prey environment")
     found = scenes.buckets(env, params, dump)
     stem.parent.mkdir(parents=True, exist_ok=True)
     return [*plots.save(plots.draw_buckets(found), stem), plots.write_buckets(found, stem)]

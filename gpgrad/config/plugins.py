@@ -63,7 +63,7 @@ def _load(module: str, what: str) -> None:
         for kind, name in _known() - before:
             _forget(kind, name)
         if not module or (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
-            raise SettingError(f"{what} is missing, expected a module that can be imported from here") from None
+            raise SettingError(f"{what} is missing; it must be a module that can be imported from here") from None
         message = " ".join(str(error).split())
         raise SettingError(f"{what} is broken: {type(error).__name__}: {message}") from error
     _claim(module, what, _known() - before)
@@ -72,9 +72,7 @@ def _load(module: str, what: str) -> None:
 def _claim(module: str, what: str, parts: set[tuple[str, str]]) -> None:
     """Remember what came with a plugin. Raises SettingError for one that brings nothing."""
     if not parts:
-        raise SettingError(
-            f"{what} registers nothing, expected calls of gpgrad.register or envs.register at its import"
-        )
+        raise SettingError(f"{what} registers nothing; its import must call gpgrad.register or gpgrad.envs.register")
     _owners.update(dict.fromkeys(parts, module))
 
 

@@ -30,13 +30,13 @@ def defines(name: str) -> bool:
 
 def check_world(name: str, content: Mapping[str, Any]) -> None:
     """Refuse a world's file that changes what defines a preset for all presets at once. Raises SettingError."""
-    _refuse(content, f"configs/env/{name}.yaml", "it belongs under presets: with the name of each that it is meant for")
+    _refuse(content, f"configs/env/{name}.yaml", "it must be under presets: NAME: for each preset that it is meant for")
 
 
 def check_algorithm(name: str, content: Mapping[str, Any]) -> None:
     """Refuse an algorithm's file that changes how all methods are trained. Raises SettingError."""
     rest = {key: value for key, value in content.items() if key != "parts"}
-    _refuse(rest, f"configs/algo/{name}.yaml", "algorithms differ in their parts alone")
+    _refuse(rest, f"configs/algo/{name}.yaml", "algorithms must differ in their parts alone")
 
 
 def _refuse(content: Mapping[str, Any], place: str, reason: str) -> None:
@@ -55,7 +55,7 @@ def scheme(method: Mapping[str, Any], levels: Sequence[Level]) -> str:
     for source, content in levels:
         parts = mapping(content.get("parts", {}), f"parts in configs/{source}.yaml")
         if set(parts) - {"sharing"}:
-            raise SettingError(f"parts in configs/{source}.yaml is {dict(parts)!r}, expected sharing alone")
+            raise SettingError(f"parts in configs/{source}.yaml must be sharing alone (got {dict(parts)!r})")
         found = parts.get("sharing", found)
     return found
 
@@ -70,7 +70,7 @@ def settle(config: Config) -> Config:
         has, other = ("always", WITHOUT_ID) if name == WITH_ID else ("never", WITH_ID)
         raise SettingError(
             f"agent.agent_id is {str(given).lower()}, but sharing {name} {has} has the agent's id; "
-            f"expected --sharing {other}, or no agent.agent_id"
+            f"use --sharing {other}, or leave out agent.agent_id"
         )
     return dataclasses.replace(
         config, agent=dataclasses.replace(config.agent, agent_id=given if given is not None else name == WITH_ID)

@@ -38,5 +38,5 @@ def read(kind: str, name: str) -> dict[str, Any]:
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
     """The value, if it is names with values. Raises SettingError."""
     if not isinstance(value, Mapping):
-        raise SettingError(f"{where} is {value!r}, expected names with values")
+        raise SettingError(f"{where} must be a mapping of names to values (got {value!r})")
     return value

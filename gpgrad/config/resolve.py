@@ -124,12 +124,12 @@ def load(
     plugins.load(named)
     for name in (env, algo, *changes):
         if not isinstance(name, str):
-            raise SettingError(f"{name!r} is no name, expected text")
+            raise SettingError(f"a name must be text (got {name!r})")
     chosen = {key: str(changes.pop(key)) for key in SELECTIONS if key in changes}
     if "evaluation.every_steps" in changes:  # what a world's file has in its place would win
         changes = {"evaluation.every_episodes": None, **changes}
     if not envs.known(env):
-        raise SettingError(f"unknown world {env!r}{envs.missing(env)}")
+        raise SettingError(f"unknown environment {env!r}{envs.missing(env)}")
     worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
     for name, content in worlds:
         precedence.check_world(name, content)
@@ -299,16 +299,16 @@ def parse(path: Path) -> Config:
     presets say today is not asked. Names that have changed are brought up to date, see `precedence.upgrade`.
     """
     if not path.is_file():
-        raise SettingError(f"{path} holds no resolved settings, expected a file in the folder of a run")
+        raise SettingError(f"{path} has no resolved settings; it must be config.yaml in the folder of a run")
     try:
         content = precedence.upgrade(mapping(read_yaml(path, "the settings in"), str(path)))
         names = {key: content.pop(key) for key in ("algo", "preset", *PARTS)}
         plugins.load(validate.coerce(content.get("plugin", ()), tuple[str, ...], f"plugin in {path}"))
     except KeyError as error:
-        raise SettingError(f"{path} holds no resolved settings: {error}") from None
+        raise SettingError(f"{path} has no resolved settings: {error} is missing") from None
     for name in names.values():
         if not isinstance(name, str):
-            raise SettingError(f"{name!r} in {path} is no name, expected text")
+            raise SettingError(f"a name in {path} must be text (got {name!r})")
     algorithm(names["algo"])
     parts: dict[str, Any] = {kind: _defaults(kind, names[kind]) for kind in PARTS}
     config = override(Config(algo=names["algo"], preset=names["preset"], **parts), content, str(path))

@@ -18,11 +18,11 @@ def open_file(path: Path, what: str) -> Reader:
 
 
 class Reader:
-    """Takes named values of expected types out of a mapping; what is left over is a mistake."""
+    """Takes named, typed values out of a mapping; entries that are left over are errors."""
 
     def __init__(self, content: Any, source: str, what: str) -> None:
         if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-            raise SettingError(f"{what} in {source} is {content!r}, expected names with values")
+            raise SettingError(f"{what} in {source} must be a mapping of names to values (got {content!r})")
         self._left, self._known, self.source, self.what = dict(content), [], source, what
 
     def value(self, name: str, kind: Any, *default: Any) -> Any:
@@ -30,7 +30,7 @@ class Reader:
         self._known.append(name)
         if name not in self._left:
             if not default:
-                raise SettingError(f"{self.what} in {self.source} has no {name}, expected one")
+                raise SettingError(f"{self.what} in {self.source} has no {name}, which is needed")
             return default[0]
         value = self._left.pop(name)
         return value if kind is Any else validate.coerce(value, kind, f"{name} of {self.what} in {self.source}")
@@ -39,7 +39,7 @@ class Reader:
         """A name, which is text that is not empty."""
         found = self.value(key, str, *default)
         if found == "":
-            raise SettingError(f"{key} of {self.what} in {self.source} is empty, expected a name")
+            raise SettingError(f"{key} of {self.what} in {self.source} must not be empty")
         return found
 
     def reader(self, name: str, *default: Any) -> Reader:
@@ -50,7 +50,7 @@ class Reader:
         """A list of mappings in it, with at least one."""
         items = self.value(name, Any, *default)
         if not isinstance(items, list) or not items:
-            raise SettingError(f"{name} of {self.what} in {self.source} is {items!r}, expected a list")
+            raise SettingError(f"{name} of {self.what} in {self.source} must be a list (got {items!r})")
         return [Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
 
     def overrides(self) -> dict[str, Any]:
@@ -65,13 +65,13 @@ class Reader:
         """A list of settings; none by default."""
         items = self.value(key, Any, [])
         if not isinstance(items, list):
-            raise SettingError(f"{key} of {self.what} in {self.source} is {items!r}, expected a list")
+            raise SettingError(f"{key} of {self.what} in {self.source} must be a list (got {items!r})")
         place = f"{key} of {self.what} in {self.source}"
         return [self._settings(item, f"entry {i + 1} of {place}") for i, item in enumerate(items)]
 
     def _settings(self, content: Any, place: str) -> dict[str, Any]:
         if not isinstance(content, Mapping):
-            raise SettingError(f"{place} is {content!r}, expected names with values")
+            raise SettingError(f"{place} must be a mapping of names to values (got {content!r})")
         for name in content:
             if str(name).partition(".")[0] in NOT_OVERRIDDEN and not str(name).startswith("env."):
                 raise SettingError(f"{place} cannot set {name!r}")

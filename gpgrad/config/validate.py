@@ -31,16 +31,16 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
     if get_origin(kind) is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
-            raise SettingError(f"{name} is {short(value)}, expected values with commas between them, or a list")
+            raise SettingError(f"{name} must be values separated by commas, or a list (got {short(value)})")
         return tuple(coerce(item, get_args(kind)[0], name) for item in items)
     if kind not in _CONVERTERS:
         raise SettingError(
-            f"{name} has the type {kind}, expected bool, int, float, str, Literal, a tuple or an optional"
+            f"the type of {name} must be bool, int, float, str, Literal, a tuple or an optional (got {kind})"
         )
     try:
         return _CONVERTERS[kind](value)
     except (ValueError, TypeError, OverflowError):
-        raise SettingError(f"{name} is {short(value)}, expected {_DESCRIPTIONS[kind]}") from None
+        raise SettingError(f"{name} must be {_DESCRIPTIONS[kind]} (got {short(value)})") from None
 
 
 def short(value: Any) -> str:
@@ -89,7 +89,7 @@ _DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite 
 def check_name(name: str | None) -> None:
     """Raise SettingError for a run's name that is no single folder."""
     if name is not None and (not name or name in (".", "..") or any(mark in name for mark in ("/", "\0"))):
-        raise SettingError(f"log.name is {short(name)}, expected the name of one folder in log.dir, without / in it")
+        raise SettingError(f"log.name must be the name of a single folder in log.dir, without / (got {short(name)})")
 
 
 def check(config: Config) -> None:
@@ -118,7 +118,7 @@ def check(config: Config) -> None:
     }
     for name, value in positive.items():
         if value <= 0:
-            raise SettingError(f"{name} is {value}, expected more than 0")
+            raise SettingError(f"{name} must be more than 0 (got {value})")
     unit = {
         "learner.gamma": learner.gamma,
         "learner.td_lambda": learner.td_lambda,
@@ -127,17 +127,17 @@ def check(config: Config) -> None:
     }
     for name, value in unit.items():
         if not 0 <= value <= 1:
-            raise SettingError(f"{name} is {value}, expected between 0 and 1")
+            raise SettingError(f"{name} must be between 0 and 1 (got {value})")
     if rollout.finish > rollout.start:
-        raise SettingError(f"rollout.finish is {rollout.finish}, expected at most rollout.start = {rollout.start}")
+        raise SettingError(f"rollout.finish must be at most rollout.start = {rollout.start} (got {rollout.finish})")
     if config.seed < 0 or config.seed + config.seeds > LARGEST:
-        raise SettingError(f"seed is {config.seed}, expected 0 or more and with all seeds below {LARGEST}")
+        raise SettingError(f"seed must be 0 or more, with all seeds below {LARGEST} (got {config.seed})")
     if config.devices is not None and config.devices < 1:
-        raise SettingError(f"devices is {config.devices}, expected 1 or more, or none for all there are")
+        raise SettingError(f"devices must be 1 or more, or none for all devices (got {config.devices})")
     if config.t_max > LARGEST // 2:
-        raise SettingError(f"t_max is {config.t_max}, expected at most {LARGEST // 2}")
+        raise SettingError(f"t_max must be at most {LARGEST // 2} (got {config.t_max})")
     if evaluation.every_episodes is not None and evaluation.every_episodes < 1:
-        raise SettingError(f"evaluation.every_episodes is {evaluation.every_episodes}, expected 1 or more")
+        raise SettingError(f"evaluation.every_episodes must be 1 or more (got {evaluation.every_episodes})")
     _check_sizes(config)
 
 
@@ -145,21 +145,21 @@ def _check_sizes(config: Config) -> None:
     learner, worlds, capacity = config.learner, config.rollout.worlds, config.replay.capacity
     if capacity < learner.batch_episodes:
         raise SettingError(
-            f"replay.capacity is {capacity}, expected at least learner.batch_episodes = {learner.batch_episodes}"
+            f"replay.capacity must be at least learner.batch_episodes = {learner.batch_episodes} (got {capacity})"
         )
     if capacity % worlds:
         raise SettingError(
-            f"replay.capacity is {capacity}, expected a multiple of rollout.worlds = {worlds}, "
-            f"such as {-(-capacity // worlds) * worlds}"
+            f"replay.capacity must be a multiple of rollout.worlds = {worlds}, such as "
+            f"{-(-capacity // worlds) * worlds} (got {capacity})"
         )
     if worlds > learner.target_every_episodes:
         raise SettingError(
-            f"rollout.worlds is {worlds}, expected at most learner.target_every_episodes = "
-            f"{learner.target_every_episodes}, since a copy of the target network would be skipped"
+            f"rollout.worlds must be at most learner.target_every_episodes = {learner.target_every_episodes}, since a "
+            f"copy of the target network would be skipped (got {worlds})"
         )
     updates = worlds * learner.updates_per_episode
     if abs(updates - round(updates)) > 1e-6 or round(updates) < 1:
         raise SettingError(
-            f"learner.updates_per_episode is {learner.updates_per_episode}, expected a value that times "
-            f"rollout.worlds = {worlds} gives a whole number of gradient steps, not {updates:g}"
+            f"learner.updates_per_episode times rollout.worlds = {worlds} must be a whole number of gradient steps "
+            f"(got {learner.updates_per_episode}, which gives {updates:g})"
         )

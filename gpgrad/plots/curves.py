@@ -58,12 +58,12 @@ def band(curves: Mapping[int, Curve], centre: Centre = "mean") -> Band:
     if centre not in get_args(Centre):
         raise SettingError(f"centre is {centre!r}{suggest(str(centre), get_args(Centre))}")
     if not curves:
-        raise ValueError("there are no curves, expected at least one seed")
+        raise ValueError("curves must have at least one seed")
     first, *_ = curves.values()
     begin, end = max(c.steps[0] for c in curves.values()), min(c.steps[-1] for c in curves.values())
     steps = first.steps[(first.steps >= begin) & (first.steps <= end)]
     if not steps.size:
-        raise ValueError(f"curves of seeds {list(curves)} have no steps in common, expected them to overlap")
+        raise ValueError(f"curves of seeds {list(curves)} must have steps in common")
     values = np.array([np.interp(steps, c.steps, c.returns) for c in curves.values()])  # [seeds, K]
     if centre == "mean":
         means = [stats.mean_interval(column) for column in values.T]

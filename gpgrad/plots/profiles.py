@@ -54,7 +54,7 @@ def profile(scores: Scores, thresholds: np.ndarray, rng: np.random.Generator) ->
     for task in scores.tasks:
         values = np.asarray(task, float)
         if not values.size or not np.isfinite(values).all():
-            raise ValueError(f"scores of {scores.label} are {values.tolist()}, expected finite numbers, at least one")
+            raise ValueError(f"scores of {scores.label} must be finite numbers, at least one (got {values.tolist()})")
         above = values[:, None] > thresholds  # [seeds, K]
         shares.append(above.mean(0))
         times = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=REPETITIONS)  # [R, seeds]

@@ -107,7 +107,5 @@ def require() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise SettingError(
-            "pictures need matplotlib, expected it to be installed: pip install 'gpgrad[plot]'"
-        ) from None
+        raise SettingError("pictures need matplotlib, which is not installed: pip install 'gpgrad[plot]'") from None
     return matplotlib

@@ -18,7 +18,7 @@ def workspace(entity: str, project: str) -> Any:
         import wandb_workspaces.workspaces as workspaces
     except ImportError:
         raise SettingError(
-            "a dashboard needs wandb-workspaces, expected it to be installed: pip install 'gpgrad[dashboard]'"
+            "a dashboard needs wandb-workspaces, which is not installed: pip install 'gpgrad[dashboard]'"
         ) from None
     layout = presets.read("", "dashboard")
 
@@ -49,5 +49,5 @@ def save(entity: str, project: str) -> str:
     try:
         made.save()
     except wandb.Error as error:
-        raise SettingError(f"wandb did not take the dashboard: {' '.join(str(error).split())}") from error
+        raise SettingError(f"wandb refused the dashboard: {' '.join(str(error).split())}") from error
     return made.url

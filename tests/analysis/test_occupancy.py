@@ -94,7 +94,7 @@ def test_command(tmp_path, capsys, monkeypatch):
         (["nowhere"], "nowhere holds no finished run"),
         (["--episodes", "0"], "--episodes is 0, expected a multiple of learner.batch_episodes = 128"),
         (["--epsilon", "2"], "--epsilon is 2.0"),
-        (["--env", "pp_p3"], "unknown world 'pp_p3'"),
+        (["--env", "pp_p3"], "unknown environment 'pp_p3'"),
         (["--episodes", "100"], "--episodes is 100, expected a multiple"),
         (["nowhere", "--env", "pp_p2"], "--env cannot be changed for a run"),
     ],

@@ -24,7 +24,7 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
     ("arguments", "sentence"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["train", "--env", "pp_smal"], "unknown world 'pp_smal'; did you mean 'pp_small'?"),
+        (["train", "--env", "pp_smal"], "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
         (["train", "--algo", "qmix", "--learnr.lr", "1"], "unknown setting 'learnr.lr'; did you mean 'learner.lr'?"),
         (["train", "--seeds"], "--seeds has no value"),
         (["train", "pp_small"], "unexpected argument 'pp_small'"),
@@ -130,7 +130,7 @@ def test_as_a_process():
         [sys.executable, "-m", "gpgrad", "train", "--env", "pp_smal"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr == "gpgrad: unknown world 'pp_smal'; did you mean 'pp_small'?\n"
+    assert done.stderr == "gpgrad: unknown environment 'pp_smal'; did you mean 'pp_small'?\n"
 
 
 def test_a_second_interrupt_while_the_first_is_told_is_no_traceback(monkeypatch, capsys):

@@ -108,7 +108,7 @@ def test_round_trip_and_fingerprint(tmp_path):
         file.write_text(broken)
         with pytest.raises(SettingError, match=r"config.yaml"):
             config.parse(file)
-    with pytest.raises(SettingError, match="holds no resolved settings"):
+    with pytest.raises(SettingError, match="has no resolved settings"):
         config.parse(tmp_path / "nothing.yaml")
     same = dataclasses.replace(settings, log=Log(name="elsewhere"))
     other = dataclasses.replace(settings, seed=1)
@@ -151,10 +151,10 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
     assert config.parse(file).learner.td_lambda == 0.0
     for line, sentence in {
         "learner.old: 1": "unknown setting 'learner.old' in",
-        "algo: [1]": "is no name",
+        "algo: [1]": "must be text",
         "algo: qmxi": "unknown algorithm 'qmxi'",
         "weighting: nine": "unknown weighting 'nine'",
-        "env: pp": "no world 'pp'",
+        "env: pp": "no environment 'pp'",
     }.items():
         others = [other for other in lines if other.partition(":")[0] != line.partition(":")[0]]
         file.write_text("".join(others) + line)
@@ -165,31 +165,36 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
 @pytest.mark.parametrize(
     ("env", "algo", "overrides", "sentence"),
     [
-        ("pp_smal", "qmix", {}, "unknown world 'pp_smal'; did you mean 'pp_small'?"),
+        ("pp_smal", "qmix", {}, "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
         ("pp_small", "qmxi", {}, "unknown algorithm 'qmxi'; did you mean 'qmix'?"),
         ("pp_small", "qmix", {"preset": "pymarl4"}, "unknown preset 'pymarl4'; did you mean 'pymarl"),
         ("pp_small", "qmix", {"sharing": "fup"}, "unknown sharing 'fup'; did you mean 'fups'?"),
         ("pp_small", "qmix", {"learner.lrr": 1}, "unknown setting 'learner.lrr'; did you mean 'learner.lr'?"),
         ("pp_small", "vdn", {"decomposition.embed": 8}, "unknown setting 'decomposition.embed'"),
         ("pp_small", "qmix", {"env.penlty": 8}, "unknown setting 'env.penlty'; did you mean 'env.penalty'?"),
-        ("pp_small", "qmix", {"learner.lr": "fast"}, "learner.lr is 'fast', expected a finite number"),
-        ("pp_small", "qmix", {"learner.lr": "nan"}, "learner.lr is 'nan', expected a finite number"),
-        ("pp_small", "qmix", {"seeds": "2.5"}, "seeds is '2.5', expected a whole number"),
-        ("pp_small", "qmix", {"agent.agent_id": "maybe"}, "agent.agent_id is 'maybe', expected true or false"),
+        ("pp_small", "qmix", {"learner.lr": "fast"}, "learner.lr must be a finite number (got 'fast')"),
+        ("pp_small", "qmix", {"learner.lr": "nan"}, "learner.lr must be a finite number (got 'nan')"),
+        ("pp_small", "qmix", {"seeds": "2.5"}, "seeds must be a whole number (got '2.5')"),
+        ("pp_small", "qmix", {"agent.agent_id": "maybe"}, "agent.agent_id must be true or false (got 'maybe')"),
         ("pp_small", "qmix", {"learner.optimiser": "adm"}, "learner.optimiser is 'adm'; did you mean 'adam'?"),
-        ("pp_small", "qmix", {"learner.lr": 0}, "learner.lr is 0.0, expected more than 0"),
-        ("pp_small", "qmix", {"learner.gamma": 1.5}, "learner.gamma is 1.5, expected between 0 and 1"),
-        ("pp_small", "qmix", {"replay.capacity": 16}, "expected at least learner.batch_episodes = 32"),
+        ("pp_small", "qmix", {"learner.lr": 0}, "learner.lr must be more than 0 (got 0.0)"),
+        ("pp_small", "qmix", {"learner.gamma": 1.5}, "learner.gamma must be between 0 and 1 (got 1.5)"),
+        ("pp_small", "qmix", {"replay.capacity": 16}, "must be at least learner.batch_episodes = 32 (got 16)"),
         ("pp_small", "qmix", {"rollout.worlds": 64, "replay.capacity": 100}, "a multiple of rollout.worlds = 64"),
         ("pp_small", "qmix", {"rollout.worlds": 250, "learner.updates_per_episode": 1}, "at most learner.target_every"),
-        ("pp_small", "qmix", {"learner.updates_per_episode": 0.3}, "a whole number of gradient steps, not 0.3"),
+        (
+            "pp_small",
+            "qmix",
+            {"learner.updates_per_episode": 0.3},
+            "must be a whole number of gradient steps (got 0.3, which gives 0.3)",
+        ),
         ("pp_small", "qmix", {"env": "x"}, "unknown setting 'env'"),
         ("pp_small", "qmix", {"preset": ""}, "unknown preset ''"),
-        ("pp_small", "qmix", {"t_max": 1e10}, "t_max is 10000000000"),
-        ("pp_small", "qmix", {"seed": 2**31 - 1}, "seed is 2147483647"),
-        ("pp_small", "qmix", {"rollout.start": 0.01}, "rollout.finish is 0.05, expected at most rollout.start = 0.01"),
+        ("pp_small", "qmix", {"t_max": 1e10}, "t_max must be at most 1073741823 (got 10000000000)"),
+        ("pp_small", "qmix", {"seed": 2**31 - 1}, "with all seeds below 2147483647 (got 2147483647)"),
+        ("pp_small", "qmix", {"rollout.start": 0.01}, "rollout.finish must be at most rollout.start = 0.01 (got 0.05)"),
         ("pp_small", "qmix", {"decomposition.hypernet_layers": 3}, "decomposition.hypernet_layers is 3"),
-        ("pp_small", "qmix", {1: 2}, "1 is no name, expected text"),
+        ("pp_small", "qmix", {1: 2}, "a name must be text (got 1)"),
     ],
 )
 def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
@@ -202,7 +207,11 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
 @pytest.mark.parametrize(
     ("kind", "content", "sentence"),
     [
-        ("env", "decomposition: vdn", "decomposition in configs/env/two_step.yaml is 'vdn'"),
+        (
+            "env",
+            "decomposition: vdn",
+            "decomposition in configs/env/two_step.yaml must be a mapping of names to values (got 'vdn')",
+        ),
         (
             "env",
             "presets: {games: {decomposition: {qmxi: {}}}}",
@@ -211,7 +220,7 @@ def test_mistakes_get_one_sentence(env, algo, overrides, sentence):
         ("env", "presets: {pymrl: {}}", "unknown preset 'pymrl' in configs/env/two_step.yaml"),
         ("env", "presets: {games: {learner: {lrr: 1}}}", "unknown setting 'learner.lrr' in configs/env/two_step.yaml"),
         ("env", "a: [", "is no YAML"),
-        ("env", "- a", "expected names with values"),
+        ("env", "- a", "must be a mapping of names to values"),
     ],
 )
 def test_mistakes_in_files_are_named(tmp_path, monkeypatch, kind, content, sentence):
@@ -232,7 +241,7 @@ def test_settings_of_plugins_are_typed():
     for kind, pairs in kinds.items():
         for value, expected in pairs:
             assert validate.coerce(value, kind, "name") == expected
-    with pytest.raises(SettingError, match="expected a whole number"):
+    with pytest.raises(SettingError, match="must be a whole number"):
         validate.coerce("1,x", tuple[int, ...], "name")
 
 

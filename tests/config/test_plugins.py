@@ -102,7 +102,7 @@ def test_the_walk_through_trains_each_of_the_four_alone(outside, command):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "the plugin my_methods is missing, expected a module that can be imported from here"),
+        (None, "the plugin my_methods is missing; it must be a module that can be imported from here"),
         ("x = 1", "the plugin my_methods registers nothing"),
         ("def f(:", "the plugin my_methods is broken: SyntaxError: invalid syntax"),
         ("import nothing_of_this_name", "the plugin my_methods is broken: ModuleNotFoundError: No module named 'noth"),
@@ -112,7 +112,7 @@ def test_the_walk_through_trains_each_of_the_four_alone(outside, command):
         ),
         (
             "from gpgrad import envs\nenvs.register('mine', 'a:b', 'c')\nenvs.register('pp_p2', 'a:b', 'c')",
-            "the plugin my_methods is broken: SettingError: The world name 'pp_p2' is taken",
+            "the plugin my_methods is broken: SettingError: the environment name 'pp_p2' is taken",
         ),
     ],
 )

@@ -125,9 +125,19 @@ def test_the_readme_lists_all_exceptions():
         ),
         ("env", "two_step", "parts: {sharing: fups}", "configs/env/two_step.yaml sets parts.sharing, which"),
         ("env", "two_step", "decomposition: {qmix: {embed: 8}}", "configs/env/two_step.yaml sets decomposition.qmix"),
-        ("env", "two_step", "presets: {games: {parts: {weighting: gpvd}}}", "expected sharing alone"),
-        ("preset", "games", "parts: {decomposition: vdn}", "parts in configs/preset/games.yaml is"),
-        ("preset", "games", "parts: vdn", "parts in configs/preset/games.yaml is 'vdn', expected names with values"),
+        ("env", "two_step", "presets: {games: {parts: {weighting: gpvd}}}", "must be sharing alone"),
+        (
+            "preset",
+            "games",
+            "parts: {decomposition: vdn}",
+            "parts in configs/preset/games.yaml must be sharing alone (got",
+        ),
+        (
+            "preset",
+            "games",
+            "parts: vdn",
+            "parts in configs/preset/games.yaml must be a mapping of names to values (got 'vdn')",
+        ),
         ("algo", "gpvd", "learner: {td_lambda: 0.6}", "configs/algo/gpvd.yaml sets learner.td_lambda, which"),
     ],
 )
@@ -161,7 +171,9 @@ def test_the_scheme_decides_about_the_id(preset):
 
 def test_an_id_that_contradicts_the_scheme_is_refused():
     for sharing, given, other in (("fups", True, "fups_id"), ("fups_id", False, "fups")):
-        with pytest.raises(SettingError, match=f"agent.agent_id is {str(given).lower()}, .* --sharing {other}, or no"):
+        with pytest.raises(
+            SettingError, match=f"agent.agent_id is {str(given).lower()}, .* --sharing {other}, or leave out"
+        ):
             config.load("pp_small", "vdn", {"sharing": sharing, "agent.agent_id": given})
     same = [
         {"sharing": "fups_id"},

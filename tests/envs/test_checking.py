@@ -78,68 +78,71 @@ def from_outside(reward: jax.Array) -> jax.Array:
 
 nan = jnp.float32(jnp.nan)
 ABSTRACT = [
-    (object(), "it has no function params, must be an envs.api.Env"),
-    (type("NoSpec", (Good,), {"spec": (2, 3)})(), "spec is a tuple, must be an envs.api.EnvSpec"),
-    (world({"n_agents": 2.0}), "spec.n_agents is 2.0, must be a whole number of 1 or more"),
-    (world({"episode_limit": 0}), "spec.episode_limit is 0, must be"),
-    (world({"n_actions": 200}), "spec.n_actions is 200, must be at most 127"),
-    (world({"own_state_dim": 2}), "spec.own_state_dim is 2, must be between 0 and"),
-    (world({"return_scale": 0.0}), "spec.return_scale is 0.0, must be"),
-    (world({"has_win": None}), "spec.has_win is None, must be True or False"),
-    (world({"obs_sizes": (1, 1)}), "spec.obs_sizes is \\(1, 1\\), must be 2 sizes whose largest is 2"),
+    (object(), "it has no function params; it must be a gpgrad.envs.api.Env"),
+    (type("NoSpec", (Good,), {"spec": (2, 3)})(), "spec must be a gpgrad.envs.api.EnvSpec"),
+    (world({"n_agents": 2.0}), "spec.n_agents must be a whole number of 1 or more"),
+    (world({"episode_limit": 0}), "spec.episode_limit must be a whole number of 1 or more \\(got 0\\)"),
+    (world({"n_actions": 200}), "spec.n_actions must be at most 127"),
+    (world({"own_state_dim": 2}), "spec.own_state_dim must be between 0 and"),
+    (world({"return_scale": 0.0}), "spec.return_scale must be a finite number greater than 0 \\(got 0.0\\)"),
+    (world({"has_win": None}), "spec.has_win must be True or False"),
+    (world({"obs_sizes": (1, 1)}), "spec.obs_sizes must be 2 sizes whose largest is 2"),
     (world(params=lambda self, key: 1 / 0), "params raises ZeroDivisionError"),
     (
         world(reset=lambda self, key, params: State(0, int(jax.random.bits(key)))),
         "reset raises ConcretizationTypeError",
     ),
-    (world({"obs_dim": 3}), "view.obs is float32 \\[2, 2\\], must be float32 \\[2, 3\\]"),
-    (world({"state_dim": 3}), "view.state is float32 \\[2\\], must be float32 \\[3\\]"),
-    (world(view=lambda v, p, s: {"avail": jnp.ones((A, U))}), "view.avail is float32 \\[2, 3\\], must be bool"),
+    (world({"obs_dim": 3}), "view.obs must be float32 \\[2, 3\\] \\(got float32 \\[2, 2\\]\\)"),
+    (world({"state_dim": 3}), "view.state must be float32 \\[3\\]"),
+    (world(view=lambda v, p, s: {"avail": jnp.ones((A, U))}), "view.avail must be bool \\[2, 3\\] \\(got float32"),
     (world(view=lambda v, p, s: tuple(v)), "view gives a tuple, must be an envs.api.View"),
-    (world(view=lambda v, p, s: {"obs": None}), "view.obs is a NoneType, must be float32"),
+    (world(view=lambda v, p, s: {"obs": None}), "view.obs must be float32"),
     (world(view=lambda v, p, s: {"state": OneHot(s.luck[None], 9)}), "view.state is a OneHot of 9"),
     (
         world(view=lambda v, p, s: {"state": OneHot(s.luck[None].astype(jnp.uint8), 2)}),
         "index is uint8, must be",
     ),
     (world(step=lambda s, *_: tuple(s)), "step gives a tuple, must be an envs.api.Step"),
-    (world(step=lambda s, *_: {"reward": s.reward[None]}), "step.reward is float32 \\[1\\], must be float32 \\[\\]"),
-    (world(step=lambda s, *_: {"reward": jnp.int32(1)}), "step.reward is int32 \\[\\], must be float32"),
+    (world(step=lambda s, *_: {"reward": s.reward[None]}), "step.reward must be float32 \\[\\]"),
+    (world(step=lambda s, *_: {"reward": jnp.int32(1)}), "step.reward must be float32"),
     (
         world(step=lambda s, *_: {"terminated": jnp.zeros(A, bool)}),
         "step.terminated is bool \\[2\\], must be",
     ),
-    (world(step=lambda s, *_: {"truncated": jnp.float32(0)}), "step.truncated is float32 \\[\\], must be bool"),
+    (world(step=lambda s, *_: {"truncated": jnp.float32(0)}), "step.truncated must be bool"),
     (
         world(step=lambda s, *_: {"state": s.state._replace(time=jnp.int32(1))}),
         "state.time is int32 .* must be as",
     ),
     (world(step=lambda s, *_: {"state": s.state._replace(luck=jnp.zeros(2, jnp.int8))}), "state.luck is int8 \\[2\\]"),
-    (world(step=lambda s, *_: {"state": (s.state,)}), "the state after a step has another structure"),
-    (world(step=lambda s, *_: {"info": [1]}), "step.info is a list, must be a dict"),
+    (world(step=lambda s, *_: {"state": (s.state,)}), "the state must have the same structure"),
+    (world(step=lambda s, *_: {"info": [1]}), "step.info must be a dict"),
     (world({"has_win": True}), "step.info has no won and spec.has_win is True"),
-    (world(roles=lambda self, params: jnp.zeros(3, jnp.int32)), "roles is int32 \\[3\\], must be int32 \\[2\\]"),
+    (world(roles=lambda self, params: jnp.zeros(3, jnp.int32)), "roles must be int32 \\[2\\]"),
 ]
 PLAYED = [
     (
         world(view=lambda v, p, s: {"obs": jnp.where(s.time > 1, nan, v.obs)}),
         "view.obs holds values that are not",
     ),
-    (world(view=lambda v, p, s: {"state": v.state / s.time}), "view.state holds values that are not finite"),
-    (world(view=lambda v, p, s: {"avail": v.avail & (s.time < 2)}), "view.avail leaves an agent without any action"),
+    (world(view=lambda v, p, s: {"state": v.state / s.time}), "view.state must be finite"),
+    (
+        world(view=lambda v, p, s: {"avail": v.avail & (s.time < 2)}),
+        "view.avail must have at least one action for each agent",
+    ),
     (world(view=lambda v, p, s: {"state": OneHot(s.luck[None].repeat(2) % 2, 2)}), "holds a position twice"),
-    (world(step=lambda s, *_: {"reward": s.reward / 0}), "step.reward is not finite"),
-    (world(step=lambda s, *_: {"truncated": jnp.zeros((), bool)}), "goes on after spec.episode_limit, 4 steps"),
-    (world(step=lambda s, *_: {"terminated": s.truncated}), "step.terminated and step.truncated are both true"),
+    (world(step=lambda s, *_: {"reward": s.reward / 0}), "step.reward must be finite"),
+    (world(step=lambda s, *_: {"truncated": jnp.zeros((), bool)}), "must end within spec.episode_limit = 4 steps"),
+    (world(step=lambda s, *_: {"terminated": s.truncated}), "step.terminated and step.truncated must not both be true"),
     (
         world({"has_win": True}, step=lambda s, *_: {"info": {"won": ~s.truncated}}),
-        "won'\\] is true where the episode",
+        "won'\\] must be true only at the winning step",
     ),
-    (world({"action_counts": (3, 2)}), "view.avail offers agent 1 more than its 2 actions"),
-    (world({"obs_sizes": (2, 1)}), "view.obs of agent 1 has numbers behind its 1"),
-    (world(view=lambda v, p, s: {"obs": v.obs + next(counter)}), "view gives two answers for one state"),
+    (world({"action_counts": (3, 2)}), "view.avail must offer agent 1 only the 2 actions"),
+    (world({"obs_sizes": (2, 1)}), "view.obs of agent 1 must be zero beyond the 1 entries"),
+    (world(view=lambda v, p, s: {"obs": v.obs + next(counter)}), "view gives two results for one state"),
     (world(step=lambda s, *_: {"reward": s.reward + next(counter)}), "step or view gives other results under jax.vmap"),
-    (world(step=lambda s, *_: {"reward": from_outside(s.reward)}), "the same key gives two episodes"),
+    (world(step=lambda s, *_: {"reward": from_outside(s.reward)}), "the same key gives two different episodes"),
 ]
 
 
@@ -180,11 +183,14 @@ def test_good_worlds_have_no_findings():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"changes": {"reward": 1e300}}, "after step 2 the reward is 1e+300, must be finite as float32"),
-        ({"changes": {"obs": [[0.0]]}}, "after step 2 the observation has the shape (1, 1), expected (1, 2)"),
+        ({"changes": {"reward": 1e300}}, "after step 2 the reward must be finite as float32"),
+        ({"changes": {"obs": [[0.0]]}}, "after step 2 the observation must have the shape (1, 2) (got (1, 1))"),
         ({"changes": {"avail": [[0, 0]]}}, "after step 2 no action is available to agents [0]"),
         ({"changes": {"terminated": [False]}}, ""),
-        ({"changes": {"terminated": [True, False]}}, "after step 2 terminated is [True, False], must be True or False"),
+        (
+            {"changes": {"terminated": [True, False]}},
+            "after step 2 terminated must be True or False (got [True, False])",
+        ),
         ({"changes": {"raises": "a bad day"}}, "step raises RuntimeError: a bad day ("),
         ({"limit": 2}, "an episode goes on after episode_limit, 2 steps"),
         ({}, ""),
@@ -215,7 +221,7 @@ def test_the_command_prints_findings_or_a_summary(registered, capsys):
     assert cli.main(["check", HOST, "--env.arguments", broken]) == 1
     assert "after step 2 the reward has the shape (2,), must be a single number" in capsys.readouterr().out
     assert cli.main(["check", HOST, "--env.arguments", json.dumps({"sizes": {"own_state_dim": 9}})]) == 1
-    assert "spec.own_state_dim is 9, must be between 0 and state_dim / n_agents = 2" in capsys.readouterr().out
+    assert "spec.own_state_dim must be between 0 and state_dim / n_agents = 2" in capsys.readouterr().out
     assert cli.main(["check", HOST]) == 0
     assert "4 episodes, 0 ended and 4 cut, 16 steps" in capsys.readouterr().out
 
@@ -224,9 +230,9 @@ def test_the_command_prints_findings_or_a_summary(registered, capsys):
     ("command", "sentence"),
     [
         (["check"], "the world is missing"),
-        (["check", "pp_smal"], "unknown world 'pp_smal'; did you mean 'pp_small'?"),
+        (["check", "pp_smal"], "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
         (["check", "pp_small", "--lr", "1"], "unknown option --lr, must be --plugin or --env.OPTION"),
-        (["check", "mine"], "the world mine cannot be built: ZeroDivisionError: division by zero"),
+        (["check", "mine"], "the environment mine cannot be built: ZeroDivisionError: division by zero"),
     ],
 )
 def test_mistakes_of_the_command(registered, capsys, command, sentence):
@@ -252,7 +258,7 @@ def test_training_refuses_a_broken_world_before_anything_compiles(registered, mo
 
 def test_a_factory_that_is_nowhere_is_said(registered):
     registered("no_such_module:World")
-    with pytest.raises(SettingError, match="registered as 'no_such_module:World', which cannot be imported"):
+    with pytest.raises(SettingError, match="the environment 'no_such_module:World' cannot be imported"):
         config.load("mine", "vdn")
 
 

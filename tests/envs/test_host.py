@@ -119,8 +119,8 @@ def test_every_fault_is_noticed_and_survived(pools, tmp_path):
         reasons += pool.news()
     assert len(reasons) == len(FAULTS)
     assert "no answer to a step within 3 s" in reasons[FAULTS.index("hang")]
-    assert "its worker ended in a step" in reasons[FAULTS.index("nan")]
-    assert "its worker ended in a reset" in reasons[FAULTS.index("reset")]
+    assert "its worker exited during a step" in reasons[FAULTS.index("nan")]
+    assert "its worker exited during a reset" in reasons[FAULTS.index("reset")]
     report = pool.report()
     assert report["restarts"] == len(FAULTS)
     assert report["discarded_episodes"] == len(FAULTS) - 1  # the one that failed in its reset had not begun

@@ -148,7 +148,7 @@ def test_agents_cut_and_ended_together_are_cut():
 def test_flags_that_are_none_are_refused(said):
     simulator = by_tuple(script=[(1.0, said, False)])
     simulator.reset(0)
-    with pytest.raises(ValueError, match=r"^terminated (is|has) .*must be"):
+    with pytest.raises(ValueError, match=r"^terminated must (be|have) .*\(got "):
         simulator.step([0, 0])
 
 
@@ -182,14 +182,14 @@ def test_actions_begin_where_the_world_has_them_begin(by_name):
 )
 def test_actions_that_are_no_single_choice_are_refused(by_name, acts):
     for make in (lambda: by_tuple(acts=acts), lambda: by_name(Names(acts=acts))):
-        with pytest.raises(Missing, match=r"has actions .*, must be Discrete"):
+        with pytest.raises(Missing, match=r"has actions .*; they must be Discrete"):
             make()
 
 
 @pytest.mark.parametrize("seen", [spaces.Text(4), spaces.Sequence(BOX), spaces.Dict({"x": spaces.Text(4)})])
 def test_observations_without_a_width_are_refused(by_name, seen):
     for make in (lambda: by_tuple(seen=seen), lambda: by_name(Names(seen=seen))):
-        with pytest.raises(Missing, match=r"has observations .*, must be Box"):
+        with pytest.raises(Missing, match=r"has observations .*; they must be Box"):
             make()
 
 
@@ -238,7 +238,7 @@ def test_masks_are_used_from_infos_and_observations(by_name):
         assert simulator.sizes.obs_dim == 2
         assert simulator.reset(0).avail.tolist() == ALLOWED
         assert simulator.step([1, 1]).seen.avail.tolist() == ALLOWED
-    with pytest.raises(ValueError, match="a mask of actions has 2 entries, must be 3"):
+    with pytest.raises(ValueError, match="an action mask must have 3 entries"):
         by_tuple(info={"action_mask": (MASK[:2], MASK[:2])}).reset(0)
 
 
@@ -315,16 +315,16 @@ def test_a_reward_of_one_number_is_stored_as_that(reward):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"reward": 1e300}, "the reward is 1e\\+300, must be finite as float32"),
-        ({"reward": float("nan")}, "the reward is nan, must be finite"),
-        ({"reward": [1.0, 2.0]}, "the reward has the shape \\(2,\\), must be a single number"),
-        ({"reward": "much"}, "the reward is 'much', must be numbers"),
+        ({"reward": 1e300}, "the reward must be finite as float32"),
+        ({"reward": float("nan")}, "the reward must be finite"),
+        ({"reward": [1.0, 2.0]}, "the reward must be a single number \\(got the shape \\(2,\\)\\)"),
+        ({"reward": "much"}, "the reward must be numbers"),
         ({"reward": [[1], [1, 2]]}, "must be numbers in an array of one shape"),
-        ({"info": {"won": 1e39}}, "info\\['won'\\] is 1e\\+39, must be finite"),
-        ({"obs": np.full((2, 2), 1e300)}, "the observation holds values that are not finite as float32"),
-        ({"obs": [[1, 2], [3]]}, "the observation is .*, must be numbers in an array of one shape"),
-        ({"terminated": [False, False]}, "terminated is \\[False, False\\], must be True or False"),
-        ({"truncated": 2}, "truncated is 2, must be True or False"),
+        ({"info": {"won": 1e39}}, "info\\['won'\\] must be finite"),
+        ({"obs": np.full((2, 2), 1e300)}, "the observation has values that are not finite as float32"),
+        ({"obs": [[1, 2], [3]]}, "the observation must be numbers in an array of one shape"),
+        ({"terminated": [False, False]}, "terminated must be True or False \\(got \\[False, False\\]\\)"),
+        ({"truncated": 2}, "truncated must be True or False"),
     ],
 )
 def test_what_is_stored_is_checked_as_it_is_stored(changes, sentence):
@@ -340,5 +340,5 @@ def test_modules_without_parallel_env_are_refused(monkeypatch):
     module = types.ModuleType("turns")
     module.env = lambda: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tests.turns", module)
-    with pytest.raises(Missing, match=r"tests\.turns has no parallel_env, .*in its env agents take turns"):
+    with pytest.raises(Missing, match=r"tests\.turns has no parallel_env; .*in its `env` agents take turns"):
         ZooSimulator("tests.turns")

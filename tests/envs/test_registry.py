@@ -120,7 +120,7 @@ def test_unknown_names_and_options_name_the_nearest(call, message):
     ],
 )
 def test_values_of_the_wrong_type(options, expected):
-    with pytest.raises(SettingError, match=f"{next(iter(options))} of pp_small .* expected {expected}"):
+    with pytest.raises(SettingError, match=f"{next(iter(options))} of pp_small must be {expected} \\(got "):
         envs.make("pp_small", **options)
 
 

@@ -194,7 +194,7 @@ def test_maps_without_units_in_smax_say_so(name):
 def test_mistakes_in_maps_and_limits():
     with pytest.raises(SettingError, match="'3s5z'"):
         Smax("3s5")
-    with pytest.raises(SettingError, match="episode_limit is 0"):
+    with pytest.raises(SettingError, match="episode_limit must be between 1 and 32767"):
         envs.make("smax_3m", episode_limit=0)
 
 

@@ -54,7 +54,7 @@ def test_two_labels_of_one_program_are_refused(tmp_path):
     labels = {"QMIX": "qmix", "FuPS+id": "fups_id"}
     arms = [{"label": label, "algo": algo} for label, algo in labels.items()]
     content = {**TWO, "env": "two_step", "preset": "pymarl", "arms": arms}
-    with pytest.raises(SettingError, match=r"FuPS\+id of mine trains the same as QMIX in panel 'two_step', expected"):
+    with pytest.raises(SettingError, match=r"FuPS\+id of mine trains the same as QMIX in panel 'two_step'; arms must"):
         definition.setups(definition.load(written(tmp_path, content)), "quick")
     arms[1]["panel"] = "another"
     definition.setups(definition.load(written(tmp_path, content)), "quick")
@@ -121,9 +121,9 @@ def test_arms_run_in_every_world_that_is_named(tmp_path):
     first, second = ([(label, env) for label in ("VDN", "IQL")] for env in both)
     assert worlds == [*first, *second, ("QMIX", "two_step")]  # panel by panel
     assert loaded.panels == both
-    with pytest.raises(SettingError, match="expected a list of worlds, and no env beside it"):
+    with pytest.raises(SettingError, match="must be a list of environments, without env beside it"):
         definition.load(written(tmp_path, {**content, "env": "two_step"}))
-    with pytest.raises(SettingError, match=r"VDN in .* runs in several worlds, expected no panel of its own"):
+    with pytest.raises(SettingError, match=r"VDN in .* runs in several environments and must not have a panel"):
         definition.load(written(tmp_path, content | {"arms": [{**TWO["arms"][0], "panel": "mine"}]}))
 
 
@@ -135,31 +135,37 @@ def arm(**changes):
     ("changes", "sentence"),
     [
         ({"scale": {}}, "unknown 'scale' in the experiment in .*mine.yaml; did you mean 'scales'"),
-        ({"question": None}, "question of the experiment in .* is None, expected text"),
-        ({"arms": []}, "arms of the experiment in .* is \\[\\], expected a list"),
-        ({"arms": ["vdn"]}, "entry 1 of arms in .* is 'vdn', expected names with values"),
+        ({"question": None}, "question of the experiment in .* must be text"),
+        ({"arms": []}, "arms of the experiment in .* must be a list"),
+        ({"arms": ["vdn"]}, "entry 1 of arms in .* must be a mapping of names to values"),
         (arm(algorithm="vdn"), "unknown 'algorithm' in entry 1 of arms in .*; did you mean 'algo'"),
         (arm(overrides={"seeds": 3}), "cannot set 'seeds'"),
         (arm(overrides={"log.dir": "x"}), "cannot set 'log.dir'"),
-        (arm(overrides=[1]), "overrides of entry 1 of arms in .* is \\[1\\]"),
-        ({**arm(), "env": None}, "env of the experiment in .* is None, expected text"),
-        ({"arms": TWO["arms"] * 2}, "two arms in .* are called 'VDN' in panel 'matrix_additive'"),
+        (
+            arm(overrides=[1]),
+            "overrides of entry 1 of arms in .* must be a mapping of names to values \\(got \\[1\\]\\)",
+        ),
+        ({**arm(), "env": None}, "env of the experiment in .* must be text"),
+        (
+            {"arms": TWO["arms"] * 2},
+            "the arms of panel 'matrix_additive' in .* must have different labels \\(got 'VDN' twice\\)",
+        ),
         ({"claims": [["VDN", "IQM"]]}, "unknown arm 'IQM' in claims in .*; did you mean 'IQL'"),
-        ({"claims": ["VDN"]}, "expected pairs of labels"),
-        ({"interaction": ["VDN"]}, "interaction in .* is .*, expected four labels: both, A, B, neither"),
+        ({"claims": ["VDN"]}, "must be pairs of labels"),
+        ({"interaction": ["VDN"]}, "interaction in .* must be four labels: both, A, B, neither"),
         ({"interaction": ["VDN", "IQL", "VDN", "IQ"]}, "unknown arm 'IQ' in interaction in .*; did you mean 'IQL'"),
         ({"measure": "time"}, "measure of the experiment in .* is 'time'; did you mean 'times'"),
-        ({"scales": {}}, "scales in .* is empty"),
+        ({"scales": {}}, "scales in .* must have at least one entry"),
         ({"scales": {"quick": {}}}, "quick in .* has no seeds"),
-        ({"scales": {"quick": {"seeds": 0}}}, "has seeds 0 from 0, expected 1 or more"),
-        ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* is 'many', expected a whole number"),
+        ({"scales": {"quick": {"seeds": 0}}}, "must have 1 or more seeds, the first of 0 or more \\(got 0 from 0\\)"),
+        ({"scales": {"quick": {"seeds": "many"}}}, "seeds of quick in .* must be a whole number"),
         ({"scales": {"quick": {"seeds": 1, "t_max": 5}}}, "unknown 't_max' in quick in .*; valid names are seeds"),
         ({"drawings": [{"kind": "curve"}]}, "kind of entry 1 of drawings in .* is 'curve'; did you mean 'curves'"),
-        ({"drawings": [{}, {}]}, "two drawings in .* are called 'curve', expected one"),
-        ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, expected one"),
+        ({"drawings": [{}, {}]}, "drawings in .* must have different names \\(got 'curve' twice\\)"),
+        ({"drawings": [{"kind": "grids"}]}, "entry 1 of drawings in .* has no name, which is needed"),
         ({"drawings": [{"by": "hour"}]}, "by of entry 1 of drawings in .* is 'hour'; did you mean 'hours'"),
         ({"drawings": [{"arms": ["VDM"]}]}, "unknown arm 'VDM' in entry 1 of drawings in .*; did you mean 'VDN'"),
-        ({"threshold": "high"}, "threshold of the experiment in .* is 'high', expected a finite number"),
+        ({"threshold": "high"}, "threshold of the experiment in .* must be a finite number"),
     ],
 )
 def test_mistakes_in_declarations_get_one_sentence(tmp_path, changes, sentence):
@@ -171,7 +177,10 @@ def test_mistakes_in_declarations_get_one_sentence(tmp_path, changes, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"env": "matrix_aditive"}, "VDN of mine: unknown world 'matrix_aditive'; did you mean 'matrix_additive'"),
+        (
+            {"env": "matrix_aditive"},
+            "VDN of mine: unknown environment 'matrix_aditive'; did you mean 'matrix_additive'",
+        ),
         ({"preset": "pymar"}, "VDN of mine: unknown preset 'pymar'"),
         (arm(overrides={"learner.lrr": 1}), "VDN of mine: unknown setting 'learner.lrr'; did you mean 'learner.lr'"),
     ],
@@ -182,7 +191,7 @@ def test_mistakes_in_settings_name_the_arm(tmp_path, changes, sentence):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    for content, sentence in {"a: [": "is no YAML", "- a": "expected names with values"}.items():
+    for content, sentence in {"a: [": "is no YAML", "- a": "must be a mapping of names to values"}.items():
         (tmp_path / "mine.yaml").write_text(content)
         with pytest.raises(SettingError, match=sentence):
             definition.load(str(tmp_path / "mine.yaml"))

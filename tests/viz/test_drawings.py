@@ -111,7 +111,9 @@ def test_what_was_not_logged_is_named(result, place, sentence):
 
 
 def test_only_matrices_are_heat_maps(result):
-    with pytest.raises(SettingError, match=r"roles has the shape \(3,\), expected a matrix"):
+    with pytest.raises(
+        SettingError, match=r"roles must be a matrix to be drawn as a heat map \(got the shape \(3,\)\)"
+    ):
         drawings.grids(DRAWING._replace(metric="roles"), result, "QMIX")
 
 

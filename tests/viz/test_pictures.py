@@ -28,7 +28,7 @@ def test_a_profile_is_the_share_of_runs_above():
     assert (found.high >= found.share).all()
     assert found.low[2] < 0.75 < found.high[2]
     assert (found.low[0], found.high[-1]) == (1, 0)
-    with pytest.raises(ValueError, match="scores of VDN are \\[nan\\], expected finite numbers"):
+    with pytest.raises(ValueError, match="scores of VDN must be finite numbers, at least one \\(got \\[nan\\]\\)"):
         plots.profile(Scores("VDN", [[np.nan]]), np.zeros(1), np.random.default_rng(0))
 
 
@@ -165,7 +165,7 @@ def test_experiments_draw_chance_of_arms_that_know_it(results):
     np.testing.assert_array_equal(line.null[1].returns, [1, 1])
     with pytest.raises(SettingError, match="no finished arm of made logs both futile and nothing"):
         drawings.against_chance(experiment(results), drawing._replace(chance="nothing"), results)
-    with pytest.raises(SettingError, match="groups of GradPS, seed 1, is \\[0, 1\\], expected a number"):
+    with pytest.raises(SettingError, match="groups of GradPS, seed 1, must be a number \\(got \\[0, 1\\]\\)"):
         drawings.finals(experiment(results), DRAWING._replace(metric="groups"), results)
 
 
@@ -189,5 +189,5 @@ scales: {quick: {seeds: 1}}
         ("profiles", "test_stags", ""),
     ]
     path.write_text(text.replace(", chance: futile_chance", ""))
-    with pytest.raises(SettingError, match="has no chance, expected one"):
+    with pytest.raises(SettingError, match="has no chance, which is needed"):
         definition.load(str(path))

@@ -135,7 +135,7 @@ def test_without_ffmpeg_there_is_one_sentence(monkeypatch, tmp_path):
     from pathlib import Path
 
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(SettingError, match=r"MP4 needs imageio-ffmpeg, expected it to be installed: pip install"):
+    with pytest.raises(SettingError, match=r"MP4 needs imageio-ffmpeg, which is not installed: pip install"):
         render.check(Path("a.mp4"))
 
 
@@ -153,7 +153,7 @@ def test_the_command(run, capsys):
         ([], "the run is missing, expected render RUN"),
         (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
         (["RUN", "--seed", "9"], "--seed is 9, expected one of the run's, 3 to 4"),
-        (["RUN", "--out", "hunt.avi"], "--out is 'hunt.avi', expected a name that ends in .gif or .mp4"),
+        (["RUN", "--out", "hunt.avi"], "--out must be a name that ends in .gif or .mp4 (got 'hunt.avi')"),
         (["RUN", "--fps", "0"], "--fps is 0, expected between 0.5 and 50"),
         (["RUN", "--episode", "-1"], "--episode is -1, expected between 0 and 9,999"),
         (["RUN", "--frames", "3"], "unknown option --frames"),
@@ -172,7 +172,8 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
     team = trained.Trained(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
     monkeypatch.setattr(trained, "team_of", lambda folder, seed: team)
     with pytest.raises(
-        SettingError, match="matrix_additive cannot be drawn, expected predator-prey, a battle, SMAX or MPE"
+        SettingError,
+        match="matrix_additive cannot be drawn; the environment must be predator-prey, a battle, SMAX or MPE",
     ):
         render.render(tmp_path, tmp_path / "a.gif")
 

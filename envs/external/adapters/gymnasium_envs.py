@@ -70,15 +70,15 @@ class GymSimulator:
         try:
             self._world = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
         except gymnasium.error.Error as error:
-            raise Missing(f"gymnasium has no world {id!r}: {' '.join(str(error).split())}") from None
+            raise Missing(f"Gymnasium has no environment {id!r}: {' '.join(str(error).split())}") from None
         self._how = team_reward
         actions, seen = self._world.action_space, self._world.observation_space
         if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
             both = f"{spaces.short(seen)} and {spaces.short(actions)}"
-            raise Missing(f"{id} has spaces {both}, expected tuples with an entry per agent")
+            raise Missing(f"the spaces of {id} must be tuples with one entry per agent (got {both})")
         if len(actions.spaces) != len(seen.spaces):
             raise Missing(
-                f"{id} has {len(seen.spaces)} observations and {len(actions.spaces)} actions, must be as many of both"
+                f"{id} must have as many observations as actions (got {len(seen.spaces)} and {len(actions.spaces)})"
             )
         self._choices = [spaces.choice(space, id) for space in actions.spaces]
         self._counts = [choice.size for choice in self._choices]
@@ -86,7 +86,7 @@ class GymSimulator:
         self._widths = [spaces.width(space) for space in self._spaces]
         self._limit = episode_limit or self._own_limit()
         if not self._limit:
-            raise Missing(f"{id} has no time limit of its own, give one with --env.episode_limit")
+            raise Missing(f"{id} has no time limit of its own; set one with --env.episode_limit")
         self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
         self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
@@ -138,7 +138,7 @@ class GymSimulator:
         rows = [np.zeros(width, np.float32) for width in self._widths]
         if spaces.is_single(obs) or len(obs) != n:
             raise ValueError(
-                f"the observation is a {type(obs).__name__}, must be a tuple with one for each of {n} agents"
+                f"the observation is a {type(obs).__name__}, must be a tuple with one entry for each of {n} agents"
             )
         for i, (space, one) in enumerate(zip(self._spaces, obs, strict=True)):
             if self._gone[i]:

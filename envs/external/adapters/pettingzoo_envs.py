@@ -40,7 +40,7 @@ class ZooSimulator:
         own = [getattr(getattr(s, "unwrapped", s), name, 0) for s in sources for name in _LIMITS]
         self._limit = episode_limit or next((int(limit) for limit in own if limit), 0)
         if not self._limit:
-            raise Missing(f"{module} tells no time limit of its own, give one with --env.episode_limit")
+            raise Missing(f"{module} has no time limit of its own; set one with --env.episode_limit")
         self._how, self._time = team_reward, 0
         self._alive, self._ended = set(self._agents), set()
         self.sizes = sizes_of(self._widths, self._counts, self._limit, {found.__name__, "pettingzoo"})
@@ -122,8 +122,10 @@ def find(module: str) -> Any:
             continue
         if callable(getattr(found, "parallel_env", None)):
             return found
-        turns = "; in its env agents take turns" if hasattr(found, "env") else ""
-        raise Missing(f"{place} has no parallel_env, must be a PettingZoo world in which all act at once{turns}")
+        turns = "; in its `env` agents take turns" if hasattr(found, "env") else ""
+        raise Missing(
+            f"{place} has no parallel_env; it must be a PettingZoo environment in which all agents act at once{turns}"
+        )
     owner = next((name for package, name in PACKAGES.items() if module.startswith(package)), None)
     install = f"pip install '{owner}'" if owner else "pip install mpe2 'pettingzoo[butterfly,sisl]'"
-    raise Missing(f"there is no PettingZoo world {module!r} in {', '.join(tried)}: {install}")
+    raise Missing(f"there is no PettingZoo environment {module!r} in {', '.join(tried)}: {install}")

@@ -37,7 +37,9 @@ class SmacliteSimulator:
         if maker == "gymnasium":
             package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", world)
         if map not in LIMITS:
-            raise Missing(f"{world} needs the map {map}, expected one of {', '.join(LIMITS)}")
+            raise Missing(
+                f"{world} needs the map {map}, which SMAClite does not have; its maps are {', '.join(LIMITS)}"
+            )
         self._world = importlib.import_module(maker).make(f"smaclite/{map}-v0")
         self._battle = battle = self._world.unwrapped
         self._limit, self._time = episode_limit or LIMITS[map], 0

@@ -29,7 +29,9 @@ def choice(space: Any, world: str) -> Choice:
     from gymnasium import spaces
 
     if not isinstance(space, spaces.Discrete):
-        raise Missing(f"{world} has actions {short(space)}, must be Discrete: an agent here chooses one of n actions")
+        raise Missing(
+            f"{world} has actions {short(space)}; they must be Discrete, since an agent chooses one of n actions"
+        )
     return Choice(int(space.n), int(space.start))
 
 
@@ -42,8 +44,8 @@ def visible(space: Any, world: str) -> Any:
         space = spaces.Dict(rest) if len(rest) != 1 else next(iter(rest.values()))
     if not _is_fixed(space):
         raise Missing(
-            f"{world} has observations {short(space)}, must be Box, Discrete, MultiBinary, MultiDiscrete, or a Dict or "
-            "Tuple of these"
+            f"{world} has observations {short(space)}; they must be Box, Discrete, MultiBinary, MultiDiscrete, or a "
+            "Dict or Tuple of these"
         )
     return space
 
@@ -64,17 +66,17 @@ def flat(space: Any, value: Any) -> np.ndarray:
 
     if isinstance(space, spaces.Dict):
         if not isinstance(value, Mapping) or not space.spaces.keys() <= value.keys():
-            raise ValueError(f"an observation is {value!r}, must have the keys {', '.join(map(str, space.spaces))}")
+            raise ValueError(f"an observation must have the keys {', '.join(map(str, space.spaces))} (got {value!r})")
         return np.concatenate([flat(one, value[name]) for name, one in space.spaces.items()])
     if isinstance(space, spaces.Tuple):
         return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value, strict=True)])
     if isinstance(space, spaces.Box):
         row = np.asarray(value, np.float32).ravel()
         if row.size != width(space):
-            raise ValueError(f"an observation has the shape {np.shape(value)}, must be {space.shape}")
+            raise ValueError(f"an observation must have the shape {space.shape} (got {np.shape(value)})")
         return row
     if not space.contains(value):
-        raise ValueError(f"an observation is {value!r}, must be in {short(space)}")
+        raise ValueError(f"an observation must be in {short(space)} (got {value!r})")
     return np.asarray(spaces.flatten(space, value), np.float32)
 
 
@@ -96,7 +98,7 @@ def allowed(mask: Any, count: int, n_actions: int, last: bool) -> np.ndarray:
     """
     row = np.asarray(mask).astype(bool).ravel()
     if row.size not in (count, n_actions):
-        raise ValueError(f"a mask of actions has {row.size} entries, must be {count}")
+        raise ValueError(f"an action mask must have {count} entries (got {row.size})")
     row = row[:count]
     return nothing(n_actions) if last and not row.any() else np.pad(row, (0, n_actions - count))
 
@@ -118,7 +120,7 @@ def of_agents(value: Any, n_agents: int, what: str) -> list[Any]:
     if is_single(value):
         return [value] * n_agents
     if len(value) != n_agents:
-        raise ValueError(f"{what} has {len(value)} entries, must be one for all or one for each of {n_agents} agents")
+        raise ValueError(f"{what} must have one entry for all or one for each of {n_agents} agents (got {len(value)})")
     return list(value)
 
 
@@ -138,7 +140,7 @@ def truth(value: Any, what: str) -> bool:
             return bool(array.ravel()[0])
     except ValueError:  # a ragged list
         pass
-    raise ValueError(f"{what} is {value!r}, must be True or False")
+    raise ValueError(f"{what} must be True or False (got {value!r})")
 
 
 def team(rewards: Any, n_agents: int, how: str) -> float:
@@ -153,7 +155,7 @@ def single(value: Any, what: str) -> float:
     """A number; an array of one is that one. Raises ValueError for any other."""
     array = np.asarray(value, np.float64)
     if array.size != 1:
-        raise ValueError(f"{what} has the shape {array.shape}, must be a single number")
+        raise ValueError(f"{what} must be a single number (got the shape {array.shape})")
     return float(array.ravel()[0])
 
 

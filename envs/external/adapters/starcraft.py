@@ -70,7 +70,7 @@ class StarcraftSimulator:
         reward, over, info = self._battle.step(actions)
         self._refuse_restart(before)
         if over and not info:
-            raise Aborted("the battle ended without any info, as it does when StarCraft II crashes")
+            raise Aborted("the battle ended without info, a sign that StarCraft II crashed")
         self._time += 1
         won = bool(over and info.get("battle_won"))
         cut = bool(over and not won and self._time >= self._limit)
@@ -90,7 +90,7 @@ class StarcraftSimulator:
 
     def _refuse_restart(self, before: int) -> None:
         if self._battle.force_restarts != before:
-            raise Aborted("StarCraft II crashed and was started anew")
+            raise Aborted("StarCraft II crashed and was restarted")
 
 
 def smac(map: str, difficulty: str = "7") -> StarcraftSimulator:

@@ -31,7 +31,9 @@ def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, f
     team = trained.team_of(folder, seed)
     pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
     if pace is None:
-        raise SettingError(f"{team.config.env.name} cannot be drawn, expected predator-prey, a battle, SMAX or MPE")
+        raise SettingError(
+            f"{team.config.env.name} cannot be drawn; the environment must be predator-prey, a battle, SMAX or MPE"
+        )
     played = play(team.parts, team.actor, episode)
     write(out, list(frames(team, played, heading(team, episode))), pace)
     return played

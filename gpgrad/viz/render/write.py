@@ -18,7 +18,7 @@ KINDS = (".gif", ".mp4")
 def check(path: Path) -> None:
     """Raise SettingError for files that cannot be written, before anything is drawn."""
     if path.suffix not in KINDS:
-        raise SettingError(f"--out is {str(path)!r}, expected a name that ends in {' or '.join(KINDS)}")
+        raise SettingError(f"--out must be a name that ends in {' or '.join(KINDS)} (got {str(path)!r})")
     if path.suffix == ".mp4":
         _ffmpeg()
 
@@ -80,6 +80,6 @@ def _ffmpeg():
         import imageio_ffmpeg
     except ImportError:
         raise SettingError(
-            "MP4 needs imageio-ffmpeg, expected it to be installed: pip install 'gpgrad[video]'; GIF does not"
+            "MP4 needs imageio-ffmpeg, which is not installed: pip install 'gpgrad[video]' (GIF does not need it)"
         ) from None
     return imageio_ffmpeg
