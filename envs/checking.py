@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpgrad.envs.api import Env, EnvSpec, OneHot, Step, View
-from gpgrad.envs.external.env import HostWorld
+from gpgrad.envs.external.env import ExternalEnv
 from gpgrad.envs.external.process import examined
 from gpgrad.errors import SettingError
 
@@ -45,7 +45,7 @@ class Play(NamedTuple):
 
     states: Any
     views: View
-    again: View
+    repeated: View
     keys: jax.Array
     actions: jax.Array
     steps: Step
@@ -75,7 +75,7 @@ def examine(env: Env) -> Report:
         spec = _spec(env)
         if found := sizes(spec):
             return Report(found, "")
-        found, played = _host(env) if isinstance(env, HostWorld) else _pure(env)
+        found, played = _external(env) if isinstance(env, ExternalEnv) else _pure(env)
     except _Broken as broken:
         return Report([str(broken)], "")
     size = (
@@ -131,11 +131,11 @@ def make_player(env: Env) -> Callable[[jax.Array], Play]:
 
         def step(state: Any, key: jax.Array) -> Any:
             k_action, k_step = jax.random.split(key)
-            view, again = env.view(params, state), env.view(params, state)
+            view, repeated = env.view(params, state), env.view(params, state)
             scores = jnp.where(view.avail, jax.random.uniform(k_action, view.avail.shape), -1.0)
             actions = jnp.argmax(scores, -1)
             after = env.step(k_step, params, state, actions)
-            return after.state, (state, view, again, jax.random.key_data(k_step), actions, after)
+            return after.state, (state, view, repeated, jax.random.key_data(k_step), actions, after)
 
         steps = min(env.spec.episode_limit, STEPS)
         return jax.lax.scan(step, env.reset(k_reset, params), jax.random.split(k_steps, steps))[1]
@@ -150,7 +150,7 @@ def make_player(env: Env) -> Callable[[jax.Array], Play]:
 def judge(env: Env, player: Callable[[jax.Array], Play], keys: jax.Array, done: Play) -> list[str]:
     """What is wrong with the episodes `done` that a player gave for keys [W]."""
     found = _values(env.spec, done) + _ends(env.spec, done)
-    if _differing(done.views, done.again):
+    if _differing(done.views, done.repeated):
         found.append("view gives two results for one state; it must be a pure function")
     order = np.roll(np.arange(len(keys)), 1)
     other = play(env, keys[order], player)
@@ -173,13 +173,13 @@ def _spec(env: Any) -> EnvSpec:
     try:
         spec = env.spec
     except Exception as error:
-        raise _Broken(f"spec raises {_told(error)}") from error
+        raise _Broken(f"spec raises {_described(error)}") from error
     if not isinstance(spec, EnvSpec):
         raise _Broken(f"spec must be a gpgrad.envs.api.EnvSpec (got a {type(spec).__name__})")
     return spec
 
 
-def _host(env: HostWorld) -> tuple[list[str], str]:
+def _external(env: ExternalEnv) -> tuple[list[str], str]:
     result = examined(env.recipe.dumps(), env.reset_seconds)
     return (
         result.findings,
@@ -196,7 +196,7 @@ def _pure(env: Env) -> tuple[list[str], str]:
         done = play(env, keys, player)
         found = judge(env, player, keys, done)
     except Exception as error:
-        raise _Broken(f"an episode raises {_told(error)}") from error
+        raise _Broken(f"an episode raises {_described(error)}") from error
     alive = _alive(done.steps)
     ended, cut = (int((alive & flag).any(0).sum()) for flag in (done.steps.terminated, done.steps.truncated))
     return found, f"{LANES} episodes, {ended} terminated and {cut} truncated, {int(alive.sum())} steps"
@@ -230,7 +230,7 @@ def _traced(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:
-        raise _Broken(f"{name} must work under jax.jit (raises {_told(error)})") from error
+        raise _Broken(f"{name} must work under jax.jit (it raises {_described(error)})") from error
 
 
 def _wrong(what: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> list[str]:
@@ -360,7 +360,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """An exception in one line, with the last place outside of JAX."""
     places = [place for place in traceback.extract_tb(error.__traceback__) if "/jax/" not in place.filename]
     lines = str(error).strip().splitlines() or ["without a message"]

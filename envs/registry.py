@@ -114,7 +114,7 @@ def patterns() -> list[str]:
     return list(PATTERNS)
 
 
-def is_host(name: str) -> bool:
+def is_external(name: str) -> bool:
     """Whether a world is a Python program in processes of its own."""
     factory = _entry(name).factory
     return isinstance(factory, str) and factory.startswith("gpgrad.envs.external.")
@@ -243,11 +243,11 @@ for _name, _factory in {
 }.items():
     register(_name, f"gpgrad.envs.matrix:{_factory}", "matrix")
 
-_HUNT = "gpgrad.envs.predator_prey.env:PredatorPrey"
+_PREDATOR_PREY = "gpgrad.envs.predator_prey.env:PredatorPrey"
 for _name, _side, _agents, _special in (("small", 20, 6, 2), ("medium", 25, 10, 3), ("large", 30, 15, 5)):
     register(
         f"pp_{_name}",
-        _HUNT,
+        _PREDATOR_PREY,
         "predator_prey",
         height=_side,
         width=_side,
@@ -263,7 +263,7 @@ for _name, _side, _agents, _special in (("small", 20, 6, 2), ("medium", 25, 10, 
 for _name, _penalty in (("pp_p0", 0.0), ("pp_p2", -2.0)):
     register(
         _name,
-        _HUNT,
+        _PREDATOR_PREY,
         "predator_prey",
         height=10,
         width=10,

@@ -1,1 +1,1 @@
-"""Named experiments: what to run, what to draw, what was found."""
+"""Named experiments: definitions (`catalog`), scheduling, reports and recorded results."""

@@ -1,4 +1,4 @@
-"""Why an arm cannot be run on this machine: its simulator, or its map, is not there."""
+"""Whether an arm can run on this machine: external environments need their simulator and maps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NOT_TESTABLE = "not testable here"
 
 
 def obstacle(setup: Setup) -> str:
-    """What a host world lacks, in a sentence; empty if nothing."""
+    """What an external environment lacks on this machine, in a sentence; empty if nothing."""
     world = setup.config.env
-    return _obstacle(world.name, json.dumps(world.options, sort_keys=True)) if envs.is_host(world.name) else ""
+    return _obstacle(world.name, json.dumps(world.options, sort_keys=True)) if envs.is_external(world.name) else ""
 
 
 @functools.cache

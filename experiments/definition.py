@@ -1,23 +1,23 @@
-"""How an experiment is declared: a YAML file that says what to find out, what to run for it and at what scale.
+"""The definition of an experiment: a YAML file with its question, arms, claims, drawings and scales.
 
     question: Does GradPS learn pp_small better than QMIX?
-    paper: GradPS gains most      # what the paper says of it, if it is of a paper
-    remark: Three seeds are few.  # what to know about what came out
-    env: pp_small                 # env, preset and overrides hold for all arms that do not say otherwise
-    envs: [pp_small, pp_large]    # instead of env: arms that name no world run in each of these, a panel for each
+    paper: GradPS gains most      # the paper's finding, if there is a paper
+    remark: Three seeds are few.  # a remark on our result
+    env: pp_small                 # default of all arms, as are preset and overrides
+    envs: [pp_small, pp_large]    # instead of env: arms without env run in each of these, one panel each
     preset: gradps_paper
     overrides: {}
     arms:
       - {label: GradPS, algo: gradps}
       - {label: QMIX, algo: qmix, overrides: {learner.lr: 1.0e-3}, panel: pp_small}
-    claims: [[GradPS, QMIX]]      # the first is better than the second; by default the first arm than all others
-    interaction: []               # or [both, A, B, neither]: is what both bring more than the sum of A's and B's
+    claims: [[GradPS, QMIX]]      # the first is better; default: the first arm is better than each other arm
+    interaction: []               # or [both, A, B, neither]: is the gain of both more than the sum of gains?
     measure: training             # or parameters, or times: tables without training
-    sizes:                        # of worlds that are not here, for tables of parameters
+    sizes:                        # of environments that gpgrad does not have, for tables of parameters
       MMM2: {agents: 10, inputs: 194, actions: 18, state: 322, groups: 3}
-    metric: test_return           # a name in rows of metrics.jsonl and final.jsonl
-    threshold: 60                 # of steps to threshold; none by default
-    drawings:                     # by default the metric's curves alone
+    metric: test_return           # a number in rows of metrics.jsonl and final.jsonl
+    threshold: 60                 # for steps to threshold; default: none
+    drawings:                     # default: learning curves of the metric
       - {kind: curves, centre: mean}
       - {kind: curves, name: by_hours, by: hours}
       - {kind: traces, name: futile, lines: {futile: futile, by chance: futile_chance}, ylabel: futile neurons (%)}
@@ -30,7 +30,7 @@
       quick: {seeds: 3, first_seed: 0, overrides: {t_max: 100000}}
       paper: {seeds: 5}
 
-Reading one imports no jax; `setups` resolves its settings, which does.
+`load` does not import jax; `setups` resolves the settings, which does.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Definition:
-    """An experiment of the catalog, or the one in a YAML file. Raises SettingError, one sentence, for any mistake."""
+    """The experiment of the catalog, or of a YAML file. Raises SettingError for any mistake in it."""
     path = Path(name).expanduser() if name.startswith("~") else Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
@@ -63,8 +63,9 @@ def load(name: str) -> Definition:
 
 
 def setups(definition: Definition, scale: str) -> list[Setup]:
-    """Every arm's resolved settings at a scale. Raises SettingError for settings that cannot be, and for two arms of a
-    panel that are one program under two labels.
+    """The resolved settings of every arm at a scale.
+
+    Raises SettingError for invalid settings, and for two arms of a panel that would train the same.
     """
     from gpgrad import config
 
@@ -130,7 +131,7 @@ def _definition(name: str, source: str, reader: Reader) -> Definition:
 
 
 def _arms(reader: Reader, common: Mapping[str, Any], worlds: tuple[str | None, ...]) -> list[Arm]:
-    """An entry of `arms`, once for each world it runs in."""
+    """The arms of an entry, one for each environment it runs in."""
     own = reader.name("env", None)
     if own is None and None in worlds:
         raise SettingError(f"{reader.what} in {reader.source} has no env; it must be set there or for all arms")
@@ -210,7 +211,7 @@ def _metric(reader: Reader, kind: Kind) -> str:
 
 
 def _claims(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs of arms, in every panel that has both; by default the first arm of a panel with each of its others."""
+    """Pairs of arms in every panel that has both; by default the first arm of a panel with each other arm."""
     pairs = reader.value("claims", Any, None)
     if pairs is None:
         first = {arm.panel: i for i, arm in reversed(list(enumerate(arms)))}
@@ -232,7 +233,7 @@ def _claims(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, int], ...
 
 
 def _interactions(reader: Reader, arms: tuple[Arm, ...]) -> tuple[tuple[int, ...], ...]:
-    """The four arms of a two by two design, in every panel that has them."""
+    """The four arms of a two-by-two design, in every panel that has them."""
     four = reader.value("interaction", Any, [])
     labels = [arm.label for arm in arms]
     if not isinstance(four, list) or len(four) not in (0, 4):

@@ -1,4 +1,4 @@
-"""What an experiment is made of: its arms, scales and drawings, and what it claims."""
+"""The records of an experiment: arms, scales, drawings, claims."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gpgrad.errors import SettingError, suggest
 if TYPE_CHECKING:
     from gpgrad.config.schema import Config
 
-SIZES = ("agents", "inputs", "actions", "state", "groups")  # inputs: of an agent, without an id
+SIZES = ("agents", "inputs", "actions", "state", "groups")  # inputs: observation size without an agent id
 Axis = Literal["steps", "updates", "hours"]
 Kind = Literal["curves", "traces", "chance", "grids", "bars", "profiles"]
 
 
 class Arm(NamedTuple):
-    """One of the things compared: a name for people, and a configuration. Arms of a panel are drawn together."""
+    """One of the compared configurations. label: its name in figures. Arms of a panel are drawn together."""
 
     label: str
     env: str
@@ -28,25 +28,30 @@ class Arm(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How much of it to run. `overrides` win over those of arms."""
+    """The seeds and settings of a run of the experiment. `overrides` take precedence over those of arms."""
 
     seeds: range
     overrides: Mapping[str, Any]
 
 
 class Drawing(NamedTuple):
-    """A picture of what runs logged.
+    """A figure of logged values.
 
-    kind: `curves`, the experiment's metric, a panel for each of its panels; `traces`, several logged numbers by steps,
-    a panel for each arm; `chance`, one logged number of all arms by steps, a panel for each of the experiment's, with
-    what chance would give; `grids`, a logged matrix after training as heat maps, one for each arm; `bars`, a number
-    after training for each arm, also as a LaTeX table; `profiles`, the share of runs above each score.
-    name: of its files. centre: of lines over seeds. lines: of traces, by label; `flow[0,1,0]` is one number of an
-    array. metric: of chance and grids; of bars and profiles, by default the experiment's. chance: of chance, the logged
-    number under random signs. ylabel: for people. seeds: of grids, how many get a heat map each; 0: the mean over all.
-    marked: of grids, the logged list of what its rows and columns stand for, agents' roles; those not 0 come first and
-    stand out. beside: of grids, a logged list for rows and one for columns whose numbers stand beside their names.
-    arms: labels of those that are drawn, by default all. by: of curves, what they are drawn against.
+    kind: `curves`: the experiment's metric, one plot per panel. `traces`: several logged numbers by steps, one plot
+        per arm. `chance`: one logged number of all arms by steps beside its value under chance, one plot per panel.
+        `grids`: a logged matrix after training as heat maps, one per arm. `bars`: a number after training for each
+        arm, also as a LaTeX table. `profiles`: fraction of runs above each score.
+    name: stem of its files.
+    centre: statistic over seeds of the lines.
+    lines: of `traces`, label to logged number; `flow[0,1,0]` is one entry of an array.
+    metric: of `chance` and `grids`; of `bars` and `profiles`, by default the experiment's.
+    ylabel: label of the y axis.
+    seeds: of `grids`, the number of seeds with a heat map each; 0: the mean over all seeds.
+    marked: of `grids`, a logged list with a role for each row and column; roles other than 0 come first and are marked.
+    beside: of `grids`, two logged lists shown beside the names of rows and of columns.
+    chance: of `chance`, the logged number under random signs.
+    arms: labels of the arms drawn; empty: all.
+    by: of `curves`, the x axis.
     """
 
     kind: Kind
@@ -65,11 +70,13 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Definition:
-    """One experiment. source: its name or file. claims: pairs of indices of arms, the first claimed to be better.
+    """One experiment.
 
-    interactions: fours of such indices, `both` methods, one, the other, `neither`, of one panel.
-    measure: what is found out: by `training`, or of methods as they are, their `parameters` and `times`.
-    sizes: by name, what parameters depend on in worlds that are not here: `SIZES`.
+    source: its name or file.
+    claims: pairs of indices into `arms`; the first is claimed to be better.
+    interactions: four indices into `arms` of one panel each: `both` methods, one, the other, `neither`.
+    measure: `training`, or without training `parameters` or `times` of methods.
+    sizes: for parameter counts in environments that gpgrad does not have, their `SIZES` by name.
     """
 
     name: str
@@ -88,19 +95,19 @@ class Definition:
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def scale(self, name: str) -> Scale:
-        """One of its scales. Raises SettingError for another name."""
+        """The scale of that name. Raises SettingError if there is none."""
         if name not in self.scales:
             raise SettingError(f"{self.name} has no scale {name!r}{suggest(name, self.scales)}")
         return self.scales[name]
 
     @property
     def panels(self) -> list[str]:
-        """Names of panels, in order of arms."""
+        """Names of panels, in the order of arms."""
         return list(dict.fromkeys(arm.panel for arm in self.arms))
 
 
 class Setup(NamedTuple):
-    """An arm at a scale: its configuration (the seeds in it do not matter), what names it, the seeds it needs."""
+    """An arm at a scale. config: its settings. identity: of its runs. seeds: those it needs; config's are ignored."""
 
     arm: Arm
     config: Config
@@ -110,19 +117,19 @@ class Setup(NamedTuple):
 
     @property
     def settings_id(self) -> str:
-        """The same for any numerics versions."""
+        """The identity without numerics versions."""
         from gpgrad.config import identity
 
         return identity(self.config, {})
 
     @property
     def label(self) -> str:
-        """The arm's name for people."""
+        """The arm's label."""
         return self.arm.label
 
     @property
     def env(self) -> str:
-        """The arm's world."""
+        """The arm's environment."""
         return self.arm.env
 
     @property

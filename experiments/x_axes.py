@@ -1,4 +1,4 @@
-"""What curves are drawn against: environment steps, gradient updates, or hours of training."""
+"""The x axes of learning curves: environment steps, gradient updates, or hours of training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COLUMNS: dict[Axis, str] = {"steps": "env_steps", "updates": "updates", "hours":
 REMARKS: dict[Axis, str] = {
     "steps": "",
     "updates": "",
-    "hours": " Hours are the run's, all of its seeds together, and whatever else its machine did then counts.",
+    "hours": " Hours: wall-clock time of the run with all of its seeds; other load on the machine is included.",
 }
 
 
 def against(result: Result, axis: Axis) -> dict[int, Curve]:
-    """An arm's curves, by seed, along another axis."""
+    """The curves of an arm by seed, with steps replaced by another axis."""
     if axis == "steps":
         return result.curves
     return {
@@ -46,5 +46,5 @@ def _places(share: Share, seed: int, axis: Axis, steps: np.ndarray) -> np.ndarra
 
 
 def hours(rows: Sequence[Row]) -> list[float]:
-    """Since a program first began, at each row of its timing.jsonl."""
+    """Hours of training until each row of timing.jsonl."""
     return [logs.seconds(rows[: i + 1]) / 3600 for i in range(len(rows))]

@@ -23,7 +23,7 @@ NOTHING, STAND = 0, 1
 N_NO_TARGET = 6
 MOVES = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)], np.float32)  # of actions 2 to 5
 STRIDE = np.float32(2.0)  # how far away the goal of a move is
-LOOK = np.float32(1.0)  # how far away ground must be open for a move to be available
+CLEARANCE = np.float32(1.0)  # how far away ground must be open for a move to be available
 SHOOT = np.float32(6.0)  # distance within which targets are offered, for all types of units
 
 
@@ -41,7 +41,7 @@ def moves_open(rules: Rules, x: jax.Array, y: jax.Array) -> jax.Array:
     """Whether the ground one cell to the north, south, east and west is open, bool [4, ...] of places [...]."""
 
     def is_open(move: np.ndarray) -> jax.Array:
-        column, row = (jnp.floor(z + LOOK * d).astype(jnp.int32) for z, d in zip((x, y), move, strict=True))
+        column, row = (jnp.floor(z + CLEARANCE * d).astype(jnp.int32) for z, d in zip((x, y), move, strict=True))
         inside = (column >= 0) & (column < BOARD) & (row >= 0) & (row < BOARD)
         cell = jnp.clip(row, 0, BOARD - 1) * BOARD + jnp.clip(column, 0, BOARD - 1)
         return inside & jnp.asarray(rules.walkable.reshape(-1))[cell]

@@ -225,7 +225,7 @@ class Battle:
         avail: bool [A, U], see `actions.py`. Targets are offered up to a distance of 6, whatever a unit's range is.
         """
         del params
-        return view.look(self.rules, state)
+        return view.observe(self.rules, state)
 
     def from_table(self, floats: jax.Array, ints: jax.Array) -> BattleState:
         """The battle of a table, float [N, 10] and int [N, 5]; see `tables.py`."""

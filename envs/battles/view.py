@@ -48,7 +48,7 @@ def state_dim(rules: Rules) -> int:
     return rules.n_agents * own_state_dim(rules) + enemies + rules.n_agents * n_actions
 
 
-def look(rules: Rules, state: BattleState) -> View:
+def observe(rules: Rules, state: BattleState) -> View:
     """The view of one battle: see `world.Battle.view`."""
     types = None if state.types is None else state.types[:, None]
     own = Facts(*(jnp.asarray(column)[:, 0] for column in facts(rules, types)))  # [N]

@@ -1,7 +1,7 @@
 """An external environment as a `gpgrad.envs.api.Env`. Its state is what was last seen, so all that learns in JAX works.
 
 `reset` and `step` call the workers from inside a jitted program, all mapped lanes in one ordered call. A fault there
-ends the program, since it cannot go back; `HostWorld.open` gives the workers to a loop outside of jit, which can.
+ends the program, since it cannot go back; `ExternalEnv.open` gives the workers to a loop outside of jit, which can.
 
 Axes in comments: A agents; U actions; O observation; D state; N lanes.
 """
@@ -30,7 +30,7 @@ NUMERICS = 1
 MOST_LANES = 64  # workers that one program may start from inside jit
 
 
-class HostState(NamedTuple):
+class ExternalState(NamedTuple):
     """What is stored of a moment. obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D], None where the
     observations stand for it.
     """
@@ -41,7 +41,7 @@ class HostState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HostWorld:
+class ExternalEnv:
     """A simulator in worker processes.
 
     form: `loop`, a loop on the host around jitted acting, or `graph`, callbacks from inside the jitted program.
@@ -103,21 +103,21 @@ class HostWorld:
         del key
         return ()
 
-    def reset(self, key: jax.Array, params: tuple[()]) -> HostState:
+    def reset(self, key: jax.Array, params: tuple[()]) -> ExternalState:
         """A new episode from inside jit."""
         del params
         return bridge(self).calls[0](seed_words(key))
 
-    def step(self, key: jax.Array, params: tuple[()], state: HostState, actions: jax.Array) -> Step:
+    def step(self, key: jax.Array, params: tuple[()], state: ExternalState, actions: jax.Array) -> Step:
         """One step from inside jit, of all lanes that the last `reset` began; nothing happens after an end."""
         del key, params, state
         after, reward, flags, info = bridge(self).calls[1](actions.astype(jnp.int32))
-        told = {name: info[i] for i, name in enumerate(self.sizes.info)}
-        if "won" in told:
-            told["won"] = told["won"] > 0
-        return Step(after, reward, flags[0], flags[1], told)
+        infos = {name: info[i] for i, name in enumerate(self.sizes.info)}
+        if "won" in infos:
+            infos["won"] = infos["won"] > 0
+        return Step(after, reward, flags[0], flags[1], infos)
 
-    def view(self, params: tuple[()], state: HostState) -> View:
+    def view(self, params: tuple[()], state: ExternalState) -> View:
         """What was seen; without a state of its own the world's is all observations, unpadded."""
         del params
         if state.state is not None:
@@ -141,7 +141,7 @@ def seeds_of(words: np.ndarray) -> np.ndarray:
 class Bridge:
     """The workers behind a world's `reset` and `step`, as many as lanes were mapped over its last `reset`."""
 
-    def __init__(self, world: HostWorld) -> None:
+    def __init__(self, world: ExternalEnv) -> None:
         self._world, self._pool = world, None
         self._running = np.zeros(0, bool)
         self.calls = (one_call(self._reset_call), one_call(self._step_call))
@@ -152,7 +152,7 @@ class Bridge:
             self._pool.close()
             self._pool = None
 
-    def _reset_call(self, words: jax.Array) -> HostState:
+    def _reset_call(self, words: jax.Array) -> ExternalState:
         return io_callback(self._reset, self._seen_shapes(words.shape[:-1]), words, ordered=True)
 
     def _step_call(self, actions: jax.Array) -> Any:
@@ -162,10 +162,10 @@ class Bridge:
         info = (reward,) * len(sizes.info)
         return io_callback(self._step, (self._seen_shapes(lead), reward, flags, info), actions, ordered=True)
 
-    def _seen_shapes(self, lead: tuple[int, ...]) -> HostState:
+    def _seen_shapes(self, lead: tuple[int, ...]) -> ExternalState:
         sizes = self._world.sizes
         a, d = sizes.n_agents, sizes.state_dim
-        return HostState(
+        return ExternalState(
             jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.float32),
             jax.ShapeDtypeStruct((*lead, a, sizes.n_actions), np.bool_),
             jax.ShapeDtypeStruct((*lead, d), np.float32) if d else None,
@@ -173,7 +173,7 @@ class Bridge:
 
     # What follows runs inside callbacks and must not call JAX.
 
-    def _reset(self, words: jax.Array) -> HostState:
+    def _reset(self, words: jax.Array) -> ExternalState:
         words_ = np.asarray(words)
         lead, n = words_.shape[:-1], words_.size // 2
         if n > MOST_LANES:
@@ -199,13 +199,13 @@ class Bridge:
         self._running = running & ~flags[0] & ~flags[1]
         info = np.where(running[:, None], pool.info[:n], np.float32(0))
         reward = np.where(running, pool.reward[:n], np.float32(0)).reshape(lead)
-        told = tuple(info[:, i].reshape(lead) for i in range(info.shape[1]))
-        return self._seen(pool, lead), reward, tuple(flag.reshape(lead) for flag in flags), told
+        infos = tuple(info[:, i].reshape(lead) for i in range(info.shape[1]))
+        return self._seen(pool, lead), reward, tuple(flag.reshape(lead) for flag in flags), infos
 
-    def _seen(self, pool: Pool, lead: tuple[int, ...]) -> HostState:
+    def _seen(self, pool: Pool, lead: tuple[int, ...]) -> ExternalState:
         n, sizes = len(self._running), self._world.sizes
         obs, avail = (x[:n].copy().reshape(*lead, *x.shape[1:]) for x in (pool.obs, pool.avail))
-        return HostState(obs, avail, pool.state[:n].copy().reshape(*lead, -1) if sizes.state_dim else None)
+        return ExternalState(obs, avail, pool.state[:n].copy().reshape(*lead, -1) if sizes.state_dim else None)
 
     def _refuse(self, failed: list[int]) -> None:
         if failed:
@@ -216,7 +216,7 @@ class Bridge:
 
 
 @functools.cache
-def bridge(world: HostWorld) -> Bridge:
+def bridge(world: ExternalEnv) -> Bridge:
     """The one bridge of a world in this process."""
     made = Bridge(world)
     atexit.register(made.close)

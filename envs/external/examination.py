@@ -38,7 +38,7 @@ def examine(simulator: Simulator) -> dict:
             counts["episodes"] += 1
     except Exception as error:
         traceback.print_exc()
-        found = [f"{'step' if counts['steps'] else 'reset or the first step'} raises {told(error)}"]
+        found = [f"{'step' if counts['steps'] else 'reset or the first step'} raises {described(error)}"]
     milliseconds = round(1000 * (time.perf_counter() - began), 1)
     return Examined(found, **counts, milliseconds=milliseconds)._asdict()
 
@@ -76,7 +76,7 @@ def _wrong(block: Block, outcome: Outcome, when: str) -> list[str]:
     return []
 
 
-def told(error: Exception) -> str:
+def described(error: Exception) -> str:
     """An exception in one line, with the place that raised it."""
     place = traceback.extract_tb(error.__traceback__)
     where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from typing import Any
 
-from gpgrad.envs.external.env import HostWorld
+from gpgrad.envs.external.env import ExternalEnv
 from gpgrad.envs.external.protocol import Recipe
 from gpgrad.errors import SettingError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Smac(HostWorld):
+class Smac(ExternalEnv):
     """`smac_<map>`: StarCraft II by oxwhirl's SMAC. difficulty: of the built-in enemy, 1 to 9 and A."""
 
     difficulty: str = "7"
@@ -26,7 +26,7 @@ class Smac(HostWorld):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmacV2(HostWorld):
+class SmacV2(ExternalEnv):
     """`smacv2_<race>_<n>_vs_<m>`: StarCraft II with drawn teams. difficulty: of the built-in enemy."""
 
     difficulty: str = "7"
@@ -42,7 +42,7 @@ class SmacV2(HostWorld):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Smaclite(HostWorld):
+class Smaclite(ExternalEnv):
     """`smaclite_<map>`: SMAC's battles in NumPy. episode_limit: steps, 0 for SMAC's."""
 
     episode_limit: int = 0
@@ -55,7 +55,7 @@ class Smaclite(HostWorld):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gym(HostWorld):
+class Gym(ExternalEnv):
     """`gym_<id>`: a Gymnasium world with an entry per agent in observations, actions and rewards.
 
     episode_limit: steps, 0 for the world's own. team_reward: what the team earns, `sum` or `mean` of its agents'
@@ -75,7 +75,7 @@ class Gym(HostWorld):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Zoo(HostWorld):
+class Zoo(ExternalEnv):
     """`pz_<module>`: a PettingZoo world in which all act at once; options as in `Gym`."""
 
     episode_limit: int = 0
@@ -91,7 +91,7 @@ class Zoo(HostWorld):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Own(HostWorld):
+class Own(ExternalEnv):
     """`host_<module>:<maker>`: a simulator of one's own, which workers get from the maker.
 
     arguments: keyword arguments of the maker, as JSON.
@@ -135,7 +135,7 @@ def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
     return arguments
 
 
-def at_least_0(world: HostWorld, option: str) -> int:
+def at_least_0(world: ExternalEnv, option: str) -> int:
     """An option's value. Raises SettingError for a negative one."""
     value = getattr(world, option)
     if value < 0:

@@ -51,7 +51,7 @@ class Lane:
 
 
 class Pool:
-    """A `HostEnv`. Workers start with the first reset. Raises SimulatorError where a lane fails again and again."""
+    """A `Lanes`. Workers start with the first reset. Raises SimulatorError where a lane fails again and again."""
 
     obs: np.ndarray
     avail: np.ndarray

@@ -108,7 +108,7 @@ class Aborted(Exception):
     """The simulator broke down and hides it: what it says of this episode must not be believed."""
 
 
-class HostEnv(Protocol):
+class Lanes(Protocol):
     """Many simulators at once. Lanes are numbered from 0; arrays are as of the last call for each lane.
 
     obs: float32 [N, A, O]. avail: bool [N, A, U]. state: float32 [N, D]. reward: float32 [N]. terminated, truncated:

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 
-from gpgrad.envs.external.examination import examine, told
+from gpgrad.envs.external.examination import described, examine
 from gpgrad.envs.external.memory import Block
 from gpgrad.envs.external.protocol import Missing, Outcome, Simulator, build
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return refuse(link, "missing", " ".join(str(missing).split()))
     except Exception as error:
         traceback.print_exc()
-        return refuse(link, "broken", told(error))
+        return refuse(link, "broken", described(error))
     link.sendall(text.encode() + b"\n")
     if memory == EXAMINE:
         findings = examine(simulator)

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from gpgrad.envs.predator_prey.env import PredatorPrey, PredatorPreyState
 
 
-def available(hunt: PredatorPrey, state: PredatorPreyState) -> jax.Array:
+def available(env: PredatorPrey, state: PredatorPreyState) -> jax.Array:
     """Available actions, bool [A, U]."""
-    around = hunt.board.around(state.agents)  # [A, 4]
-    living = jnp.where(state.alive, hunt.board.cell(state.prey), GONE)
+    around = env.board.around(state.agents)  # [A, 4]
+    living = jnp.where(state.alive, env.board.cell(state.prey), GONE)
     catch = jnp.any(is_in(around, living), axis=1, keepdims=True)
     rest = jnp.ones_like(catch)
     on = state.active[:, None]
     return jnp.concatenate([(around != NO_TARGET) & on, rest, catch & on], axis=1)
 
 
-def windows(hunt: PredatorPrey, state: PredatorPreyState) -> jax.Array:
+def windows(env: PredatorPrey, state: PredatorPreyState) -> jax.Array:
     """Observations, float32 [A, O]."""
-    side = 2 * hunt.view_radius + 1
+    side = 2 * env.view_radius + 1
     positions = jnp.concatenate([state.agents, state.prey]).astype(jnp.int32)  # [E, 2]
     present = jnp.concatenate([state.active, state.alive])
-    offset = positions - state.agents[:, None].astype(jnp.int32) + hunt.view_radius  # [A, E, 2]
+    offset = positions - state.agents[:, None].astype(jnp.int32) + env.view_radius  # [A, E, 2]
     seen = jnp.all((offset >= 0) & (offset < side), axis=-1) & present & state.active[:, None]
     place = jnp.where(seen, offset[..., 0] * side + offset[..., 1], NO_TARGET)  # [A, E]
 
@@ -41,25 +41,25 @@ def windows(hunt: PredatorPrey, state: PredatorPreyState) -> jax.Array:
     # times faster than contracting one-hot offsets, and unlike a scatter it suits accelerators as well.
     window = jnp.arange(side * side)
     channels = []
-    for members in _channels(hunt):
-        hit = jnp.zeros((hunt.n_agents, side * side), bool)  # [A, W]
+    for members in _channels(env):
+        hit = jnp.zeros((env.n_agents, side * side), bool)  # [A, W]
         for entity in members:
             hit = hit | (place[:, entity, None] == window)
         channels.append(hit)
-    return jnp.stack(channels, axis=-1).reshape(hunt.n_agents, -1).astype(jnp.float32)
+    return jnp.stack(channels, axis=-1).reshape(env.n_agents, -1).astype(jnp.float32)
 
 
-def global_state(hunt: PredatorPrey, state: PredatorPreyState) -> OneHot:
+def global_state(env: PredatorPrey, state: PredatorPreyState) -> OneHot:
     """The global state, index [E]."""
-    size = 3 * hunt.height * hunt.width
+    size = 3 * env.height * env.width
     dtype = jnp.int16 if size < np.iinfo(np.int16).max else jnp.int32
-    channel = np.repeat(np.arange(3), [len(members) for members in _channels(hunt)])  # [E]
-    cells = hunt.board.cell(jnp.concatenate([state.agents, state.prey]))
+    channel = np.repeat(np.arange(3), [len(members) for members in _channels(env)])  # [E]
+    cells = env.board.cell(jnp.concatenate([state.agents, state.prey]))
     present = jnp.concatenate([state.active, state.alive])
     return OneHot(jnp.where(present, cells * 3 + channel, size).astype(dtype), size)
 
 
-def _channels(hunt: PredatorPrey) -> tuple[range, range, range]:
+def _channels(env: PredatorPrey) -> tuple[range, range, range]:
     """The entities of each channel, out of predators, stags and hares in one row."""
-    stags = hunt.n_agents + hunt.n_stags
-    return range(hunt.n_agents), range(hunt.n_agents, stags), range(stags, stags + hunt.n_hares)
+    stags = env.n_agents + env.n_stags
+    return range(env.n_agents), range(env.n_agents, stags), range(stags, stags + env.n_hares)

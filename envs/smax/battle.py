@@ -123,8 +123,8 @@ def enemy_actions(
     order = jnp.arange(n, dtype=jnp.int32)[:, None]
 
     closest = jnp.argmin(jnp.where(in_range, far, jnp.inf), axis=0).astype(jnp.int32)
-    again = jnp.any(in_range & (order == attacked), axis=0)
-    victim = jnp.where(again, attacked, closest)
+    still_there = jnp.any(in_range & (order == attacked), axis=0)
+    victim = jnp.where(still_there, attacked, closest)
     can_shoot = jnp.any(in_range, axis=0)
 
     nth = jnp.cumsum(visible, axis=0, dtype=jnp.int32)  # [A, E], how many allies in sight up to each
@@ -180,6 +180,6 @@ def push(own: Units, x: jax.Array, y: jax.Array, alive: jax.Array) -> tuple[jax.
     """Places [N] after living units that overlap have moved apart."""
     dx, dy = x[:, None] - x, y[:, None] - y  # [N, N]
     reach = own.radius[:, None] + own.radius
-    apart = distance(dx, dy) + np.eye(len(x), dtype=np.float32) + np.float32(1e-6)
-    overlap = jnp.where(alive[:, None] & alive, jnp.maximum(reach / apart - 1.0, 0.0), 0.0)
+    gap = distance(dx, dy) + np.eye(len(x), dtype=np.float32) + np.float32(1e-6)
+    overlap = jnp.where(alive[:, None] & alive, jnp.maximum(reach / gap - 1.0, 0.0), 0.0)
     return x + jnp.sum(dx * overlap, axis=1) / 2, y + jnp.sum(dy * overlap, axis=1) / 2

@@ -18,7 +18,7 @@ from gpgrad.envs.api import EnvSpec, Step, View
 from gpgrad.envs.smax import battle
 from gpgrad.envs.smax.battle import N_MOVES, STOP, Draws, Field, SmaxState
 from gpgrad.envs.smax.rules import Rules, rules
-from gpgrad.envs.smax.view import OTHER_FEATURES, OWN_FEATURES, STATE_FEATURES, look
+from gpgrad.envs.smax.view import OTHER_FEATURES, OWN_FEATURES, STATE_FEATURES, observe
 from gpgrad.errors import SettingError
 
 NUMERICS = 1
@@ -140,14 +140,14 @@ class Smax:
             types=state.types,
             time=state.time + jnp.int16(1),
         )
-        stood, stand = before.health > 0, after.health > 0
+        stood, standing = before.health > 0, after.health > 0
         over = ~jnp.any(stood[:n]) | ~jnp.any(stood[n:])  # already before this step
-        lost, beaten = ~jnp.any(stand[:n]), ~jnp.any(stand[n:])
+        lost, beaten = ~jnp.any(standing[:n]), ~jnp.any(standing[n:])
         won = beaten & ~lost & ~over
         harm = jnp.sum((before.health - after.health)[n:] / own.health[n:]) / r.n_enemies
         terminated = lost | beaten
         truncated = (stored.time >= self.episode_limit) & ~terminated
-        died = stood & ~stand
+        died = stood & ~standing
         info = {
             "won": won,
             "draw": beaten & lost & ~over,
@@ -169,4 +169,4 @@ class Smax:
         """
         del params
         r = self.rules
-        return look(r, battle.units(r, state.types), state)
+        return observe(r, battle.units(r, state.types), state)

@@ -32,7 +32,7 @@ class Traits(NamedTuple):
     types: list[jax.Array]
 
 
-def look(rules: Rules, own: Units, state: SmaxState) -> View:
+def observe(rules: Rules, own: Units, state: SmaxState) -> View:
     """The view of a battle."""
     n = rules.n_allies
     alive = state.health > 0

@@ -1,7 +1,7 @@
-"""A lane: a process that trains the runs of the queue, one after the other, on one core at the lowest priority.
+"""A lane: a process that trains the runs of the queue one at a time, on one core at the lowest priority.
 
-A second lane takes the next run that nobody trains. The right to start runs of an arm is held only until the new run
-has its own lock, so that a lane never keeps other work waiting.
+Several lanes take different runs. A lane locks an arm only until the new run has its own lock, so that other commands
+do not wait for the lane.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from gpgrad.jobs.scheduler import Child, Say
 from gpgrad.runs import lock
 from gpgrad.runs.run_folder import Run, next_job, scan
 
-LOCK = ".lane-"  # and the core, in the folder of runs
+LOCK = ".lane-"  # followed by the core; in the folder of runs
 NICE = 19
 _AUTOGROUP = "/proc/{}/autogroup"
 
 
 @contextlib.contextmanager
 def opened(root: Path) -> Iterator[int]:
-    """A core that no other lane in this folder of runs has, for this process and those that it starts.
+    """Reserve a core that no other lane with this folder of runs has, for this process and its children.
 
-    Where the platform has it, the process is bound to the core. Raises SettingError if every core has a lane.
+    Pins the process to the core where the platform supports it. Raises SettingError if every core has a lane.
     """
     from gpgrad.training import seed_layout
 
@@ -56,18 +56,18 @@ def opened(root: Path) -> Iterator[int]:
 
 
 def lanes(root: Path) -> dict[int, int]:
-    """The process of each lane at work, by its core."""
+    """The process ids of running lanes, by core."""
     found = {int(path.name.removeprefix(LOCK)): lock.holder(path) for path in root.glob(f"{LOCK}*")}
     return {core: pid for core, pid in sorted(found.items()) if pid is not None}
 
 
 def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) -> list[str]:
-    """Train what the queue lacks and keep the record of each run that finishes; a sentence for each run that failed.
+    """Train the missing runs of the queue and record each finished run; return a sentence for each failed run.
 
-    file: the queue, read again before every run. root: the folder of runs. results: where records are kept. extra:
-    arguments of `gpgrad train` that change no number, for new runs. What others train is waited for. Raises
-    SettingError for mistakes that are in the file from the start, Stopped on a signal, which the run at work gets, too,
-    and saves.
+    file: the queue, read again before every run. root: folder of runs. results: folder of records. extra: arguments of
+    `gpgrad train` for new runs that change no number. Waits for runs that other processes train. Raises SettingError
+    for mistakes in the file at the start, and Stopped on a signal, which is also sent to the current run so that it
+    saves.
     """
     failures: dict[tuple[str, int], str] = {}
     said: set[str] = set()
@@ -82,8 +82,8 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
         while True:
             try:
                 units = queue_file.load(file)
-            except SettingError as error:  # somebody is editing it
-                say_once(f"{error}; going on with the queue as it was")
+            except SettingError as error:  # it may be being edited
+                say_once(f"{error}; continuing with the queue as it was")
             for sentence in dict.fromkeys(unit.obstacle for unit in units if unit.obstacle):
                 say_once(f"{NOT_TESTABLE}: {sentence}")
             found, problems = known(root, results)
@@ -94,34 +94,34 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
             if not left:
                 return list(dict.fromkeys(failures.values()))
             if not _next(left, found, root, extra, child, failures, say):
-                say_once("other processes train or begin everything that is left, waiting for them")
+                say_once("waiting for other processes, which train all remaining runs")
                 child.sleep(scheduler.SECONDS_BETWEEN_LOOKS)
 
 
 def known(root: Path, results: Path) -> tuple[list[Run], list[str]]:
-    """The runs that count: those in the folder of runs, and finished ones that are kept beside the reports."""
+    """The runs in the folder of runs, and finished recorded runs. Also the problems met."""
     found, problems = archive.scan(root, results)
     return [run for run in found if run.finished or run.folder.parent == root], problems
 
 
 def missing(units: Sequence[Unit], found: Sequence[Run]) -> list[Unit]:
-    """The units that can be trained here and are not finished, each run once."""
+    """The units that can be trained here and are not finished; each run once."""
     first = {unit.key: unit for unit in reversed(units)}
     left = [unit for unit in units if unit is first[unit.key] and not unit.obstacle]
     return [unit for unit in left if next_job(found, unit.setup.identity, unit.wanted)]
 
 
 def keep_finished(units: Sequence[Unit], found: Sequence[Run], root: Path, results: Path) -> None:
-    """Keep the records of finished runs of the queue that have none yet, also of those that a killed lane left."""
+    """Record finished runs of the queue that have no record yet, also those of killed lanes."""
     wanted = {unit.key for unit in units}
-    shelf = results / archive.RECORDS
+    records = results / archive.RECORDS
     archive.keep(
         [
             run
             for run in found
             if run.folder.parent == root
             and any((run.identity, seed) in wanted for seed in run.seeds)
-            and not (shelf / run.folder.name / "config.yaml").is_file()
+            and not (records / run.folder.name / "config.yaml").is_file()
         ],
         results,
     )
@@ -136,8 +136,8 @@ def _next(
     failures: dict[tuple[str, int], str],
     say: Say,
 ) -> bool:
-    """Train the first unit that nobody else trains; whether there was one."""
-    claimed: set[str] = set()  # asked for only once, since asking takes a second where another process has it
+    """Train the first unit that no other process trains; return whether there was one."""
+    claimed: set[str] = set()  # tried only once, since a taken claim costs a second
     for unit in left:
         job = next_job(found, unit.setup.identity, unit.wanted)
         if job is None or job.action == "wait" or unit.setup.identity in claimed:
@@ -148,7 +148,9 @@ def _next(
             except lock.Taken:
                 claimed.add(unit.setup.identity)
                 continue
-            job = next_job(scan(root)[0], unit.setup.identity, unit.wanted)  # it may have begun meanwhile
+            job = next_job(
+                scan(root)[0], unit.setup.identity, unit.wanted
+            )  # another process may have started it meanwhile
             if job is None or job.action == "wait":
                 continue
             command = scheduler.command_of(job, unit.setup, root, extra)
@@ -163,13 +165,13 @@ def _next(
 
 
 def _until_held(unit: Unit, root: Path, give_back: Callable[[], None]) -> Callable[[int], bool]:
-    """For `Child.run`: gives the claim back once the run has its own lock."""
-    made_last: list[int] = []
+    """For `Child.run`: release the claim once the run has its own lock."""
+    lowered: list[int] = []
 
     def meanwhile(process: int) -> bool:
-        if not made_last:
+        if not lowered:
             yield_in_session(process)
-            made_last.append(process)
+            lowered.append(process)
         job = next_job(scan(root)[0], unit.setup.identity, unit.wanted)
         if job is not None and job.action != "wait":
             return False
@@ -180,6 +182,6 @@ def _until_held(unit: Unit, root: Path, give_back: Callable[[], None]) -> Callab
 
 
 def yield_in_session(process: int) -> None:
-    """Lower a process's session, too: Linux with autogroups shares cores between sessions and only then by niceness."""
-    with contextlib.suppress(OSError):  # other systems, and kernels without autogroups
+    """Lower the priority of the process's session: Linux autogroups divide cores by session before niceness."""
+    with contextlib.suppress(OSError):  # other systems, or kernels without autogroups
         Path(_AUTOGROUP.format(process)).write_text(f"{NICE}")

@@ -1,14 +1,14 @@
-"""The queue: which seeds of which experiments are to be trained, in this order, and why.
+"""The queue file: seeds of experiments to train, in order, with reasons.
 
     queue:
       - name: gradps_pp_small         # an experiment of the catalog, or a YAML file
         scale: paper
-        seeds: 3                      # the first three of the scale's seeds; by default all
-        arms: [GradPS, FuPS]          # labels; by default all
-        panels: [pp_small]            # by default all
+        seeds: 3                      # the first three seeds of the scale; default: all
+        arms: [GradPS, FuPS]          # labels; default: all
+        panels: [pp_small]            # default: all
         why: Does GradPS help on the small board?
 
-A run is one seed of one arm. Within an entry all arms have their first seed before any has its second.
+A run is one seed of one arm. Within an entry, all arms train their first seed before any trains its second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE = Path(__file__).parents[1] / "queue.yaml"
 
 
 class Item(NamedTuple):
-    """An entry of the file. seeds: how many; None for all of the scale. arms, panels: empty for all."""
+    """An entry of the file. seeds: number of seeds; None: all of the scale. arms, panels: empty: all."""
 
     name: str
     scale: str
@@ -38,7 +38,7 @@ class Item(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """One seed of one arm. obstacle: why it cannot be trained on this machine; empty if it can."""
+    """One seed of one arm. obstacle: the reason why it cannot run on this machine; empty if it can."""
 
     item: Item
     setup: Setup
@@ -47,23 +47,23 @@ class Unit(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells its run from others; the same in entries that share the run."""
+        """The key of its run; equal in entries that share the run."""
         return self.setup.identity, self.seed
 
     @property
     def wanted(self) -> range:
-        """Its seed, as `runs.next_job` and `runs.finished` take it."""
+        """Its seed as a range, for `run_folder.next_job` and `run_folder.finished`."""
         return range(self.seed, self.seed + 1)
 
     @property
     def label(self) -> str:
-        """Its name for people."""
+        """Its name in messages."""
         arm = self.setup.arm
         return f"{self.item.name}, {self.item.scale}: {arm.label} on {arm.panel}, seed {self.seed}"
 
 
 def load(path: Path) -> list[Unit]:
-    """All runs of a queue's file, in order. Raises SettingError, one sentence, for any mistake in it."""
+    """All runs of a queue file, in order. Raises SettingError for any mistake in it."""
     reader = strict_yaml.open_file(path, "the queue")
     items = [_item(entry) for entry in reader.readers("queue")]
     reader.end()
@@ -92,14 +92,14 @@ def _units(item: Item, place: str) -> list[Unit]:
         raise SettingError(f"{place}: {error}") from None
     count = len(seeds) if item.seeds is None else item.seeds
     if not 1 <= count <= len(seeds):
-        raise SettingError(f"{place} has seeds {count}, which must be 1 to {len(seeds)} at scale {item.scale}")
+        raise SettingError(f"seeds of {place} must be 1 to {len(seeds)} at scale {item.scale} (got {count})")
     return [Unit(item, setup, seed, obstacle(setup)) for seed in seeds[:count] for setup in setups]
 
 
 def _chosen(item: Item, loaded: Definition) -> list[Setup]:
     """The setups of the entry's arms and panels."""
     if loaded.measure != "training":
-        raise SettingError(f"{loaded.name} measures {loaded.measure}; an experiment in the queue must train")
+        raise SettingError(f"an experiment in the queue must train ({loaded.name} measures {loaded.measure})")
     labels = list(dict.fromkeys(arm.label for arm in loaded.arms))
     for kind, given, known in (("arm", item.arms, labels), ("panel", item.panels, loaded.panels)):
         for name in given:

@@ -1,4 +1,4 @@
-"""What of the queue is done, running and next, and how long the rest takes by what finished runs took."""
+"""The state of the queue: finished, running and next runs, and the time left, estimated from finished runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LEFT: tuple[Word, ...] = ("running", "interrupted", "outdated", "not begun")
 
 
 class State(NamedTuple):
-    """Of one unit. `outdated`: not begun, and finished with other numerics versions.
+    """The state of one unit. `outdated`: not begun, but finished with other numerics versions.
 
-    steps: environment steps so far. hours: of one core still to come, None if no rate is known. run: the folder that
-    trains it or was interrupted.
+    steps: environment steps so far. hours: time left on one core; None if no rate is known. run: the running or
+    interrupted run.
     """
 
     unit: Unit
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 class Rates:
-    """Seconds per environment step of one seed, by what finished runs took."""
+    """Seconds per environment step of one seed, measured on finished runs."""
 
     def __init__(self, found: Sequence[Run]) -> None:
         self._known: dict[tuple[str, ...], list[float]] = {}
@@ -47,8 +47,8 @@ class Rates:
                     self._known.setdefault(key, []).append(rate)
 
     def of(self, unit: Unit) -> float | None:
-        """The median over runs of the same settings, else of the same world, algorithm and preset, else of the first
-        two; None if there is none.
+        """The median over runs with the same settings, else the same environment, algorithm and preset, else the same
+        environment and algorithm; None if there are none.
         """
         for key in _alike(unit.setup.settings_id, unit.setup.config):
             if key in self._known:
@@ -57,7 +57,7 @@ class Rates:
 
 
 def _alike(settings_id: str, settings: Config) -> list[tuple[str, ...]]:
-    """Names of what takes about as long, the closest first."""
+    """Keys of runs that take about as long, the closest first."""
     kind = settings.env.name, config.label(settings)
     return [(settings_id,), (*kind, settings.preset), kind]
 
@@ -84,7 +84,7 @@ def _state(unit: Unit, found: Sequence[Run], rates: Rates) -> State:
 
 
 def lines(file: Path, root: Path, results: Path) -> Iterator[str]:
-    """The status for people. Raises SettingError for mistakes in the queue's file."""
+    """The lines of `queue --status`. Raises SettingError for mistakes in the queue file."""
     units = queue_file.load(file)
     found, problems = lane.known(root, results)
     yield from problems
@@ -123,7 +123,7 @@ def _counts(some: Sequence[State]) -> str:
 
 
 def _left(some: Sequence[State]) -> str:
-    """The time that the rest takes on one core, as far as rates are known."""
+    """The time left on one core, as far as rates are known."""
     left = [state.hours for state in some if state.word in LEFT]
     measured = [hours for hours in left if hours is not None]
     unknown = len(left) - len(measured)

@@ -1,1 +1,1 @@
-"""From finished runs to pages, pictures and verdicts."""
+"""Reports on finished runs: statistics, verdicts, figures, pages."""

@@ -1,4 +1,7 @@
-"""What an experiment claims: verdicts on all claims of a report together, and whether each compares methods alone."""
+"""Verdicts on the claims of a report, and whether each claim compares methods alone.
+
+All claims and interactions of a report form one family, see `gpgrad.runs.verdicts`.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from gpgrad.runs.verdicts import Judged
 if TYPE_CHECKING:
     from gpgrad.experiments.reporting.report import Result
 
-NO_SEED = "no seed in common yet"  # in the place of a verdict
+NO_SEED = "no seed in common yet"  # instead of a verdict
 SIMULATORS = ("jaxmarl", "smac", "smacv2", "smaclite")
 
 
 def judged(
     claims: Sequence[tuple[Result, Result]], fours: Sequence[Sequence[Result]]
 ) -> tuple[list[Any], list[Any], int]:
-    """Every comparison and interaction of a report with its verdict, as JSON knows them, and the size of the family."""
+    """The comparisons and interactions of a report with their verdicts, as JSON values, and the size of the family."""
     found = _judged(claims, fours)
     comparisons = [_comparison(*claim, one) for claim, one in zip(claims, found, strict=False)]
     interactions = [_interaction(*each) for each in zip(fours, found[len(claims) :], strict=True)]
@@ -35,10 +38,10 @@ def judged(
 
 
 def _judged(claims: Sequence[tuple[Result, Result]], fours: Sequence[Sequence[Result]]) -> list[Judged | str]:
-    """All claims and then all interactions of a report, judged as one family.
+    """Verdicts on all claims, then on all interactions of a report, as one family.
 
-    Over the seeds that all arms of a claim have. A claim without any counts in the family, save where a simulator is
-    missing.
+    Each claim is tested over the seeds that all of its arms have. A claim without common seeds counts in the family,
+    unless its simulator is missing on this machine.
     """
     found: list[Any] = [_pair(*claim) for claim in claims]
     found += [_sums(four) for four in fours]
@@ -58,7 +61,7 @@ def _pair(one: Result, other: Result) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _sums(four: Sequence[Result]) -> tuple[list[float], list[float]] | None:
-    """What both methods and neither bring together, and what each brings alone, of the seeds that all arms have."""
+    """Sums `both + neither` and `one + other` for each seed that all four arms have; None if there is no such seed."""
     both, one, other, neither = (result.final for result in four)
     common = sorted(both.keys() & one.keys() & other.keys() & neither.keys())
     if not common:
@@ -67,7 +70,7 @@ def _sums(four: Sequence[Result]) -> tuple[list[float], list[float]] | None:
 
 
 def _comparison(one: Result, other: Result, judged: Judged | str) -> dict[str, Any]:
-    """The claim that the first is better, over the seeds that both have."""
+    """The claim that the first arm is better than the second, over their common seeds."""
     arm, against = one.setup.arm, other.setup.arm
     methods, others = differences(one.setup.config, other.setup.config)
     reasons = [f"{name} differs" for name in others] + _simulators(one, other)
@@ -84,7 +87,7 @@ def _comparison(one: Result, other: Result, judged: Judged | str) -> dict[str, A
         "marks": marks(*([share.run.versions for share in each.shares] for each in (one, other))) if common else [],
         "differences": {name: list(values) for name, values in {**methods, **others}.items()},
         "seeds": common,
-        **_said(judged),
+        **_verdict_fields(judged),
     }
     if not common:
         return result
@@ -92,8 +95,8 @@ def _comparison(one: Result, other: Result, judged: Judged | str) -> dict[str, A
     return {**result, "probability_of_improvement": plain(better._asdict())}
 
 
-def _said(judged: Judged | str) -> dict[str, Any]:
-    """A verdict with its numbers, or why there is none."""
+def _verdict_fields(judged: Judged | str) -> dict[str, Any]:
+    """A verdict with its numbers, or the reason why there is none."""
     if isinstance(judged, str):
         return {"verdict": judged}
     difference = {**judged.difference._asdict(), "adjusted_p": judged.adjusted}
@@ -101,28 +104,28 @@ def _said(judged: Judged | str) -> dict[str, Any]:
 
 
 def _idle(result: Result, seeds: Sequence[int]) -> list[str]:
-    """What these seeds say nothing about, where that is true of all of them."""
+    """Parts of the method that were inactive in all of these seeds, a sentence each."""
     rows = {seed: own for seed, own in rows_of(result).items() if seed in seeds}
     lacking = method_activity.lacking(result.setup.config, rows)
     return [sentence for sentence, silent in lacking.items() if len(silent) == len(seeds)]
 
 
 def _interaction(four: Sequence[Result], judged: Judged | str) -> dict[str, Any]:
-    """What both methods bring beyond the sum of what each brings, over the seeds that all four arms have."""
+    """The interaction of two methods: the gain of both beyond the sum of their single gains, over common seeds."""
     common = sorted(set.intersection(*(set(result.final) for result in four)))
     labels = [result.setup.arm.label for result in four]
-    return {"arms": labels, "panel": four[0].setup.arm.panel, "seeds": common, **_said(judged)}
+    return {"arms": labels, "panel": four[0].setup.arm.panel, "seeds": common, **_verdict_fields(judged)}
 
 
 def rows_of(result: Result) -> dict[int, list[Row]]:
-    """Its finished seeds' rows."""
+    """The rows of metrics.jsonl of each finished seed."""
     return method_activity.by_seed([row for share in result.shares for row in share.metrics])
 
 
 def differences(one: Config, other: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings that differ, as pairs of values: those of the method, and all others. A setting one lacks is None.
+    """Settings that differ, as pairs of values: those of the method, and all others.
 
-    The name of the algorithm is left out: it stands for its parts.
+    A setting that one configuration lacks is None. The algorithm's name is left out, since it stands for its parts.
     """
     both = [{k: v for k, v in config.flat(c).items() if not k.startswith(config.ASIDE)} for c in (one, other)]
     names = [name for name in dict.fromkeys([*both[0], *both[1]]) if both[0].get(name) != both[1].get(name)]
@@ -139,7 +142,7 @@ def _simulators(one: Result, other: Result) -> list[str]:
 
 
 def versions_of(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What the runs ran on: every value that a field of their manifests has, "unknown" where it is not there."""
+    """All values of each field of the runs' manifests (packages, devices, code); "unknown" where a field is missing."""
     manifests = [provenance.compared(logs.read_manifest(run.folder)) for run in runs]
     names = dict.fromkeys(name for manifest in manifests for name in manifest)
     return {name: sorted({str(manifest.get(name, "unknown")) for manifest in manifests}) for name in names}

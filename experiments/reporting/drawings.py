@@ -1,4 +1,4 @@
-"""An experiment's pictures: from rows that runs logged to panels and heat maps."""
+"""The figures of an experiment, from logged rows to panels and heat maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVER = {"mean": np.mean, "sum": np.sum}
 
 
 class Picture(NamedTuple):
-    """A picture that was drawn. stem: of its files. title, words: for people. data: a line on each file of numbers."""
+    """A figure. stem: name of its files. title, words: caption. data: a line about each file of numbers."""
 
     stem: str
     title: str
@@ -36,13 +36,13 @@ class Picture(NamedTuple):
 
 
 def draw(definition: Definition, results: Sequence[Result], folder: Path) -> list[Picture]:
-    """Draw everything an experiment asks for; nothing of arms that have no finished seed. Raises SettingError."""
-    asked = [(drawing, drawn(drawing, results)) for drawing in definition.drawings]
-    return [_draw(definition, drawing, told, folder) for drawing, told in asked if any(r.curves for r in told)]
+    """Draw all figures of an experiment, without arms that have no finished seed. Raises SettingError."""
+    wanted = [(drawing, drawn(drawing, results)) for drawing in definition.drawings]
+    return [_draw(definition, drawing, its, folder) for drawing, its in wanted if any(r.curves for r in its)]
 
 
 def drawn(drawing: Drawing, results: Sequence[Result]) -> list[Result]:
-    """Those that a drawing is of."""
+    """The results that a drawing shows."""
     return [result for result in results if not drawing.arms or result.setup.arm.label in drawing.arms]
 
 
@@ -60,12 +60,12 @@ def _draw(definition: Definition, drawing: Drawing, results: Sequence[Result], f
     plots.save(plots.learning_curves(made, label, drawing.centre, along), stem)
     plots.write_data(made, stem, metric, drawing.centre, x_axes.COLUMNS[drawing.by])
     data = [
-        f"`{drawing.name}.csv`: a row per test of a seed",
-        f"`{drawing.name}_{drawing.centre}.csv`: a row per point of a line",
+        f"`{drawing.name}.csv`: one row per seed and test",
+        f"`{drawing.name}_{drawing.centre}.csv`: one row per point of a line",
     ]
-    words = f"Lines and bands: {CENTRES[drawing.centre]}, of tests during training." + x_axes.REMARKS[drawing.by]
+    words = f"Lines and bands: {CENTRES[drawing.centre]}; tests during training." + x_axes.REMARKS[drawing.by]
     if drawing.kind == "chance":
-        words += " Dotted: the same number with random signs, where only chance is left."
+        words += " Dotted: the same number under random signs, which is what chance alone gives."
     return Picture(drawing.name, f"{label} by {along}", words, data)
 
 
@@ -80,20 +80,20 @@ def _finals(definition: Definition, drawing: Drawing, results: Sequence[Result],
         ]
         plots.save(plots.performance_profiles(panels, label), stem)
         plots.write_profiles(panels, stem, metric)
-        words = "The share of finished runs above each score, with its bootstrap 95 percent interval over seeds."
-        return Picture(drawing.name, f"runs by {label}", words, [f"`{drawing.name}.csv`: a row per score of a line"])
+        words = "Fraction of finished runs above each score, with its bootstrap 95 percent interval over seeds."
+        return Picture(drawing.name, f"runs by {label}", words, [f"`{drawing.name}.csv`: one row per score of a line"])
     panels = [BarPanel(panel, [Bar(arm, seeds) for arm, seeds in arms.items()]) for panel, arms in values.items()]
     plots.save(plots.bar_table(panels, label), stem)
     plots.write_bars(panels, stem, metric)
-    data = [f"`{drawing.name}.csv`: a row per seed", f"`{drawing.name}.tex`: the table for LaTeX"]
-    words = "Means over seeds after training with Student's 95 percent interval, and a dot for each seed."
+    data = [f"`{drawing.name}.csv`: one row per seed", f"`{drawing.name}.tex`: a LaTeX table"]
+    words = "Means over seeds after training with Student's 95 percent interval; one dot per seed."
     return Picture(drawing.name, f"{label} after training", words, data)
 
 
 def finals(
     definition: Definition, drawing: Drawing, results: Sequence[Result]
 ) -> dict[str, dict[str, dict[int, float]]]:
-    """A number of each finished seed after training, by panel and arm. Raises SettingError where it is no number."""
+    """The value of each finished seed after training, by panel and arm. Raises SettingError if it is not a number."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for result in (result for result in results if result.curves):
         arm = result.setup.arm
@@ -111,20 +111,21 @@ def _logged_final(result: Result, place: str) -> dict[int, float]:
 
 
 def metric_text(metric: str) -> str:
-    """A metric for people."""
+    """A metric's name as shown in figures and tables."""
     return metric.replace("_", " ")
 
 
 def curves(definition: Definition, results: Sequence[Result], by: Axis = "steps") -> list[Panel]:
-    """The experiment's metric, of finished seeds."""
-    told = [(r.setup.arm, x_axes.against(r, by)) for r in results if r.curves]
+    """Learning curves of the experiment's metric over finished seeds, a panel each."""
+    drawn_arms = [(r.setup.arm, x_axes.against(r, by)) for r in results if r.curves]
     return [
-        Panel(name, [Line(arm.label, lines) for arm, lines in told if arm.panel == name]) for name in definition.panels
+        Panel(name, [Line(arm.label, lines) for arm, lines in drawn_arms if arm.panel == name])
+        for name in definition.panels
     ]
 
 
 def traces(drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
-    """Several logged numbers, a panel for each arm. Rows in which one is not a number are left out of its line."""
+    """Several logged numbers, one panel per arm. Rows in which a value is not a number are left out of its line."""
     return [
         Panel(title(result, results), [Line(label, _trace(result, place)) for label, place in drawing.lines.items()])
         for result in results
@@ -133,15 +134,16 @@ def traces(drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
 
 
 def against_chance(definition: Definition, drawing: Drawing, results: Sequence[Result]) -> list[Panel]:
-    """One logged number of all arms and what chance gives, of arms that log both; a panel for each of the experiment's.
+    """One logged number and its value under chance, for arms that log both; one panel per panel of the experiment.
 
-    Raises SettingError if none does.
+    Raises SettingError if no arm logs both.
     """
-    told = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.chance)]
-    if not told:
+    logging = [r for r in results if r.curves and _logs(r, drawing.metric) and _logs(r, drawing.chance)]
+    if not logging:
         raise SettingError(f"no finished arm of {definition.name} logs both {drawing.metric} and {drawing.chance}")
     lines = [
-        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.chance))) for r in told
+        (r.setup.arm.panel, Line(r.setup.arm.label, _trace(r, drawing.metric), _trace(r, drawing.chance)))
+        for r in logging
     ]
     return [Panel(name, made) for name in definition.panels if (made := [line for p, line in lines if p == name])]
 
@@ -151,7 +153,7 @@ def _logs(result: Result, place: str) -> bool:
 
 
 def title(result: Result, results: Sequence[Result]) -> str:
-    """An arm's name, with its panel where there are several."""
+    """An arm's label, with its panel if there are several."""
     arm = result.setup.arm
     several = len({other.setup.arm.panel for other in results}) > 1
     return f"{arm.label}, {arm.panel}" if several else arm.label
@@ -160,13 +162,13 @@ def title(result: Result, results: Sequence[Result]) -> str:
 def _trace(result: Result, place: str) -> dict[int, Curve]:
     found: dict[int, list[tuple[float, float]]] = {}
     rows = [row for share in result.shares for row in share.metrics]
-    told = [row for row in rows if _names(place, row)] or rows  # a run may be older than what is logged today
-    for row in told:
+    having = [row for row in rows if _names(place, row)] or rows  # older runs may not log the number
+    for row in having:
         value = logged(row, place)
         if value is not None and np.ndim(value) == 0:
             found.setdefault(row["seed"], []).append((row["env_steps"], float(value)))
     if not found:
-        raise SettingError(f"{result.setup.arm.label} has no number {place!r} in any row of its runs")
+        raise SettingError(f"{result.setup.arm.label} has no number {place!r} in the rows of its runs")
     return {seed: Curve(*np.array(points).T) for seed, points in found.items()}
 
 
@@ -176,13 +178,13 @@ def _names(place: str, row: Row) -> bool:
 
 
 def logged(row: Row, place: str) -> Any:
-    """What a row holds under a name, under `name[i,j]` of an array, or the `mean` or `sum` of that.
+    """The value of `name` in a row, of `name[i,j]` of an array, or the `mean` or `sum` of either.
 
-    Raises SettingError for what is not there.
+    Raises SettingError for an unknown name or an index outside the array.
     """
     match = PLACE.fullmatch(place)
     if match is None or match["name"] not in row:
-        raise SettingError(f"rows hold no {place!r}{suggest(place, row)}")
+        raise SettingError(f"rows have no {place!r}{suggest(place, row)}")
     value = row[match["name"]]
     if value is None:
         return None
@@ -199,12 +201,12 @@ def _grids(drawing: Drawing, results: Sequence[Result], folder: Path) -> Picture
     label, stem = drawing.ylabel or metric_text(drawing.metric), folder / drawing.name
     plots.save(plots.heat_maps(made, label), stem)
     plots.write_grids(made, stem, drawing.metric)
-    words = "After training, " + ("a heat map for each seed." if drawing.seeds else "the mean over seeds.")
-    return Picture(drawing.name, label, words, [f"`{drawing.name}.csv`: a row per cell"])
+    words = "After training; " + ("one heat map per seed." if drawing.seeds else "mean over seeds.")
+    return Picture(drawing.name, label, words, [f"`{drawing.name}.csv`: one row per cell"])
 
 
 def grids(drawing: Drawing, result: Result, name: str) -> list[Grid]:
-    """An arm's heat maps."""
+    """The heat maps of an arm: its first seeds, or the mean over seeds."""
     rows = sorted((row for share in result.shares for row in share.final), key=lambda row: row["seed"])
     if not drawing.seeds:
         beside = np.mean([logged(row, drawing.beside) for row in rows], axis=0) if drawing.beside else None
@@ -220,7 +222,7 @@ def _grid(drawing: Drawing, row: Row, heading: str) -> Grid:
 
 
 def plain_grid(heading: str, values: np.ndarray, beside: np.ndarray | None = None) -> Grid:
-    """Rows and columns by number, from 1, with numbers [2, U] beside those of rows and of columns."""
+    """A heat map whose rows and columns are numbered from 1. beside: float [2, U], values shown at rows and columns."""
     rows, columns = ([str(i + 1) for i in range(n)] for n in values.shape)
     if beside is not None:
         rows, columns = (

@@ -1,4 +1,4 @@
-"""Marks beside claims whose arms were trained with different numerics versions of the parts they share."""
+"""Marks on claims whose arms were trained with different numerics versions of shared parts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gpgrad.runs import provenance
 
 
 def marks(one: Sequence[Versions], other: Sequence[Versions]) -> list[str]:
-    """What the versions of two arms' runs say against comparing them, a sentence for each part; usually nothing.
+    """Version differences that weaken the comparison of two arms, one sentence per part; usually none.
 
-    one, other: the versions of each run of an arm, by part. Parts that only one arm has are its method and are not
-    compared, save that runs of one arm differ in them.
+    one, other: the versions of each run of an arm, by part. Parts that only one arm has belong to its method; they
+    are compared only among the runs of that arm.
     """
     runs = [*one, *other]
     parts = [part for pair in itertools.combinations(runs, 2) for part in provenance.differing(*pair)]

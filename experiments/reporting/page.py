@@ -1,4 +1,4 @@
-"""A report's files: the page for people, the picture with its data, the numbers for programs."""
+"""The files of a report: README.md, figures with their data, summary.json."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gpgrad.runs.progress import seeds_text
 from gpgrad.runs.run_folder import Run
 
 NO_NUMBER = "-"
-ONE = "(1 seed)"  # in the place of an interval
+ONE = "(1 seed)"  # instead of an interval
 TESTED = ("difference [interval]", "p", "adjusted p")
-PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # by suffix, what a report writes beside its page
+PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # suffixes of files that a report writes
 
 
 def write(
     folder: Path, definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]
 ) -> dict[str, Any]:
-    """Write all files of a report, over those of an earlier one; returns its summary. Raises SettingError."""
+    """Write all files of a report, replacing those of an earlier one, and return its summary. Raises SettingError."""
     plots.require()
     found = report.summary(definition, scale, results, runs)
     exports, obstacle = report.as_layouts(definition, results)
@@ -78,18 +78,18 @@ def _unfinished(found: Mapping[str, Any]) -> list[str]:
         for state in dict.fromkeys(arm["missing"].values()):
             seeds = [int(seed) for seed, its in arm["missing"].items() if its == state]
             lines.append(f"- {arm['label']} on {arm['panel']}, {seeds_text(seeds)}: {state}")
-    return ["**Unfinished.** What follows leaves out:\n\n" + "\n".join(lines)] if lines else []
+    return ["**Unfinished.** Not included yet:\n\n" + "\n".join(lines)] if lines else []
 
 
 def _few(found: Mapping[str, Any]) -> list[str]:
-    """How many seeds the verdicts need where some claim or arm has fewer."""
+    """The number of seeds that verdicts need, if a claim or arm has fewer."""
     counts = [len(arm["seeds"]) for arm in found["arms"] if arm["seeds"]]
     open_claims = [c for c in [*found["comparisons"], *found["interactions"]] if c["verdict"] == "not conclusive"]
     needed = max((claim["needed"] for claim in open_claims), default=verdicts.ENOUGH_SEEDS)
     if not open_claims and not any(count < needed for count in counts):
         return []
     family = f" with {found['family']} claims" if found["family"] > 1 else ""
-    return [f"**Not conclusive.** A verdict{family} needs {needed} seeds of each arm."]
+    return [f"**Not conclusive.** A verdict{family} needs {needed} seeds per arm."]
 
 
 def _results(definition: Definition, found: Mapping[str, Any]) -> str:
@@ -109,16 +109,17 @@ def _results(definition: Definition, found: Mapping[str, Any]) -> str:
         for arm in found["arms"]
     ]
     words = (
-        "Final: the last parameters over fresh episodes. ±: half of the 95 percent interval (Student's) over seeds. "
-        "IQM: interquartile mean with a bootstrap interval, too narrow for few seeds. Area: mean over training."
+        "Final: mean over fresh episodes with the final parameters. ±: half of the 95 percent interval (Student's t) "
+        "over seeds. IQM: interquartile mean with a bootstrap interval, which is too narrow for few seeds. Area: mean "
+        "over training."
     )
     if threshold:
-        words += " Steps: the median over seeds until a test reaches the threshold."
+        words += " Steps: median over seeds of the steps until a test reaches the threshold."
     return table([*header, *threshold], rows) + "\n\n" + words
 
 
 def _acted(found: Mapping[str, Any]) -> list[str]:
-    """How much the methods did, and which runs say nothing about theirs."""
+    """How active the methods were, and which runs are inconclusive about their method."""
     deeds = [deed for deed in method_activity.DEEDS if any(deed.metric in arm["acted"] for arm in found["arms"])]
     if not deeds:
         return []
@@ -126,12 +127,12 @@ def _acted(found: Mapping[str, Any]) -> list[str]:
     for arm in found["arms"]:
         if arm["acted"]:
             amounts = [arm["acted"].get(deed.metric) for deed in deeds]
-            told = [f"{number(a['last'])} ({number(a['most'])})" if a else NO_NUMBER for a in amounts]
-            rows.append([arm["panel"], arm["label"], *told])
-    words = "In the last test, and in brackets the most in any; means over seeds."
+            cells = [f"{number(a['last'])} ({number(a['most'])})" if a else NO_NUMBER for a in amounts]
+            rows.append([arm["panel"], arm["label"], *cells])
+    words = "Value at the last test, and in brackets the maximum over all tests; means over seeds."
     parts = [table(["panel", "arm", *(deed.words for deed in deeds)], rows), words]
     lacking = [f"- {arm['label']} on {arm['panel']}: {line}" for arm in found["arms"] for line in arm["lacking"]]
-    return ["## What the methods did", *parts, *(["\n".join(lacking)] if lacking else [])]
+    return ["## Method activity", *parts, *(["\n".join(lacking)] if lacking else [])]
 
 
 def _comparisons(found: Mapping[str, Any]) -> list[str]:
@@ -155,27 +156,27 @@ def _comparisons(found: Mapping[str, Any]) -> list[str]:
     header = ["panel", "claim", "verdict", *TESTED, "probability of improvement [95%]", "seeds", "compares"]
     words = [_family(found)]
     if marked:
-        words.append("Marks: the arms were made by different versions of a part, so that their difference may be its.")
+        words.append("Marks: the arms were trained with different numerics versions, which may cause the difference.")
     return ["## Comparisons", table([*header, *(["marks"] if marked else [])], rows), *words]
 
 
 def _family(found: Mapping[str, Any]) -> str:
-    """What the verdicts mean."""
+    """Explanation of the verdicts."""
     n = found["family"]
     kinds = "claims and interactions" if found["interactions"] else "claims"
-    family = f"The {n} {kinds} of this report are one family" if n > 1 else "The claim of this report is tested alone"
+    family = f"The {n} {kinds} of this report form one family" if n > 1 else "The claim of this report is tested alone"
     return (
-        f"{family}: where all arms are equal, any verdict of shown or contradicted has a probability of at most 5 "
-        "percent. p: permutations of the final values of the seeds that all arms of the claim have, adjusted p: by "
-        "Holm's procedure. Shown and contradicted: an adjusted p of at most 0.05 and at least "
-        f"{verdicts.ENOUGH_SEEDS} seeds. The interval of a difference is at the level at which the procedure tested "
-        "it, 95 percent or more, and excludes 0 where adjusted p is at most 0.05; a bound is infinite where the seeds "
-        "are too few for that level. Not conclusive: the seeds are too few for any adjusted p of 0.05."
+        f"{family}: if all arms are equal, the probability of any verdict `shown` or `contradicted` is at most 5 "
+        "percent. p: exact permutation test of the final values over the seeds that all arms of the claim have. "
+        "Adjusted p: Holm's procedure. `shown` and `contradicted` need an adjusted p of at most 0.05 and at least "
+        f"{verdicts.ENOUGH_SEEDS} seeds. The interval of a difference has the level at which the procedure tested it, "
+        "95 percent or more, and excludes 0 if the adjusted p is at most 0.05; a bound is infinite if the seeds are "
+        "too few for that level. `not conclusive`: the seeds are too few for an adjusted p of 0.05."
     )
 
 
 def _tested(entry: Mapping[str, Any] | None) -> list[str]:
-    """A difference with its interval, p and adjusted p."""
+    """Cells of a difference: its interval, p and adjusted p."""
     if entry is None:
         return [NO_NUMBER] * len(TESTED)
     low, high = entry["interval"]
@@ -198,7 +199,7 @@ def _interactions(found: Mapping[str, Any]) -> list[str]:
             [entry["panel"], claim, verdict(entry), *_tested(entry.get("difference")), str(len(entry["seeds"]))]
         )
     header = ["panel", "interaction", "more than the sum", *TESTED, "seeds"]
-    words = "Of final values; the verdicts are of one family with those of the comparisons."
+    words = "Interactions of final values; their verdicts belong to the family of the comparisons."
     alone = [] if found["comparisons"] else [_family(found)]
     return ["## Interactions", table(header, rows), *(alone or [words])]
 
@@ -222,14 +223,14 @@ def _commands(definition: Definition, found: Mapping[str, Any]) -> str:
 def _versions(found: Mapping[str, Any]) -> str:
     rows = [[name, ", ".join(values)] for name, values in found["versions"].items()]
     runs = [f"- {arm['label']}: `{run}`" for arm in found["arms"] for run in arm["runs"]]
-    return "\n\n".join(["\n".join(runs), table(["what", "value"], rows)]) if runs else "No run is finished."
+    return "\n\n".join(["\n".join(runs), table(["version", "value"], rows)]) if runs else "No run is finished."
 
 
 def _files(pictures: Sequence[Picture], exports: Sequence[str], obstacle: str) -> str:
     lines = [line for p in pictures for line in (f"`{p.stem}.png`, `.svg`, `.pdf`: {p.title}", *p.data)]
     layouts = [f"`{name}`: for {name.removesuffix('.json').replace('_', '-')}" for name in exports]
     if obstacle:
-        layouts.append(f"nothing for rliable and marl-eval: {obstacle}")
+        layouts.append(f"no files for rliable and marl-eval: {obstacle}")
     return "\n".join(f"- {line}" for line in [*lines, "`summary.json`: all numbers of this page", *layouts])
 
 
@@ -240,24 +241,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number for people: four digits."""
+    """A number with four significant digits."""
     return NO_NUMBER if value is None else f"{value:.4g}"
 
 
 def text(value: Any) -> str:
-    """A setting for people."""
+    """A setting's value."""
     return NO_NUMBER if value is None else str(value)
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
-    """A verdict for people, with the seeds it has and needs where they are too few."""
+    """A verdict, with the seeds that it has and needs if they are too few."""
     if entry["verdict"] != "not conclusive":
         return entry["verdict"]
     return f"not conclusive ({len(entry['seeds'])} of {entry['needed']} seeds)"
 
 
 def mean(entry: Mapping[str, Any] | None) -> str:
-    """A mean over seeds for people, with half of its 95 percent interval."""
+    """A mean over seeds ± half of its 95 percent interval."""
     if entry is None:
         return NO_NUMBER
     low, high = entry["interval"]

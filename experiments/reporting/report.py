@@ -1,4 +1,4 @@
-"""What an experiment found: statistics of its finished runs, comparisons, and what those may be called."""
+"""The statistics of an experiment: finished runs of each arm, comparisons and verdicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpgrad.runs.stats import Curve
 
 
 class Result(NamedTuple):
-    """An arm's finished seeds. curves, final: by seed, of the experiment's metric. missing: seeds still wanted."""
+    """The finished seeds of an arm. curves, final: of the experiment's metric, by seed. missing: seeds not finished."""
 
     setup: Setup
     shares: list[Share]
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 
 def collect(definition: Definition, setups: Sequence[Setup], runs: Sequence[Run]) -> list[Result]:
-    """What the runs say about every arm. Raises SettingError if they have no such metric."""
+    """The results of every arm. Raises SettingError if the runs do not log the experiment's metric."""
     return [_result(definition, setup, finished(runs, setup.identity, setup.seeds)) for setup in setups]
 
 
@@ -48,7 +48,7 @@ def _result(definition: Definition, setup: Setup, shares: list[Share]) -> Result
 
 
 def _experiment(definition: Definition, setup: Setup, shares: Sequence[Share]) -> Experiment:
-    """As `stats` takes it: the metric under the name of the return."""
+    """Rows as `rliable_export` takes them: the metric under the name of the return."""
     metrics, final = (
         [_renamed(row, definition.metric, share.run.folder) for share in shares for row in rows(share)]
         for rows in (lambda share: share.metrics, lambda share: share.final)
@@ -60,12 +60,12 @@ def _renamed(row: Mapping[str, Any], metric: str, folder: Path) -> dict[str, Any
     place = ("seed", "env_steps")
     numbers = [name for name, value in row.items() if isinstance(value, (int, float)) and name not in place]
     if metric not in numbers:
-        raise SettingError(f"the metric {metric!r} is no number in the rows of {folder}{suggest(metric, numbers)}")
+        raise SettingError(f"the metric {metric!r} is not a number in the rows of {folder}{suggest(metric, numbers)}")
     return {**{name: row[name] for name in place if name in row}, "test_return": row[metric]}
 
 
 def summary(definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]) -> dict[str, Any]:
-    """Everything a report says, as JSON knows it: numbers that are not finite are null."""
+    """The content of a report as JSON values; numbers that are not finite are null."""
     claims = [(results[i], results[j]) for i, j in definition.claims]
     fours = [[results[i] for i in four] for four in definition.interactions]
     comparisons, interactions, family = claims_of.judged(claims, fours)
@@ -116,7 +116,7 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
 
 
 def _acted(result: Result) -> dict[str, dict[str, float]]:
-    """What the method did, means over seeds."""
+    """The activity of the method, means over seeds."""
     amounts = [method_activity.amounts(rows) for rows in claims_of.rows_of(result).values()]
     metrics = dict.fromkeys(metric for own in amounts for metric in own)
     return {
@@ -129,7 +129,7 @@ def _acted(result: Result) -> dict[str, dict[str, float]]:
 
 
 def _missing(result: Result, runs: Sequence[Run]) -> dict[str, str]:
-    """What there is of each seed that is not finished."""
+    """The state of each seed that is not finished."""
     if reason := obstacle(result.setup):
         return {str(seed): f"{NOT_TESTABLE}: {reason}" for seed in result.missing}
     lines = overview(runs, result.setup.identity, result.missing, result.setup.settings_id)
@@ -141,7 +141,7 @@ def _areas(result: Result) -> list[float]:
 
 
 def _threshold(definition: Definition, result: Result) -> dict[str, Any] | None:
-    """The median over seeds, of an even number the later one; who never reaches it is later than all others."""
+    """The median over seeds (the later one of two); seeds that never reach the threshold count as latest."""
     if definition.threshold is None or not result.curves:
         return None
     reached = [stats.steps_to_threshold(*curve, definition.threshold) for curve in result.curves.values()]
@@ -150,7 +150,7 @@ def _threshold(definition: Definition, result: Result) -> dict[str, Any] | None:
 
 
 def _table(results: Sequence[Result]) -> dict[str, list[Any]]:
-    """Settings that are not the same in all arms: the value of each."""
+    """Settings that differ between arms, with the value of each arm."""
     flats = [config.flat(result.setup.config) for result in results]
     names = [name for name in dict.fromkeys(n for f in flats for n in f) if not name.startswith(config.ASIDE)]
     rows = {name: [flat.get(name) for flat in flats] for name in names}
@@ -158,7 +158,7 @@ def _table(results: Sequence[Result]) -> dict[str, list[Any]]:
 
 
 def as_layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[str, Any], str]:
-    """JSON for rliable and marl-eval by file name, of the seeds that all arms have; or none, and why."""
+    """JSON for rliable and marl-eval by file name, over the seeds that all arms have; or none, and the reason."""
     seeds = set.intersection(*(set(result.final) for result in results))
     if not seeds:
         return {}, "no seed is finished in all arms"
@@ -177,7 +177,7 @@ def as_layouts(definition: Definition, results: Sequence[Result]) -> tuple[dict[
 
 
 def _plain(value: Any) -> Any:
-    """As JSON: tuples as lists, what is not finite as null."""
+    """JSON values: tuples as lists, numbers that are not finite as null."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""All reports on one page: what the papers say, what came out here, and why it differs."""
+"""RESULTS.md, the index of all reports: the paper's finding, ours, and remarks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gpgrad.experiments.reporting.page import NO_NUMBER, mean, number, table, ve
 from gpgrad.experiments.schema import Definition
 
 PAGE = "RESULTS.md"
-MANY = 8  # arms of a panel above which the page leaves numbers to the report
+MANY = 8  # arms of a panel above which the index shows no values
 HEADER = ["report", "the paper", "here", "seeds", "steps", "minutes", "claims", "remark"]
 WORDS = """# Results
 
-Every experiment that has a report, at the scale that was run. Here: the final value of each arm, ± half of its 95
-percent interval (Student's) over seeds. Minutes: of training, all arms and seeds together. Claims: the verdicts of a
-report are one family, in which a false one has a probability of at most 5 percent; they need five seeds, more where a
-report has more than six claims. `make experiment NAME=NAME SCALE=SCALE` makes each of them again."""
+All experiments with a report, at the scale that was run. Here: the final value of each arm, ± half of its 95 percent
+interval (Student's t) over seeds. Minutes: training time, summed over arms and seeds. Claims: the verdicts of a report
+form one family, with a probability of at most 5 percent that any is false. They need five seeds, more if a report has
+more than six claims. `make experiment NAME=NAME SCALE=SCALE` reproduces a report."""
 
 
 def write(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
-    """Make the page from the summaries of all reports in a folder; returns those of older versions, passed over.
+    """Write the index from the summaries of all reports in a folder; return those of older versions, left out.
 
-    wanted: names of the catalog of which the page says why they have no report, where they have none.
+    wanted: experiments of the catalog that are listed with a reason if they have no report.
     """
     found = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*/summary.json"))}
     older = [path for path, one in found.items() if "paper" not in one or ("arms" in one and "family" not in one)]
@@ -57,9 +57,9 @@ def _link(found: Mapping[str, Any]) -> str:
 
 
 def _why(one: Definition) -> str:
-    """Why an experiment has no report."""
+    """The reason why an experiment has no report."""
     reasons = [obstacle(setup) for setup in definition.setups(one, next(iter(one.scales)))]
-    return f"{NOT_TESTABLE}: {reasons[0]}" if all(reasons) else "not run to an end yet"
+    return f"{NOT_TESTABLE}: {reasons[0]}" if all(reasons) else "no run finished yet"
 
 
 def _row(found: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Experiments that train nothing: what methods weigh, and how long they take."""
+"""Experiments without training: parameter counts and run times of methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 20
 
 
 class Table(NamedTuple):
-    """A table for people and programs. stem: of its file."""
+    """A table of a report. stem: name of its CSV file."""
 
     stem: str
     title: str
@@ -27,14 +27,14 @@ class Table(NamedTuple):
 
 
 def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: Path) -> None:
-    """Measure, then write the page and a CSV file for each table."""
+    """Measure, then write the page and one CSV file per table."""
     made = times(setups) if definition.measure == "times" else parameters(setups, definition.sizes)
     folder.mkdir(parents=True, exist_ok=True)
     for one in made:
         with (folder / f"{one.stem}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([one.header, *one.rows])
-    told = {"question": definition.question, "paper": definition.paper, "remark": definition.remark}
-    summary = {"experiment": definition.name, "scale": scale, **told, "tables": [one.stem for one in made]}
+    words = {"question": definition.question, "paper": definition.paper, "remark": definition.remark}
+    summary = {"experiment": definition.name, "scale": scale, **words, "tables": [one.stem for one in made]}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     parts = [f"# {definition.name}, {scale}", definition.question]
     parts += [f"The paper: {definition.paper}"] if definition.paper else []
@@ -46,21 +46,24 @@ def write(definition: Definition, scale: str, setups: Sequence[Setup], folder: P
 
 
 def parameters(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> list[Table]:
-    """What every arm trains and uses, and what the GradPS paper would count for it; that also in worlds elsewhere."""
-    header = ["world", "method", "agents", "in use", "decomposition", "together"]
+    """Parameters that each arm trains and uses, and the counts of the GradPS paper (Tables 12 and 13).
+
+    elsewhere: sizes of environments that gpgrad does not have, for the paper's counts.
+    """
+    header = ["environment", "method", "agents", "in use", "decomposition", "total"]
     rows = []
     for setup in setups:
         trainable, _, effective = parameter_counts.account(setup.config)
         sizes = (trainable.agents, effective.agents, trainable.decomposition, sum(trainable[1:]))
         rows.append([setup.arm.panel, setup.arm.label, *map(str, sizes)])
-    words = "Agents: trained parameters of the team. In use: those that act before anything is cloned."
-    ours = Table("parameters", "What is trained", header, rows, words)
+    words = "Agents: trained parameters of the team. In use: those in use before any neuron is cloned."
+    ours = Table("parameters", "Trained parameters", header, rows, words)
     return [ours, paper(setups, elsewhere)]
 
 
 def paper(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -> Table:
-    """What the GradPS paper would count, in the arms' worlds and in worlds elsewhere."""
-    header = ["world", "method", "agents", "agents, % of FuPS", "together", "together, % of FuPS"]
+    """The counts of the GradPS paper, for the arms' environments and for others given by their sizes."""
+    header = ["environment", "method", "agents", "agents, % of FuPS", "total", "total, % of FuPS"]
     counted = [
         (
             setup.arm.panel,
@@ -80,19 +83,19 @@ def paper(setups: Sequence[Setup], elsewhere: Mapping[str, Mapping[str, int]]) -
             alone, whole = parameter_counts.paper_percent(label, sizes)
             counts = (str(agents), f"{alone:.2f}", str(agents + parameter_counts.paper_mixer(sizes)), f"{whole:.2f}")
             rows.append([world, label, *counts])
-    words = "The paper's own counts, dead layers of its code included: agents as in Table 13, together as in Table 12."
-    return Table("paper", "As the paper counts", header, rows, words)
+    words = "Counted as in the paper, with unused layers of its code: agents as in Table 13, total as in Table 12."
+    return Table("paper", "Counts of the paper", header, rows, words)
 
 
 def _groups(setups: Sequence[Setup], panel: str) -> int:
-    """K of the panel's world, which methods without groups do not carry."""
+    """K of the panel's environment, which methods without groups do not have."""
     found = [setup.config.sharing.options.get("k") for setup in setups if setup.arm.panel == panel]
     return next((k for k in found if k), 1)
 
 
 def times(setups: Sequence[Setup]) -> list[Table]:
-    """Updates and whole iterations of the arms of each panel, in alternation, relative to the panel's first."""
-    header = ["world", "method", "update, ms", "update ratio [95%]", "iteration ratio [95%]", "hours a run"]
+    """Times of updates and iterations of the arms of each panel, in alternation, relative to its first arm."""
+    header = ["environment", "method", "update, ms", "update ratio [95%]", "iteration ratio [95%]", "hours per run"]
     rows = []
     for panel in dict.fromkeys(setup.arm.panel for setup in setups):
         mine = [setup for setup in setups if setup.arm.panel == panel]
@@ -104,8 +107,8 @@ def times(setups: Sequence[Setup]) -> list[Table]:
             ratios = (_ratio(row, "update"), _ratio(row, "iteration"))
             rows.append([panel, setup.arm.label, number(row["update ms"]), *ratios, number(hours)])
     words = (
-        f"Medians of {ROUNDS} rounds in which all arms of a world take turns. Hours: of one seed with episodes of full "
-        "length, tests and checkpoints apart."
+        f"Medians of {ROUNDS} rounds in which all arms of an environment take turns. Hours: one seed with episodes of "
+        "full length, without tests and checkpoints."
     )
     return [Table("times", "Time", header, rows, words)]
 

@@ -39,11 +39,11 @@ def find(
     """
     probes.need_buckets(state)
 
-    return _look(parts, episodes, n_buckets, n_members, clock, state, key, jnp.float32(eps))
+    return _collect(parts, episodes, n_buckets, n_members, clock, state, key, jnp.float32(eps))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _look(
+def _collect(
     parts: Parts,
     episodes: int,
     n_buckets: int,

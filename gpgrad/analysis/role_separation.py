@@ -46,8 +46,8 @@ def separation(row: Mapping[str, Any]) -> Separation | None:
     between, within = means(conflict, roles)
 
     def difference(arrangement: np.ndarray) -> float:
-        apart, together = means(conflict, arrangement)
-        return apart - together
+        across, inside = means(conflict, arrangement)
+        return across - inside
 
     def agreement(arrangement: np.ndarray) -> float:
         return float(np.mean([adjusted_rand(group, arrangement) for group in cloned]))

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpgrad.config.schema import Config
 from gpgrad.envs.api import Env
-from gpgrad.envs.external.env import MOST_LANES, HostState, HostWorld, seed_words, seeds_of
+from gpgrad.envs.external.env import MOST_LANES, ExternalEnv, ExternalState, seed_words, seeds_of
 from gpgrad.envs.external.pool import Pool
 from gpgrad.errors import SettingError
 from gpgrad.learning.learner import Parts
@@ -35,14 +35,14 @@ class Orders(NamedTuple):
     eps: jax.Array
 
 
-def is_host(env: Env) -> bool:
+def is_external(env: Env) -> bool:
     """Whether a world's simulators are processes of their own."""
-    return isinstance(env, HostWorld)
+    return isinstance(env, ExternalEnv)
 
 
 def by_loop(env: Env) -> bool:
     """Whether it is played by a loop on the host, not by callbacks."""
-    return isinstance(env, HostWorld) and env.form == "loop"
+    return isinstance(env, ExternalEnv) and env.form == "loop"
 
 
 def check(config: Config, env: Any) -> None:
@@ -74,7 +74,7 @@ class Host:
 
     def __init__(self, config: Config, parts: Parts) -> None:
         env: Any = parts.env
-        self._env: HostWorld = env
+        self._env: ExternalEnv = env
         self._start = parts.agent.start
         self._n_seeds, self._per_seed = config.seeds, env.workers or config.rollout.worlds
         self._pool: Pool | None = None
@@ -147,7 +147,7 @@ class Host:
 
         t = 0
         while len(running):
-            state = HostState(now(pool.obs), now(pool.avail), now(pool.state) if pool.sizes.state_dim else None)
+            state = ExternalState(now(pool.obs), now(pool.avail), now(pool.state) if pool.sizes.state_dim else None)
             last, carry = self._act(orders.act_key, t, orders.team, state, last, carry, orders.eps)
             chosen[:, :width] = last
             lost = pool.step(running[:, 0].tolist(), chosen.reshape(-1, n_agents))
@@ -162,7 +162,7 @@ class Host:
 class Store:
     """Episodes as they are played, [S, E, ...]."""
 
-    def __init__(self, env: HostWorld, n_seeds: int, n_episodes: int) -> None:
+    def __init__(self, env: ExternalEnv, n_seeds: int, n_episodes: int) -> None:
         spec, sizes = env.spec, env.sizes
         self._limit, self._limit_is_terminal, self._names = spec.episode_limit, spec.limit_is_terminal, sizes.info
         lead, t, a = (n_seeds, n_episodes), spec.episode_limit, spec.n_agents
@@ -205,7 +205,7 @@ class Store:
         state = self._state if self._state.shape[-1] else None
         parts: Any = (self._actions, self._reward, self._terminated, self._valid)
         info: Any = {name: self._info[..., i] for i, name in enumerate(self._names)}
-        return Rollout(Episode(HostState(self._obs, self._avail, state), *parts), info)
+        return Rollout(Episode(ExternalState(self._obs, self._avail, state), *parts), info)
 
     def _see(self, pool: Pool, lane: np.ndarray, at: tuple) -> None:
         self._obs[at], self._avail[at], self._state[at] = pool.obs[lane], pool.avail[lane], pool.state[lane]

@@ -62,7 +62,7 @@ class Program(NamedTuple):
 def make_program(config: Config, parts: Parts | None = None) -> Program:
     """Compose and jit. Raises SettingError for settings that cannot work together."""
     parts = parts or compose(config)
-    if external_rollout.is_host(parts.env):
+    if external_rollout.is_external(parts.env):
         external_rollout.check(config, parts.env)
         if external_rollout.by_loop(parts.env):
             return make_host_program(config, parts)

@@ -7,7 +7,7 @@ from gpgrad.plots.curves import Band, Centre, Line, Panel, band, learning_curves
 from gpgrad.plots.grids import Grid, by_role, heat_maps, logged_tables, write_grids
 from gpgrad.plots.occupancy import draw_occupancy, write_occupancy
 from gpgrad.plots.profiles import Profile, ProfilePanel, Scores, performance_profiles, profile, write_profiles
-from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, look, require, save, write_csv
+from gpgrad.plots.style import COLOURS, COLUMN, PAGE, PANEL_HEIGHT, installed, line_style, require, save, write_csv
 
 __all__ = [
     "COLOURS",
@@ -38,8 +38,8 @@ __all__ = [
     "installed",
     "latex",
     "learning_curves",
+    "line_style",
     "logged_tables",
-    "look",
     "performance_profiles",
     "profile",
     "require",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpgrad.plots.style import STYLE, look, panel_axes, require, write_csv
+from gpgrad.plots.style import STYLE, line_style, panel_axes, require, write_csv
 from gpgrad.runs import stats
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _draw(place: Axes, panel: BarPanel, labels: Sequence[str]) -> None:
     low, high = min(0.0, *ends), max(0.0, *ends)
     span = (high - low) or 1.0
     for row, (bar, mean) in enumerate(zip(panel.bars, means, strict=True)):
-        colour = look(labels.index(bar.label))["color"]
+        colour = line_style(labels.index(bar.label))["color"]
         place.barh(row, mean.mean, height=0.72, color=colour, alpha=0.35, linewidth=0)
         place.plot([mean.mean] * 2, [row - 0.36, row + 0.36], color=colour, linewidth=1.5)
         if math.isfinite(mean.interval.low):

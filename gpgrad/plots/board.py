@@ -122,10 +122,10 @@ def _outcomes(place: Axes, scene: Scene, found: Outcomes, cell: float) -> None:
             style = {"markeredgewidth": 0.14 * cell, "markerfacecolor": "none", "markeredgecolor": colour}
             place.plot(column, row, marker, markersize=0.85 * cell, zorder=7, **style)
             below = row == 0 or ((row - 1, column) in taken and row < scene.height - 1)
-            _say(place, row + (0.75 if below else -0.75), column, text, colour, cell)
+            _text(place, row + (0.75 if below else -0.75), column, text, colour, cell)
 
 
-def _say(place: Axes, row: float, column: int, text: str, colour: str, cell: float) -> None:
+def _text(place: Axes, row: float, column: int, text: str, colour: str, cell: float) -> None:
     from matplotlib.patheffects import withStroke
 
     letters = place.text(column, row, text, ha="center", va="center", color=colour, fontsize=0.55 * cell, zorder=8)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 
 from gpgrad.errors import SettingError, suggest
-from gpgrad.plots.style import PANEL_HEIGHT, STYLE, look, panel_axes, require, write_csv
+from gpgrad.plots.style import PANEL_HEIGHT, STYLE, line_style, panel_axes, require, write_csv
 from gpgrad.runs import stats
 from gpgrad.runs.stats import Curve
 
@@ -115,7 +115,7 @@ def _explain(figure: Figure, axes: Sequence[Axes]) -> None:
 
 def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> None:
     for line in panel.lines:
-        style, n = look(labels.index(line.label)), len(line.curves)
+        style, n = line_style(labels.index(line.label)), len(line.curves)
         points = band(line.curves, centre)
         seeds = f"{n} seeds" if n > 1 else "1 seed"
         place.plot(points.steps, points.centre, label=f"{line.label} ({seeds})", **style)

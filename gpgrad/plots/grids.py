@@ -59,11 +59,11 @@ def heat_maps(grids: Sequence[Grid], label: str) -> Figure:
     values = np.concatenate([grid.values.ravel() for grid in grids])
     top = float(np.nanmax(np.abs(values))) or 1.0
     signed = bool((values < 0).any())
-    look = {"cmap": "PuOr_r" if signed else "cividis", "vmin": -top if signed else 0.0, "vmax": top}
+    image_style = {"cmap": "PuOr_r" if signed else "cividis", "vmin": -top if signed else 0.0, "vmax": top}
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure((width, PAGE / IN_A_ROW * 1.1 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        images = [_draw(place, grid, look, top) for grid, place in zip(grids, axes, strict=False)]
+        images = [_draw(place, grid, image_style, top) for grid, place in zip(grids, axes, strict=False)]
         for place in axes[len(grids) :]:
             place.remove()
         bar = figure.colorbar(images[0], ax=list(axes[: len(grids)]), label=label, shrink=0.8)
@@ -71,8 +71,8 @@ def heat_maps(grids: Sequence[Grid], label: str) -> Figure:
     return figure
 
 
-def _draw(place: Axes, grid: Grid, look: dict, top: float):
-    image = place.imshow(grid.values, **look)
+def _draw(place: Axes, grid: Grid, image_style: dict, top: float):
+    image = place.imshow(grid.values, **image_style)
     for axis, names in ((place.yaxis, grid.rows), (place.xaxis, grid.columns)):
         axis.set_ticks(range(len(names)), names)
         for text, name in zip(axis.get_ticklabels(), names, strict=True):

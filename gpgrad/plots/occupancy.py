@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpgrad.plots.style import PANEL_HEIGHT, STYLE, look, panel_axes, require, write_csv
+from gpgrad.plots.style import PANEL_HEIGHT, STYLE, line_style, panel_axes, require, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def draw_occupancy(rows: Sequence[Mapping[str, Any]]) -> Figure:
             for index, g in enumerate(kinds):
                 points = [(bits.index(row["k"]), row[name]) for row in rows if row["g"] == g]
                 style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 3.5, "markerfacecolor": "none"}
-                place.plot(*zip(*sorted(points), strict=True), label=g, **style, **look(index))
+                place.plot(*zip(*sorted(points), strict=True), label=g, **style, **line_style(index))
             place.set_xticks(range(len(bits)), [str(k) for k in bits])
             place.set_title(title)
             place.set_xlabel("bits of a code, k")

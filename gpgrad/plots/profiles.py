@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpgrad.plots.style import PANEL_HEIGHT, STYLE, look, panel_axes, require, write_csv
+from gpgrad.plots.style import PANEL_HEIGHT, STYLE, line_style, panel_axes, require, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def performance_profiles(panels: Sequence[ProfilePanel], xlabel: str) -> Figure:
         figure, axes = panel_axes(len(panels), PANEL_HEIGHT)
         for place, panel in zip(axes, panels, strict=True):
             for label, found in profiles_of(panel).items():
-                style = look(labels.index(label))
+                style = line_style(labels.index(label))
                 place.step(found.thresholds, found.share, where="post", **style)
                 place.fill_between(
                     found.thresholds,
@@ -100,7 +100,8 @@ def performance_profiles(panels: Sequence[ProfilePanel], xlabel: str) -> Figure:
             place.margins(x=0)
         axes[0].set_ylabel("runs with a higher score")
         handles = [
-            Line2D([], [], label=f"{label} ({_runs(panels, label)})", **look(labels.index(label))) for label in labels
+            Line2D([], [], label=f"{label} ({_runs(panels, label)})", **line_style(labels.index(label)))
+            for label in labels
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(panels) == 1 else 4)
     return figure

@@ -81,7 +81,7 @@ def teams_of(settings: Config) -> dict[str, str] | None:
 
 def machine(settings: Config) -> Row:
     """What a run trains on, as far as jax and the environment know it."""
-    simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_host(settings.env.name) else None
+    simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_external(settings.env.name) else None
     return {
         **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
         "devices": [str(device) for device in jax.devices()],

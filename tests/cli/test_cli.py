@@ -30,7 +30,7 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["train", "pp_small"], "unexpected argument 'pp_small'"),
         (["train", "--seeds", "1", "--seeds", "2"], "--seeds is given twice"),
         (["train", "--env.height", "3", "--env.width", "3"], "do not fit"),
-        (["train", "--env.n_special", "9"], "n_special is 9"),
+        (["train", "--env.n_special", "9"], "n_special must be at most n_agents = 6 (got 9)"),
         (["train", "--replay.capacity", "900000000"], "would fit"),
         (
             ["train", "--algo", "gpvd", "--weighting.alpha", "2"],

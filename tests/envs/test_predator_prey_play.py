@@ -1,4 +1,4 @@
-"""The hunt's start states, chance, specials, sizes, and what random play earns."""
+"""Predator-prey: start states, randomness, special predators, sizes, and returns of random play."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scipy import stats
 from gpgrad import envs
 from gpgrad.envs import SettingError
 from gpgrad.envs.predator_prey.env import PredatorPrey, PredatorPreyParams
-from tests.helpers.small_boards import KEY, cells, hunt, look, put
+from tests.helpers.small_boards import KEY, cells, predator_prey, put, view_of
 
 # Start states, chance and specials.
 
 
 def test_start_cells_are_uniform_and_distinct():
-    env = hunt(3, 2, 2)
+    env = predator_prey(3, 2, 2)
     resets = 20_000
     start = jax.jit(jax.vmap(env.reset, (0, None)))(jax.random.split(KEY, resets), env.params(KEY))
     where = np.concatenate([start.agents, start.prey], axis=1).astype(int)
@@ -36,13 +36,13 @@ def test_start_cells_are_uniform_and_distinct():
 
 
 def test_a_full_board_can_be_filled():
-    env = hunt(10, 10, 10)
+    env = predator_prey(10, 10, 10)
     start = env.reset(KEY, env.params(KEY))
     assert len(set(cells(start.agents) + cells(start.prey))) == 30
 
 
 def test_chance_is_uniform():
-    env = hunt(3, 3)
+    env = predator_prey(3, 3)
     drawn = jax.device_get(jax.jit(jax.vmap(env.draws))(jax.random.split(KEY, 12_000)))
     for order in (drawn.agent_order, drawn.prey_order):
         assert (np.sort(order, axis=1) == np.arange(3)).all()
@@ -58,7 +58,7 @@ def test_chance_is_uniform():
 
 
 def test_specials_are_a_uniform_set_of_the_asked_size():
-    env = hunt(4, 1, n_special=2)
+    env = predator_prey(4, 1, n_special=2)
     special = np.asarray(jax.vmap(env.params)(jax.random.split(KEY, 6000)).special)
     assert (special.sum(1) == 2).all()
     counts = np.unique(special @ [8, 4, 2, 1], return_counts=True)[1]
@@ -67,9 +67,9 @@ def test_specials_are_a_uniform_set_of_the_asked_size():
 
 
 def test_specials_follow_the_key_or_the_list_and_nothing_else():
-    env = hunt(6, 1, n_special=2)
+    env = predator_prey(6, 1, n_special=2)
     np.testing.assert_array_equal(env.params(KEY).special, env.params(KEY).special)
-    listed = hunt(6, 1, n_special=2, special_ids="3, 2")
+    listed = predator_prey(6, 1, n_special=2, special_ids="3, 2")
     for seed in range(5):
         special = listed.params(jax.random.key(seed)).special
         np.testing.assert_array_equal(special, [False, False, True, True, False, False])
@@ -113,7 +113,7 @@ def random_play(env: PredatorPrey, worlds: int, key: jax.Array):
     [(1, 0, 1, False), (2, 1, 0, True), (27, 9, 4, False), (50, 3, 25, True)],
 )
 def test_any_team_size_on_any_board(n_agents, n_stags, n_hares, freeze):
-    env = hunt(n_agents, n_stags, n_hares, height=9, width=14, episode_limit=30, freeze=freeze, penalty=-1.0)
+    env = predator_prey(n_agents, n_stags, n_hares, height=9, width=14, episode_limit=30, freeze=freeze, penalty=-1.0)
     returns, states, running = jax.device_get(random_play(env, 8, KEY))
     assert not running.any()
     assert np.isfinite(returns).all()
@@ -145,10 +145,10 @@ def test_return_scale(name, changes, scale):
 
 
 def test_positions_of_the_state_fit_their_dtype():
-    small, large = hunt(1, 1, height=100, width=100), hunt(1, 1, height=127, width=127)
+    small, large = predator_prey(1, 1, height=100, width=100), predator_prey(1, 1, height=127, width=127)
     corner = put([(126, 126)], [(126, 125)])
     assert jax.eval_shape(small.view, small.params(KEY), corner).state.index.dtype == jnp.int16
-    state = look(large, corner).state
+    state = view_of(large, corner).state
     assert state.index.dtype == jnp.int32
     assert np.flatnonzero(state.dense()).tolist() == [3 * (127 * 127 - 2) + 1, 3 * (127 * 127 - 1)]
 

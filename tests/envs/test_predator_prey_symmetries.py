@@ -1,4 +1,4 @@
-"""The hunt on random crowded states: what order, absence and mirrors change, and views against a painted board."""
+"""Predator-prey on random crowded states: effects of order, absence and mirroring; views against a painted board."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpgrad.envs.predator_prey.env import CATCH, DOWN, LEFT, RIGHT, STAY, UP, Draws, PredatorPrey, PredatorPreyState
-from tests.helpers.small_boards import KEY, hunt
+from tests.helpers.small_boards import KEY, predator_prey
 
 
 def crowd(env: PredatorPrey, amount: int, seed: int = 0):
@@ -29,7 +29,7 @@ def crowd(env: PredatorPrey, amount: int, seed: int = 0):
 
 def crowded(freeze: bool, **changes) -> PredatorPrey:
     sizes = {"height": 5, "width": 6} | changes
-    return hunt(6, 4, 3, n_special=2, special_ids="1,4", penalty=-1.5, freeze=freeze, **sizes)
+    return predator_prey(6, 4, 3, n_special=2, special_ids="1,4", penalty=-1.5, freeze=freeze, **sizes)
 
 
 @functools.cache

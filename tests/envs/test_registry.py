@@ -64,7 +64,7 @@ def test_options_merge_annotations_defaults_and_presets():
         ("pp_p2", 10, 8, 0, 8, 0, 2, 200, -2.0, True),
     ],
 )
-def test_hunt_presets(name, side, agents, special, stags, hares, radius, limit, penalty, freeze):
+def test_predator_prey_presets(name, side, agents, special, stags, hares, radius, limit, penalty, freeze):
     assert envs.make(name) == PredatorPrey(
         height=side,
         width=side,

@@ -35,7 +35,7 @@ def test_fewer_than_five_seeds_are_not_conclusive(two, root, tmp_path):
     put(root, "iql", settings_of("iql", seeds=2))
     assert cli.main(["report", str(tmp_path / "mine.yaml"), "--log.dir", str(root), "--results", str(tmp_path)]) == 0
     page = (tmp_path / "mine-quick" / "README.md").read_text()
-    assert "**Not conclusive.** A verdict needs 5 seeds of each arm." in page
+    assert "**Not conclusive.** A verdict needs 5 seeds per arm." in page
     assert "| VDN > IQL | not conclusive (2 of 5 seeds) | 10 [-inf, inf] | 0.33 | 0.33 |" in page
     assert "| not conclusive (2 of 5 seeds): VDN > IQL |" in (tmp_path / "RESULTS.md").read_text()
 

@@ -127,7 +127,7 @@ def test_a_mistake_that_is_made_meanwhile_ends_no_lane(queue, root, shelf, prete
     monkeypatch.setattr(scheduler.Child, "run", edit)
     assert lane.work(file, root, shelf, [], heard.append) == []
     assert begun(commands) == [("vdn", "0"), ("iql", "0")]
-    assert [line for line in heard if line.endswith("; going on with the queue as it was")]
+    assert [line for line in heard if line.endswith("; continuing with the queue as it was")]
 
 
 def test_a_failing_run_costs_itself_alone(queue, root, shelf, pretend, gentle, capsys):
@@ -182,7 +182,7 @@ def test_a_second_lane_takes_the_next_free_run(queue, root, shelf, pretend, monk
     monkeypatch.setattr(scheduler.Child, "sleep", other_ends)
     assert lane.work(file, root, shelf, [], heard.append) == []
     assert begun(commands) == [("iql", "1"), ("vdn", "0"), ("vdn", "1")]
-    assert "other processes train or begin everything that is left, waiting for them" in heard
+    assert "waiting for other processes, which train all remaining runs" in heard
 
 
 def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkeypatch, capsys):
@@ -290,11 +290,11 @@ def test_rates_come_from_the_runs_that_are_most_alike(queue, root):
     [
         ({"name": "pp_smal_qmix"}, "unknown experiment 'pp_smal_qmix'; did you mean 'pp_small_qmix'?"),
         ({"scale": "papre"}, "has no scale 'papre'; did you mean 'paper'?"),
-        ({"seeds": 6}, "has seeds 6, which must be 1 to 5 at scale paper"),
-        ({"seeds": 0}, "has seeds 0, which must be 1 to 5 at scale paper"),
+        ({"seeds": 6}, "must be 1 to 5 at scale paper (got 6)"),
+        ({"seeds": 0}, "must be 1 to 5 at scale paper (got 0)"),
         ({"arms": ["QMIX"]}, "mine has no arm 'QMIX'"),
         ({"panels": ["pp_small"]}, "mine has no panel 'pp_small'"),
-        ({"name": "gradps_table11"}, "gradps_table11 measures times; an experiment in the queue must train"),
+        ({"name": "gradps_table11"}, "an experiment in the queue must train (gradps_table11 measures times)"),
         ({"seed": 1}, "unknown 'seed' in entry 1 of queue"),
         ({"why": 5}, "why of entry 1 of queue"),
     ],

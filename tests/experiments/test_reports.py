@@ -113,7 +113,7 @@ def test_the_page_says_what_was_measured_and_what_has_no_report(tmp_path, monkey
     questions = [definition.load(name).question for name in asked]
     assert lines[-2:] == [
         f"| `gpvd_fig4_smac` | {questions[0]} | not testable here: no StarCraft |",
-        f"| `gpvd_fig5` | {questions[1]} | not run to an end yet |",
+        f"| `gpvd_fig5` | {questions[1]} | no run finished yet |",
     ]
 
 
@@ -125,7 +125,7 @@ def test_parameters_are_counted_without_training(tmp_path, capsys):
     with (tmp_path / "mine-quick" / "paper.csv").open() as lines:
         rows = {row["method"]: row for row in csv.DictReader(lines)}
     assert rows["FuPS"]["agents"] == "45446"  # Table 13's denominator
-    assert float(rows["GradPS"]["together, % of FuPS"]) > float(rows["FuPS"]["together, % of FuPS"]) == 100
+    assert float(rows["GradPS"]["total, % of FuPS"]) > float(rows["FuPS"]["total, % of FuPS"]) == 100
     capsys.readouterr()
     assert cli.main(["status", file]) == 0
     assert capsys.readouterr().out == "mine: measures parameters, trains nothing\n"
@@ -149,7 +149,7 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     assert f"- IQL on matrix_additive, seeds 0 to 1: interrupted after 2,000 of 2,000 steps in {root / 'half'}" in page
     assert "| VDN | 2 of 2 |" in page
     assert "| IQL | 0 of 2 | - |" in page
-    assert "nothing for rliable and marl-eval: no seed is finished in all arms" in page
+    assert "no files for rliable and marl-eval: no seed is finished in all arms" in page
     assert (out / "mine-quick" / "curve.png").is_file()
     put(root, "iql", settings_of("iql", seed=1, seeds=1))
     assert cli.main(["report", file, *places]) == 0
@@ -219,5 +219,5 @@ def test_thresholds_that_are_not_reached(two, root):
 def test_a_metric_must_be_a_number_of_the_rows(tmp_path, root, metric):
     put(root, "vdn", settings_of(seeds=2))
     loaded = definition.load(written(tmp_path, {**TWO, "metric": metric}))
-    with pytest.raises(SettingError, match=f"the metric '{metric}' is no number in the rows of .*'?test_return"):
+    with pytest.raises(SettingError, match=f"the metric '{metric}' is not a number in the rows of .*'?test_return"):
         reported(loaded, "quick", root)

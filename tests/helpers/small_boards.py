@@ -1,4 +1,4 @@
-"""Small boards of the hunt, states from lists, and steps without chance."""
+"""Small predator-prey boards, states from lists, and deterministic steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpgrad.envs.predator_prey.env import Draws, PredatorPrey, PredatorPreyParam
 KEY = jax.random.key(0)
 
 
-def hunt(n_agents: int, n_stags: int, n_hares: int = 0, **changes) -> PredatorPrey:
+def predator_prey(n_agents: int, n_stags: int, n_hares: int = 0, **changes) -> PredatorPrey:
     """A small board."""
     settings = {"height": 5, "width": 6, "view_radius": 1, "episode_limit": 50} | changes
     return PredatorPrey(n_agents=n_agents, n_stags=n_stags, n_hares=n_hares, **settings)
@@ -52,7 +52,7 @@ def act(env, state, actions, drawn=None, special=()):
     return compiled(env)[0](PredatorPreyParams(mask), state, jnp.array(actions), given)
 
 
-def look(env, state):
+def view_of(env, state):
     return compiled(env)[1](env.params(KEY), state)
 
 

@@ -1,4 +1,4 @@
-"""`tests.helpers.toy_starcraft` in JAX, number for number."""
+"""`tests.helpers.toy_starcraft` as a JAX environment with equal numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpgrad.envs.external.env import seed_words
 from tests.helpers.toy_starcraft import ACTIONS, AGENTS, HEALTH, LIMIT, WIN
 
 
-class TwinState(NamedTuple):
+class ToyState(NamedTuple):
     health: jax.Array  # int8 [2]
     fort: jax.Array  # int8 []
     time: jax.Array  # int8 []
@@ -23,7 +23,7 @@ def draw(number: jax.Array) -> jax.Array:
     return number * jnp.uint32(1664525) + jnp.uint32(1013904223)
 
 
-class Twin:
+class ToyBattle:
     def __init__(self, ends_early: bool = False) -> None:
         self.spec = EnvSpec("twin", AGENTS, ACTIONS, 5, 5, 0, LIMIT, True, True, 20.0, ends_early)
 
@@ -33,7 +33,7 @@ class Twin:
     def reset(self, key, params):
         low, high = seed_words(key)
         fort = (4 + (low >> 8) % 3).astype(jnp.int8)
-        return TwinState(jnp.full(2, HEALTH, jnp.int8), fort, jnp.zeros((), jnp.int8), draw(low ^ high))
+        return ToyState(jnp.full(2, HEALTH, jnp.int8), fort, jnp.zeros((), jnp.int8), draw(low ^ high))
 
     def step(self, key, params, state, actions):
         damage = jnp.minimum((actions == 2).sum(), state.fort).astype(jnp.int8)
@@ -48,7 +48,7 @@ class Twin:
         dead = jnp.where(ended, (health == 0).sum(), 0).astype(jnp.float32)
         info = {"won": won, "timed_out": cut.astype(jnp.float32), "dead_allies": dead}
         info |= {"dead_enemies": won.astype(jnp.float32)}
-        after = TwinState(health, fort, time, draw(state.luck))
+        after = ToyState(health, fort, time, draw(state.luck))
         return Step(after, damage + WIN * won.astype(jnp.float32), over & ~cut, cut, info)
 
     def view(self, params, state):

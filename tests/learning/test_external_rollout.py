@@ -27,7 +27,7 @@ from gpgrad.runs.divergence import Diverged
 from gpgrad.training import loop, memory_plan, train
 from gpgrad.types import Purpose
 from tests.helpers.tiny_runs import one_seed, tiny
-from tests.helpers.toy_battle import Twin
+from tests.helpers.toy_battle import ToyBattle
 from tests.helpers.toy_starcraft import FAULTS, LIMIT, SkirmishSimulator, order
 
 WORLD = "host_tests.helpers.toy_starcraft:SkirmishSimulator"
@@ -91,7 +91,7 @@ def test_a_run_leaves_what_runs_leave(whole):
 def test_a_twin_in_jax_gives_the_same_rows_and_team(whole, monkeypatch, tmp_path, form):
     """Through workers and a loop, through callbacks inside the jitted program, and without any worker at all."""
     chosen = settings(form="loop" if form == "twin" else form)
-    built = make_program(chosen, compose(chosen, Twin() if form == "twin" else None))
+    built = make_program(chosen, compose(chosen, ToyBattle() if form == "twin" else None))
     assert built.host is None
     other = run(built, monkeypatch, tmp_path)
     for ours, theirs in zip(whole.metrics, other.metrics, strict=True):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpgrad import config, envs
-from gpgrad.envs.external.env import HostState, bridge
+from gpgrad.envs.external.env import ExternalState, bridge
 from gpgrad.learning import external_rollout, initial, iteration
 from gpgrad.learning.compose import compose
 from gpgrad.learning.external_rollout import Orders, Store
@@ -43,7 +43,7 @@ def overhead() -> None:
 
     def loop(stored: Store) -> None:
         def step(t: int) -> None:
-            actions = np.asarray(act(HostState(pool.obs, pool.avail, pool.state)))
+            actions = np.asarray(act(ExternalState(pool.obs, pool.avail, pool.state)))
             pool.step(lanes, actions)
             stored.add(pool, rows, t, actions[None])
 

@@ -100,8 +100,8 @@ def test_special_agents_come_first(result):
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("futil", "rows hold no 'futil'; did you mean 'futile'"),
-        ("flow[0", r"rows hold no 'flow\[0'"),
+        ("futil", "rows have no 'futil'; did you mean 'futile'"),
+        ("flow[0", r"rows have no 'flow\[0'"),
         ("flow[2,0]", r"flow\[2,0\] is outside an array of shape \(2, 1\)"),
     ],
 )
@@ -145,7 +145,7 @@ def test_places_in_rows():
     assert drawings.logged(row, "sum gradients[0]") == -2
     assert drawings.logged(row, "mean nothing") is None
     for place in ("efficency", "median efficiency", "efficiency[x]"):
-        with pytest.raises(SettingError, match="rows hold no"):
+        with pytest.raises(SettingError, match="rows have no"):
             drawings.logged(row, place)
     with pytest.raises(SettingError, match=r"outside an array of shape \(2,\)"):
         drawings.logged(row, "efficiency[2]")

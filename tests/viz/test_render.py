@@ -21,7 +21,7 @@ from gpgrad.policies import trained
 from gpgrad.training import checkpoint
 from gpgrad.training.loop import start as position
 from gpgrad.viz import render
-from gpgrad.viz.render import battle, hunt, scenes, simulators
+from gpgrad.viz.render import battle, predator_prey, scenes, simulators
 from tests.helpers.tiny_runs import start, tiny
 
 SETTINGS = {"seeds": 2, "seed": 3}
@@ -99,7 +99,7 @@ def test_what_happens_is_seen(hunting):
     states = jax.tree.map(lambda *leaves: np.stack(leaves), first, later)
     episode = render.Episode(states, ACTIONS[None], np.array([8.5]), jax.random.key(1)[None])
     shared = render.grouping(np.array([[0, 1, 1], [0, 0, 0]]), 3)
-    during, after = hunt.frames(env, params, episode, shared, "a hunt")
+    during, after = predator_prey.frames(env, params, episode, shared, "a hunt")
     assert {of(GAIN), of(LOSS)} <= colours(during)
     assert not {of(GAIN), of(LOSS)} & colours(after)
     assert during.shape == after.shape

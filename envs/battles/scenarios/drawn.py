@@ -78,7 +78,7 @@ def teams(key: jax.Array, draw: Draw) -> jax.Array:
     return jnp.concatenate([ours, ours[: draw.n_enemies], more]).astype(jnp.uint8)
 
 
-def _team(key: jax.Array, k_again: jax.Array, race: str, size: int) -> jax.Array:
+def _team(key: jax.Array, k_retry: jax.Array, race: str, size: int) -> jax.Array:
     """Types int32 [size], drawn again until they are not all rare."""
     if not size:
         return jnp.zeros(0, jnp.int32)
@@ -87,11 +87,11 @@ def _team(key: jax.Array, k_again: jax.Array, race: str, size: int) -> jax.Array
     def sample(key: jax.Array) -> jax.Array:
         return jax.random.categorical(key, chances, shape=(size,)).astype(jnp.int32)
 
-    def again(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def retry(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         key, now = jax.random.split(carry[0])
         return key, sample(now)
 
-    return jax.lax.while_loop(lambda carry: jnp.all(carry[1] == RARE), again, (k_again, sample(key)))[1]
+    return jax.lax.while_loop(lambda carry: jnp.all(carry[1] == RARE), retry, (k_retry, sample(key)))[1]
 
 
 def places(key: jax.Array, draw: Draw, types: jax.Array) -> jax.Array:
@@ -107,10 +107,10 @@ def places(key: jax.Array, draw: Draw, types: jax.Array) -> jax.Array:
 
     def push(at: jax.Array, _: None) -> tuple[jax.Array, None]:
         shifted = at + aside
-        apart = shifted[:, None] - shifted  # [N, N, 2]
-        far = jnp.sqrt(jnp.sum(apart**2, -1)) + jnp.eye(len(at))
+        offset = shifted[:, None] - shifted  # [N, N, 2]
+        far = jnp.sqrt(jnp.sum(offset**2, -1)) + jnp.eye(len(at))
         overlap = jnp.maximum(reach / far - 1.0, 0.0) * (1 - jnp.eye(len(at)))
-        moved = at + jnp.sum(apart * overlap[..., None], axis=1) / 2
+        moved = at + jnp.sum(offset * overlap[..., None], axis=1) / 2
         return jnp.clip(moved, INNER, BOARD - INNER), None
 
     return jax.lax.scan(push, at, None, PUSHES)[0]

@@ -48,20 +48,20 @@ def neighbour_lines(own: Body, other: Body, present: jax.Array) -> Lines:
     wx0, wy0 = own.vx - other.vx, own.vy - other.vy
     reach = own.radius + other.radius
     far2, reach2 = qx * qx + qy * qy, reach * reach
-    apart = farther(qx, qy, reach)
+    separated = farther(qx, qy, reach)
 
     # The disc that cuts the cone off: after a second where they are apart, after a tick where they overlap.
-    rate = jnp.where(apart, 1.0, np.float32(TICKS_PER_SECOND))
+    rate = jnp.where(separated, 1.0, np.float32(TICKS_PER_SECOND))
     wx, wy = wx0 - rate * qx, wy0 - rate * qy
     # Units on one place with one velocity: any direction will do, but it must be one.
     nx, ny, w = _unit(wx, wy)
     dot = wx * qx + wy * qy
-    on_disc = ~apart | ((dot < 0) & (dot * dot > reach2 * w * w))
+    on_disc = ~separated | ((dot < 0) & (dot * dot > reach2 * w * w))
     ux, uy = (rate * reach - w) * nx, (rate * reach - w) * ny
 
     leg = jnp.sqrt(jnp.maximum(far2 - reach2, 0.0))
     left = qx * wy - qy * wx > 0
-    scale = jnp.where(apart, far2, 1.0)
+    scale = jnp.where(separated, far2, 1.0)
     lx = jnp.where(left, qx * leg - qy * reach, -qx * leg - qy * reach) / scale
     ly = jnp.where(left, qx * reach + qy * leg, qx * reach - qy * leg) / scale
     along = wx0 * lx + wy0 * ly
@@ -208,9 +208,9 @@ def uncovered(edges: _Edges, lines: Lines, radius: jax.Array) -> Lines:
 
     wholly = behind(edges.ax, edges.ay) & behind(edges.bx, edges.by)
 
-    def look(m: jax.Array, kept: jax.Array) -> jax.Array:
+    def keep_if_new(m: jax.Array, kept: jax.Array) -> jax.Array:
         over = jax.lax.dynamic_index_in_dim(wholly, m, axis=1, keepdims=False)
         hidden = jnp.any(kept & over & (numbers < m), axis=0)
         return kept & ~(hidden & (numbers == m))
 
-    return lines._replace(present=jax.lax.fori_loop(0, most, look, lines.present))
+    return lines._replace(present=jax.lax.fori_loop(0, most, keep_if_new, lines.present))

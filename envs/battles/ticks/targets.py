@@ -131,9 +131,9 @@ def _acquire(rules: Rules, facts: Facts, field: Field, pairs: _Pairs, listed: ja
 
     target = jnp.where(kept < 0, closest(seen | listed), kept)
     if rules.any("strike", HEAL, ours):
-        again = jnp.any(medic & field.alive[ours], axis=0) & ~pick(facts.strike == HEAL, kept)  # [E, W]
+        medic_left = jnp.any(medic & field.alive[ours], axis=0) & ~pick(facts.strike == HEAL, kept)  # [E, W]
         other = closest(seen)
-        target = jnp.where((kept >= 0) & again & (other >= 0), other, target)
+        target = jnp.where((kept >= 0) & medic_left & (other >= 0), other, target)
     return jnp.where(_fights(rules, facts, field), target, kept)
 
 

@@ -77,9 +77,9 @@ class ZooSimulator:
         """End the world."""
         self._world.close()
 
-    def _flags(self, told: dict[str, Any], what: str) -> set[str]:
+    def _flags(self, flags: dict[str, Any], what: str) -> set[str]:
         """The agents of whom it is true."""
-        return {agent for agent in self._agents if spaces.truth(told.get(agent, False), f"{what}[{agent!r}]")}
+        return {agent for agent in self._agents if spaces.truth(flags.get(agent, False), f"{what}[{agent!r}]")}
 
     def _seen(self, obs: dict[str, Any], infos: dict[str, Any], present: set[str], last: bool = False) -> Seen:
         rows = [np.zeros(width, np.float32) for width in self._widths]

@@ -64,19 +64,19 @@ class SmacliteSimulator:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002, SMAClite draws from it
         self._battle.last_actions = np.zeros_like(self._battle.last_actions)
-        return self._look(self._world.reset(seed=seed % 2**31)[0])
+        return self._observe(self._world.reset(seed=seed % 2**31)[0])
 
     def step(self, actions: list[int]) -> Outcome:
         """One step of all units; the limit is a loss, as in SMAC."""
         obs, reward, over, _, info = self._world.step(actions)
         self._time += 1
         cut = not over and self._time >= self._limit
-        told = {"won": bool(over and info["battle_won"]), "timed_out": cut}
-        return Outcome(self._look(obs), float(reward), bool(over), cut, told)
+        info = {"won": bool(over and info["battle_won"]), "timed_out": cut}
+        return Outcome(self._observe(obs), float(reward), bool(over), cut, info)
 
     def close(self) -> None:
         """End the battle."""
         self._world.close()
 
-    def _look(self, obs: Any) -> Seen:
+    def _observe(self, obs: Any) -> Seen:
         return Seen(obs, self._battle.get_avail_actions(), self._battle.get_state())

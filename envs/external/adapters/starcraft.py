@@ -62,7 +62,7 @@ class StarcraftSimulator:
         self._time, before = 0, self._battle.force_restarts
         self._battle.reset()
         self._refuse_restart(before)
-        return self._look()
+        return self._observe()
 
     def step(self, actions: list[int]) -> Outcome:
         """One step of all units. Raises Aborted where the game was started anew meanwhile."""
@@ -77,14 +77,14 @@ class StarcraftSimulator:
         told: dict[str, float] = {"won": won, "timed_out": cut}
         if over:
             told |= {name: info.get(name, 0) for name in ("dead_allies", "dead_enemies")}
-        return Outcome(self._look(), float(reward), bool(over and not cut), cut, told)
+        return Outcome(self._observe(), float(reward), bool(over and not cut), cut, told)
 
     def close(self) -> None:
         """End the game, if it was started."""
         if self._started:
             self._battle.close()
 
-    def _look(self) -> Seen:
+    def _observe(self) -> Seen:
         battle = self._battle
         return Seen(battle.get_obs(), battle.get_avail_actions(), battle.get_state())
 

@@ -15,7 +15,7 @@ from gpgrad.envs.smax.env import Smax
 from gpgrad.errors import SettingError
 from gpgrad.policies import trained
 from gpgrad.policies.trained import Trained
-from gpgrad.viz.render import battle, hunt, simulators
+from gpgrad.viz.render import battle, predator_prey, simulators
 from gpgrad.viz.render.agent_colours import Grouping, grouping
 from gpgrad.viz.render.episode import Episode, play
 from gpgrad.viz.render.write import check, write
@@ -52,9 +52,9 @@ def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
         return simulators.smax_frames(env, episode, words)
     if isinstance(env, Mpe):
         return simulators.mpe_frames(env, episode, words)
-    told = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
-    shared = grouping(None if told is None else np.asarray(told), env.spec.n_agents)
+    groups = team.parts.sharing.report(team.actor.params.agent, team.actor.sharing).get("groups")
+    shared = grouping(None if groups is None else np.asarray(groups), env.spec.n_agents)
     if isinstance(env, Battle):
         return battle.frames(env, episode, shared, words)
     assert isinstance(env, PredatorPrey)
-    return hunt.frames(env, team.actor.env_params, episode, shared, words)
+    return predator_prey.frames(env, team.actor.env_params, episode, shared, words)

@@ -1,4 +1,4 @@
-"""Simulators of others as host worlds: what their ends mean, who may do what, and what is said where one is missing."""
+"""Adapters of external environments: ends of episodes, available actions, and messages for missing simulators."""
 
 from __future__ import annotations
 
@@ -370,11 +370,11 @@ def test_mistakes_are_answered_with_a_sentence(name, options, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_names_of_host_worlds():
+def test_names_of_external_environments():
     assert "gym_<id>" in envs.patterns()
     assert envs.known("smac_anything")
     assert not envs.known("anything")
-    assert envs.is_host("pz_simple_spread_v3")
-    assert not envs.is_host("pp_small")
+    assert envs.is_external("pz_simple_spread_v3")
+    assert not envs.is_external("pp_small")
     assert envs.family("smacv2_terran_5_vs_5") == "smacv2"
     assert envs.options("gym_x")["team_reward"] == (str, "sum")

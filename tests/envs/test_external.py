@@ -1,4 +1,4 @@
-"""Workers and what looks after them: episodes as the simulator plays them, faults, ends, nothing left behind."""
+"""Workers of external environments and their supervision: episodes, faults, shutdown, nothing left behind."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_an_interrupted_call_leaves_no_stale_answer(pools):
 
 def test_lanes_must_agree_on_sizes(pools):
     pool = Pool(recipe(), SIZES._replace(episode_limit=7), 1, QUICK._replace(failures=0))
-    with pytest.raises(SimulatorError, match="its sizes are"):
+    with pytest.raises(SimulatorError, match="its sizes must be"):
         pool.reset([0], [1])
     pool.close()
 

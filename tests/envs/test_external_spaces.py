@@ -1,4 +1,4 @@
-"""What Gymnasium's and PettingZoo's worlds say in many ways: ends, masks, actions, observations, rewards, states."""
+"""Spaces and containers of Gymnasium and PettingZoo: ends, masks, actions, observations, rewards, states."""
 
 from __future__ import annotations
 
