@@ -1,9 +1,9 @@
-"""Numerics versions: a small integer in each part's own file that names the numbers which the part computes.
+"""Numerics versions: an integer in each part's file that changes with the numbers that the part computes.
 
-A part whose results change raises `NUMERICS = <int>` in its file, as Gymnasium's environments carry `-v3`. A run keeps
-the versions of its parts, and its identity depends on them, so that results of different numbers are never counted
-together. `NUMERICS.md` says what each change outdates; golden rows (tests/data/golden.json) notice a change that nobody
-declared. A module without the constant, as a plugin may be, has version 1.
+Whoever changes the results of a part raises `NUMERICS = <int>` in its file, as Gymnasium's environments have `-v3`. A
+run keeps the versions of its parts, and its identity depends on them, so that results of different versions are never
+pooled. `NUMERICS.md` lists what each change outdates; golden rows (tests/data/golden.json) detect undeclared changes.
+A module without the constant, for example a plugin, has version 1.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gpgrad.config.schema import Config
 from gpgrad.methods import registry
 
 LEARNER, COLLECTION = "gpgrad.learning.learner", "gpgrad.learning.rollout"
-FIRST = 1  # the version of parts of runs that are older than versions
+FIRST = 1  # the version of parts of runs without recorded versions
 Versions = Mapping[str, int]
 
 
 def modules(names: Mapping[str, str]) -> dict[str, str]:
-    """The parts of a run and the module whose file has the version of each.
+    """The parts of a run, each with the module that has its version.
 
     names: of the environment (`env`), decomposition, sharing scheme and weighting. Raises SettingError for others.
     """
@@ -38,12 +38,12 @@ def modules(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def names_of(config: Config) -> dict[str, str]:
-    """The names that `modules` takes."""
+    """The names of a configuration's parts, for `modules`."""
     return {kind: getattr(config, kind).name for kind in ("env", *registry.KINDS)}
 
 
 def versions(config: Config) -> dict[str, int]:
-    """Today's version of every part of a run."""
+    """The current versions of a run's parts."""
     return versions_by(names_of(config))
 
 
@@ -53,12 +53,12 @@ def versions_by(names: Mapping[str, str]) -> dict[str, int]:
 
 
 def first(names: Mapping[str, str]) -> dict[str, int]:
-    """The versions of a run that kept none, from the names that `modules` takes."""
+    """The versions of a run without recorded versions, from the names that `modules` takes."""
     return dict.fromkeys(modules(names), FIRST)
 
 
 def version_of(module: str) -> int:
-    """A module's version. It is read from the file where the module is not imported, since that would import jax."""
+    """The version of a module, read from its file if it is not imported yet, since importing it would import jax."""
     if module in sys.modules:
         return int(getattr(sys.modules[module], "NUMERICS", FIRST))
     return _in_file(module)
@@ -73,7 +73,7 @@ def _in_file(module: str) -> int:
 
 
 def changes(then: Versions, now: Versions) -> str:
-    """What changed between two sets of versions, for people: "sharing.gradps 1, now 2"; empty if nothing did."""
+    """The differences of two sets of versions as text, such as "sharing.gradps 1, now 2"; empty if there are none."""
     names = dict.fromkeys([*then, *now])
     return ", ".join(
         f"{name} {then.get(name, 'absent')}, now {now.get(name, 'absent')}"

@@ -1,8 +1,8 @@
-"""Decompositions, sharing schemes, weightings and worlds from outside the repository.
+"""Plugins: decompositions, sharing schemes, weightings and environments from outside the repository.
 
-A plugin is a module that calls `gpgrad.register` or `gpgrad.envs.register` when it is imported. `--plugin` names it, or
-the entry point group `gpgrad` of an installed package. A run keeps the names of its plugins, so that readers of the run
-import them again.
+A plugin is a module that calls `gpgrad.register` or `gpgrad.envs.register` when it is imported. `--plugin` or the entry
+point group `gpgrad` of an installed package names it. A run keeps the names of its plugins, so that commands that read
+the run import them again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gpgrad.errors import SettingError
 from gpgrad.methods import registry
 
 GROUP = "gpgrad"
-_owners: dict[tuple[str, str], str] = {}  # kind and name of what came from a plugin, and its module
+_owners: dict[tuple[str, str], str] = {}  # kind and name of each part from a plugin, and the plugin's module
 
 
 def load(modules: Iterable[str]) -> None:
-    """Import plugins that nobody has imported yet. Raises SettingError, one sentence, for one that cannot be."""
+    """Import plugins. Raises SettingError for a plugin that is missing, fails or registers nothing."""
     discover()
     for module in modules:
         _load(module, f"the plugin {module}")
@@ -32,26 +32,26 @@ def load(modules: Iterable[str]) -> None:
 
 @functools.cache
 def discover() -> None:
-    """Import the plugins of installed packages, once. Raises SettingError, which names the package."""
+    """Import the plugins of installed packages, once. Raises SettingError with the name of the package."""
     for point in importlib.metadata.entry_points(group=GROUP):
         package = f" of the installed package {point.dist.name}" if point.dist else ""
         _load(point.module, f"the plugin {point.module}{package}")
 
 
 def owners(parts: Mapping[str, str]) -> list[str]:
-    """The plugins that parts, kind to name, come from."""
+    """The plugins of the given parts. parts: kind to name."""
     return list(dict.fromkeys(_owners[part] for part in parts.items() if part in _owners))
 
 
 def manifest(modules: Iterable[str]) -> dict[str, str | None]:
-    """The beginning of the SHA-256 of each plugin's file, so that a change of its code can be told."""
+    """The first 16 digits of the SHA-256 of each plugin's file, to detect changes of its code."""
     return {module: _digest(getattr(sys.modules[module], "__file__", None)) for module in modules}
 
 
 def _load(module: str, what: str) -> None:
     if module in _owners.values():
         return
-    if module in sys.modules:  # by somebody else, before it was named as a plugin
+    if module in sys.modules:  # imported before it was named as a plugin
         _claim(module, what, {part for part, modules in _origins().items() if module in modules})
         return
     before = _known()
@@ -70,14 +70,14 @@ def _load(module: str, what: str) -> None:
 
 
 def _claim(module: str, what: str, parts: set[tuple[str, str]]) -> None:
-    """Remember what came with a plugin. Raises SettingError for one that brings nothing."""
+    """Record the parts of a plugin. Raises SettingError if there are none."""
     if not parts:
         raise SettingError(f"{what} registers nothing; its import must call gpgrad.register or gpgrad.envs.register")
     _owners.update(dict.fromkeys(parts, module))
 
 
 def _origins() -> dict[tuple[str, str], frozenset[str]]:
-    """The modules that were being imported when each part or world was registered."""
+    """The modules that were being imported when each part was registered."""
     worlds = {("env", name): modules for name, modules in env_registry.origins().items()}
     return {**registry.origins(), **worlds}
 

@@ -1,7 +1,8 @@
-"""Which of the files in `configs/` may set what, and which sharing scheme results.
+"""Which file in `configs/` may set what, and which sharing scheme results.
 
-A training preset is defined by its optimiser, returns, batch, updates, worlds, exploration, networks and `t_max`. A
-world changes these for a preset that it names, under `presets:`, and nowhere else; an algorithm changes none of them.
+A training preset defines optimiser, returns, batch size, updates, parallel environments, exploration, networks and
+`t_max`. An environment's file may change these only for presets that it names under `presets:`; an algorithm's file may
+not change them.
 """
 
 from __future__ import annotations
@@ -14,27 +15,27 @@ from gpgrad.config.presets import mapping
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 
-Level = tuple[str, Mapping[str, Any]]  # the file that settings come from, and the settings
+Level = tuple[str, Mapping[str, Any]]  # a file and its settings
 
-# Settings that define a preset, whole groups by their dot, and those in such groups that are the world's own.
+# Settings (or groups, with a dot) that a preset defines, and exceptions that belong to the environment.
 DEFINING = ("t_max", "parts", "agent.", "decomposition.", "learner.", "replay.", "rollout.")
 OF_WORLDS = ("agent.last_action", "learner.reward_scale")
 
-WITHOUT_ID, WITH_ID = "fups", "fups_id"  # full sharing, two schemes that differ in the agent's id alone
+WITHOUT_ID, WITH_ID = "fups", "fups_id"  # full sharing without and with an agent id
 
 
 def defines(name: str) -> bool:
-    """Whether a setting, by its dotted name, is one of those that define a preset."""
+    """Whether a training preset defines the setting of that dotted name."""
     return name.startswith(DEFINING) and name not in OF_WORLDS
 
 
 def check_world(name: str, content: Mapping[str, Any]) -> None:
-    """Refuse a world's file that changes what defines a preset for all presets at once. Raises SettingError."""
+    """Raise SettingError if an environment's file changes settings of presets for all presets at once."""
     _refuse(content, f"configs/env/{name}.yaml", "it must be under presets: NAME: for each preset that it is meant for")
 
 
 def check_algorithm(name: str, content: Mapping[str, Any]) -> None:
-    """Refuse an algorithm's file that changes how all methods are trained. Raises SettingError."""
+    """Raise SettingError if an algorithm's file changes settings of the training preset."""
     rest = {key: value for key, value in content.items() if key != "parts"}
     _refuse(rest, f"configs/algo/{name}.yaml", "algorithms must differ in their parts alone")
 
@@ -48,7 +49,7 @@ def _refuse(content: Mapping[str, Any], place: str, reason: str) -> None:
 
 
 def scheme(method: Mapping[str, Any], levels: Sequence[Level]) -> str:
-    """The sharing scheme: the algorithm's if it names one, else that of the last level that does, else PyMARL's."""
+    """The sharing scheme: of the algorithm if it names one, else of the last level that does, else `fups_id`."""
     if "sharing" in method["parts"]:
         return method["parts"]["sharing"]
     found = WITH_ID
@@ -61,9 +62,9 @@ def scheme(method: Mapping[str, Any], levels: Sequence[Level]) -> str:
 
 
 def settle(config: Config) -> Config:
-    """The configuration with `agent.agent_id` true or false as the network will be.
+    """The configuration with `agent.agent_id` resolved to true or false.
 
-    Raises SettingError where it contradicts the sharing scheme, so that one network has one name.
+    Raises SettingError if it contradicts the sharing scheme, so that each network has exactly one name.
     """
     given, name = config.agent.agent_id, config.sharing.name
     if (given is True and name == WITHOUT_ID) or (given is False and name == WITH_ID):
@@ -78,15 +79,15 @@ def settle(config: Config) -> Config:
 
 
 def upgrade_parts(versions: Mapping[str, int], sharing: str) -> dict[str, int]:
-    """Numerics versions of a run whose sharing scheme is called so today, under that name."""
+    """Numerics versions of an older run, with `sharing.fups` renamed if its scheme is `fups_id` today."""
     old, new = f"sharing.{WITHOUT_ID}", f"sharing.{WITH_ID}"
     return {new if name == old and sharing == WITH_ID else name: number for name, number in versions.items()}
 
 
 def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Resolved settings as an earlier version wrote them, by the names that their network has today.
+    """Resolved settings of earlier versions under today's names.
 
-    `sharing: fups` once took its id from `agent.agent_id`, and `fups_id` had one whatever that said.
+    Earlier, `sharing: fups` had an agent id if `agent.agent_id` was true, and `fups_id` had one regardless of it.
     """
     result = dict(settings)
     if result.get("sharing") == WITHOUT_ID and result.get("agent.agent_id") is True:

@@ -1,4 +1,4 @@
-"""The presets: YAML files of settings, by kind and name."""
+"""The YAML files of `configs/`, by kind (`preset`, `env`, `algo`) and name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["available", "exists", "folder", "mapping", "parse_yaml", "read", "re
 
 
 def folder() -> Path:
-    """Where the presets are."""
+    """The folder `configs`."""
     return Path(__file__).parents[1] / "configs"
 
 
@@ -23,12 +23,12 @@ def available(kind: str) -> list[str]:
 
 
 def exists(kind: str, name: str) -> bool:
-    """Whether there is a file of that kind and name."""
+    """Whether a file of that kind and name exists."""
     return name in available(kind)
 
 
 def read(kind: str, name: str) -> dict[str, Any]:
-    """One YAML file. Raises SettingError for an unknown name."""
+    """The content of a file. Raises SettingError for an unknown name or invalid YAML."""
     if not exists(kind, name):
         raise SettingError(f"unknown {kind} {name!r}{suggest(name, available(kind))}")
     path = folder() / kind / f"{name}.yaml"
@@ -36,7 +36,7 @@ def read(kind: str, name: str) -> dict[str, Any]:
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
-    """The value, if it is names with values. Raises SettingError."""
+    """The value, if it is a mapping. Raises SettingError otherwise."""
     if not isinstance(value, Mapping):
         raise SettingError(f"{where} must be a mapping of names to values (got {value!r})")
     return value

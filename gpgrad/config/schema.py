@@ -1,4 +1,4 @@
-"""Every setting of a run: its name, its type, its default and what it does."""
+"""All settings of a run: names, types, defaults and help texts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 
 def setting(default: Any, help: str) -> Any:
-    """A dataclass field with one line that says what it does."""
+    """A dataclass field with a help text."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Part:
-    """A chosen world, decomposition, sharing scheme or weighting with all its settings."""
+    """A chosen environment, decomposition, sharing scheme or weighting with all of its settings."""
 
     name: str
     options: Mapping[str, Any]
@@ -27,10 +27,10 @@ class Agent:
     hidden: int = setting(64, "width of the dense layers and of the GRU")
     layers: int = setting(1, "dense layers before the GRU")
     agent_id: bool | None = setting(
-        None, "one-hot agent id as an input; none: as the sharing scheme has it, fups never, fups_id always"
+        None, "one-hot agent id as an input; none: as the sharing scheme requires, fups never, fups_id always"
     )
     last_action: bool = setting(True, "one-hot last action as an input")
-    init: Literal["torch", "flax"] = setting("torch", "initialisers of PyTorch or of flax")
+    init: Literal["torch", "flax"] = setting("torch", "initialisers, those of PyTorch or of flax")
 
 
 @dataclass(frozen=True)
@@ -39,33 +39,33 @@ class Learner:
 
     optimiser: Literal["rmsprop", "adam", "sgd"] = setting("rmsprop", "optimiser, with PyTorch's arithmetic")
     lr: float = setting(5e-4, "learning rate")
-    clip: float = setting(10.0, "largest global gradient norm")
-    gamma: float = setting(0.99, "discount per step")
+    clip: float = setting(10.0, "global norm to which gradients are clipped")
+    gamma: float = setting(0.99, "discount factor")
     td_lambda: float = setting(0.0, "lambda of the returns; 0 is the one-step target")
-    double_q: bool = setting(True, "the online network selects the next action")
+    double_q: bool = setting(True, "double Q-learning: the online network selects the next action")
     loss_factor: float = setting(1.0, "factor of the squared TD error")
-    reward_scale: float = setting(1.0, "factor of rewards in what is learned; logged returns are the world's")
+    reward_scale: float = setting(1.0, "factor of rewards in the loss; logged returns are unscaled")
     batch_episodes: int = setting(32, "episodes in a gradient step")
     updates_per_episode: float = setting(1.0, "gradient steps per collected episode")
     target_every_episodes: int = setting(200, "episodes between copies of the target network")
-    stop_on_nan: bool = setting(True, "end seeds whose loss or gradient is no longer finite; their rows are kept")
+    stop_on_nan: bool = setting(True, "stop seeds whose loss or gradient is no longer finite; their rows are kept")
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Episode memory."""
+    """Replay of episodes."""
 
-    capacity: int = setting(5000, "episodes kept, oldest overwritten first")
+    capacity: int = setting(5000, "episodes in the replay; the oldest are overwritten first")
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Collection."""
+    """Collection of episodes."""
 
-    worlds: int = setting(1, "episodes collected at once")
+    worlds: int = setting(1, "parallel environments, each with one episode per collection")
     start: float = setting(1.0, "first epsilon")
     finish: float = setting(0.05, "last epsilon")
-    anneal_steps: int = setting(50_000, "environment steps over which epsilon falls")
+    anneal_steps: int = setting(50_000, "environment steps over which epsilon decreases linearly")
 
 
 @dataclass(frozen=True)
@@ -73,28 +73,32 @@ class Evaluation:
     """Greedy tests, the first before training."""
 
     episodes: int = setting(32, "episodes in a test")
-    every_steps: int = setting(10_000, "full-length steps between tests; rounded up to whole episodes")
+    every_steps: int = setting(10_000, "environment steps between tests, rounded up to whole episodes of full length")
     every_episodes: int | None = setting(None, "episodes between tests, instead of every_steps")
-    final_episodes: int = setting(200, "fresh episodes in the test of the last parameters")
-    gradient_flow: bool = setting(False, "write what every joint action does to utilities; matrix games of one step")
+    final_episodes: int = setting(200, "fresh episodes in the final test")
+    gradient_flow: bool = setting(
+        False, "log the effect of every joint action on utilities; one-step matrix games only"
+    )
 
 
 @dataclass(frozen=True)
 class Log:
-    """Where results go; nothing here changes a number."""
+    """Output of a run; no setting here changes a number."""
 
     dir: str = setting("runs", "folder of all runs")
-    name: str | None = setting(None, "the run's folder in it; by default made of world, algorithm, hash and time")
-    wandb: Literal["auto", "online", "offline", "disabled"] = setting("auto", "auto: online with a key, else offline")
-    project: str = setting("gpgrad", "project in wandb")
+    name: str | None = setting(None, "name of the run's folder; default: environment, algorithm, hash and time")
+    wandb: Literal["auto", "online", "offline", "disabled"] = setting(
+        "auto", "mode of wandb; auto: online if an API key is set, else offline"
+    )
+    project: str = setting("gpgrad", "wandb project")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Saved positions to resume from; nothing here changes a number."""
+    """Checkpoints to resume from; no setting here changes a number."""
 
     every_minutes: float = setting(5.0, "minutes between checkpoints")
-    keep: int = setting(2, "newest checkpoints kept")
+    keep: int = setting(2, "number of newest checkpoints kept")
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,15 @@ class Config:
     decomposition: Part
     sharing: Part
     weighting: Part
-    seeds: int = setting(1, "seeds trained side by side")
-    seed: int = setting(0, "the first seed; the others count up from it")
+    seeds: int = setting(1, "number of seeds")
+    seed: int = setting(0, "first seed; the others follow")
     seeds_mode: Literal["auto", "vmap", "sequential", "process"] = setting(
-        "auto", "seeds in one program, one after another, or as single-core processes; auto decides and says why"
+        "auto", "seeds in one program, one after another, or as single-core processes; auto chooses and prints why"
     )
-    devices: int | None = setting(None, "devices the seeds of one program are spread over; none: all there are")
+    devices: int | None = setting(None, "devices that the seeds of one program are sharded over; none: all")
     t_max: int = setting(2_050_000, "environment steps per seed; a run ends at the first test after them")
-    init_from: str | None = setting(None, "folder of a finished run whose teams training starts from")
-    plugin: tuple[str, ...] = setting((), "modules from outside that register parts or worlds")
+    init_from: str | None = setting(None, "folder of a finished run; training starts from its teams")
+    plugin: tuple[str, ...] = setting((), "plugin modules that register parts or environments")
     agent: Agent = field(default_factory=Agent)
     learner: Learner = field(default_factory=Learner)
     replay: Replay = field(default_factory=Replay)

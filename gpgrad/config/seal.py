@@ -1,4 +1,4 @@
-"""The content of a trained team's files, as a name: the same wherever the files are."""
+"""A hash of a trained team's files, independent of their folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpgrad.errors import SettingError
 
 
 def team_content(folder: Path) -> str:
-    """Sixteen hex digits for the files in a finished run's `team`. Raises SettingError where there are none."""
+    """Sixteen hex digits of the files in a finished run's `team`. Raises SettingError if there are none."""
     files = sorted(path for path in (folder / "team").rglob("*") if path.is_file())
     if not files:
         raise SettingError(f"{folder} has no trained team; init_from must be the folder of a finished run")

@@ -1,4 +1,4 @@
-"""Declarations in YAML read strictly: every value typed, what nobody asked for refused, mistakes in one sentence."""
+"""Strict reading of YAML files: every value is typed, unknown entries are errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_OVERRIDDEN = ("env", "algo", "preset", "seed", "seeds", "seeds_mode", "log",
 
 
 def open_file(path: Path, what: str) -> Reader:
-    """A file's content, to be taken out value by value. Raises SettingError for a file that cannot be read."""
+    """A reader of a file's content. Raises SettingError for a file that cannot be read."""
     return Reader(presets.read_yaml(path, what), str(path), what)
 
 
@@ -26,7 +26,7 @@ class Reader:
         self._left, self._known, self.source, self.what = dict(content), [], source, what
 
     def value(self, name: str, kind: Any, *default: Any) -> Any:
-        """A checked value; without a default it must be there."""
+        """A checked value; required unless a default is given."""
         self._known.append(name)
         if name not in self._left:
             if not default:
@@ -36,33 +36,33 @@ class Reader:
         return value if kind is Any else validate.coerce(value, kind, f"{name} of {self.what} in {self.source}")
 
     def name(self, key: str, *default: Any) -> Any:
-        """A name, which is text that is not empty."""
+        """A name: text that is not empty."""
         found = self.value(key, str, *default)
         if found == "":
             raise SettingError(f"{key} of {self.what} in {self.source} must not be empty")
         return found
 
     def reader(self, name: str, *default: Any) -> Reader:
-        """A mapping in it."""
+        """A reader of a nested mapping."""
         return Reader(self.value(name, Any, *default), self.source, name)
 
     def readers(self, name: str, *default: Any) -> list[Reader]:
-        """A list of mappings in it, with at least one."""
+        """Readers of a non-empty list of mappings."""
         items = self.value(name, Any, *default)
         if not isinstance(items, list) or not items:
             raise SettingError(f"{name} of {self.what} in {self.source} must be a list (got {items!r})")
         return [Reader(item, self.source, f"entry {i + 1} of {name}") for i, item in enumerate(items)]
 
     def overrides(self) -> dict[str, Any]:
-        """Settings for all, under `overrides`."""
+        """The settings under `overrides`."""
         return self.settings("overrides")
 
     def settings(self, key: str) -> dict[str, Any]:
-        """Settings by dotted names, as on the command line; not those that are said elsewhere; none by default."""
+        """Settings by dotted name, without those in `NOT_OVERRIDDEN`; default: none."""
         return self._settings(self.value(key, Any, {}), f"{key} of {self.what} in {self.source}")
 
     def listed(self, key: str) -> list[dict[str, Any]]:
-        """A list of settings; none by default."""
+        """A list of settings; default: empty."""
         items = self.value(key, Any, [])
         if not isinstance(items, list):
             raise SettingError(f"{key} of {self.what} in {self.source} must be a list (got {items!r})")
@@ -78,11 +78,11 @@ class Reader:
         return dict(content)
 
     def items(self) -> Iterable[tuple[str, Reader]]:
-        """All that is left, each a mapping."""
+        """All remaining entries, each a mapping."""
         names, self._known = list(self._left), list(self._left)
         return [(name, self.reader(name)) for name in names]
 
     def end(self) -> None:
-        """Refuse what nobody asked for."""
+        """Raise SettingError for entries that were not read."""
         for name in self._left:
             raise SettingError(f"unknown {name!r} in {self.what} in {self.source}{suggest(name, self._known)}")

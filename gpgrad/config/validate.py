@@ -1,4 +1,4 @@
-"""Typed values from text, and what a configuration must satisfy before anything compiles."""
+"""Conversion of values to their types, and checks of a configuration before anything compiles."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from gpgrad.config.schema import Config
 
 LARGEST = 2**31 - 1  # steps and seeds are counted in int32
-LONGEST = 80  # characters of a value in a sentence
+LONGEST = 80  # characters of a value in a message
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
 def coerce(value: Any, kind: Any, name: str) -> Any:
-    """The value as the type asks, from a Python value or from text. Raises SettingError."""
+    """The value converted to a type, from a Python value or from text. Raises SettingError."""
     if get_origin(kind) is Literal:
         options = {str(option): option for option in get_args(kind)}
         if isinstance(value, str | bool | int) and str(value) in options:
@@ -44,10 +44,10 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
 
 
 def short(value: Any) -> str:
-    """A value for a sentence, on one line and not too long."""
+    """A value as text for a message, on one line and not too long."""
     try:
         text = " ".join(repr(value).split())
-    except Exception as error:  # an integer of thousands of digits, or somebody's broken class
+    except Exception as error:  # an integer of thousands of digits, or a class with a broken repr
         text = f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 4 :]}"
 
@@ -87,13 +87,13 @@ _DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite 
 
 
 def check_name(name: str | None) -> None:
-    """Raise SettingError for a run's name that is no single folder."""
+    """Raise SettingError unless a run's name is the name of a single folder."""
     if name is not None and (not name or name in (".", "..") or any(mark in name for mark in ("/", "\0"))):
         raise SettingError(f"log.name must be the name of a single folder in log.dir, without / (got {short(name)})")
 
 
 def check(config: Config) -> None:
-    """Refuse impossible values and sizes, with the numbers. Raises SettingError."""
+    """Raise SettingError for invalid values and inconsistent sizes."""
     learner, rollout, evaluation = config.learner, config.rollout, config.evaluation
     positive = {
         "seeds": config.seeds,

@@ -345,7 +345,7 @@ def test_a_lock_ends_with_its_process_and_is_inherited(tmp_path):
 def test_resume_refuses_what_it_cannot_do(whole, tmp_path):
     with pytest.raises(SettingError, match="is finished"):
         train.resume(whole.run_dir)
-    with pytest.raises(SettingError, match="holds no resolved settings"):
+    with pytest.raises(SettingError, match="has no resolved settings"):
         train.resume(tmp_path)
 
 

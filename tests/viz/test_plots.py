@@ -66,11 +66,11 @@ def test_seeds_that_end_early_meet_on_lines_between_their_tests():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: plots.band({}), "there are no curves"),
+        (lambda: plots.band({}), "curves must have at least one seed"),
         (lambda: plots.band(curves(2), "iqr"), "centre is 'iqr'; did you mean 'iqm'?"),
         (
             lambda: plots.band({0: Curve(np.array([0, 1]), np.ones(2)), 1: Curve(np.array([5, 6]), np.ones(2))}),
-            r"curves of seeds \[0, 1\] have no steps in common",
+            r"curves of seeds \[0, 1\] must have steps in common",
         ),
     ],
 )
