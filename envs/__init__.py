@@ -1,4 +1,4 @@
-"""Worlds to learn in. `make(name)` builds one; importing this package does not import jax."""
+"""Environments. `make(name)` builds one; importing this package does not import jax."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gpgrad.errors import SettingError
 if TYPE_CHECKING:
     from gpgrad.envs.api import Env, EnvSpec, OneHot, Step, View
 
-_LAZY = ("Env", "EnvSpec", "OneHot", "Step", "View")  # of envs.api, which imports jax
+_LAZY = ("Env", "EnvSpec", "OneHot", "Step", "View")  # of gpgrad.envs.api, which imports jax
 
 __all__ = [
     "Env",
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The contract's types, imported when first asked for."""
+    """Types of `gpgrad.envs.api`, imported on first use."""
     if name in _LAZY:
         return getattr(importlib.import_module("gpgrad.envs.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

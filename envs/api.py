@@ -1,7 +1,7 @@
-"""The contract between worlds and everything that learns in them.
+"""The environment interface.
 
-A world is a record of pure functions over an explicit, compact, integer state: one world, no auto-reset,
-no hidden randomness. `jax.vmap` makes many of it. This file imports nothing of gpgrad.
+An environment is a set of pure functions over an explicit, compact state: a single environment without auto-reset or
+hidden randomness. `jax.vmap` runs many in parallel.
 
 Axes in comments: A agents, U actions, O observation size, D state size, M ones in a one-hot state.
 """
@@ -19,22 +19,24 @@ from gpgrad.errors import SettingError
 
 __all__ = ["Env", "EnvParams", "EnvSpec", "EnvState", "OneHot", "SettingError", "Step", "View"]
 
-EnvParams = Any  # pytree: what is drawn once per run and may differ between seeds
-EnvState = Any  # pytree: what changes in a step; small integers, because replay stores it
+EnvParams = Any  # pytree: sampled once per run; may differ between seeds
+EnvState = Any  # pytree: changes in every step; small integers, because the replay stores it
 
 
 class EnvSpec(NamedTuple):
-    """Static sizes and rules of a world.
+    """Static sizes and rules of an environment.
 
-    obs_dim, state_dim: floats per agent's observation and in the global state.
-    own_state_dim: the state's leading `n_agents * own_state_dim` entries describe the agents; 0: none do.
-    episode_limit: steps after which an episode is cut.
-    limit_is_terminal: whether the cut counts as a true end (no bootstrap).
-    has_win: whether `Step.info` holds a boolean `won`.
-    return_scale: the largest return that can be expected, for settings in reward units.
-    ends_early: whether episodes mostly end long before the limit, so that stopping there pays.
-    obs_sizes, action_counts: each agent's own, where they differ; observations are padded with zeros to `obs_dim`,
-    actions with unavailable ones to `n_actions`. Empty: all agents have the full sizes.
+    name: the registered name.
+    n_agents, n_actions: number of agents, and of actions per agent.
+    obs_dim, state_dim: floats in each agent's observation and in the global state.
+    own_state_dim: the first `n_agents * own_state_dim` entries of the state describe the agents; 0: none do.
+    episode_limit: steps after which an episode is truncated.
+    limit_is_terminal: whether the limit counts as terminal for the learner (no bootstrap), as in PyMARL's SMAC.
+    has_win: whether `Step.info` has a boolean `won`.
+    return_scale: the largest return that can be expected, for settings in units of reward.
+    ends_early: whether most episodes end long before the limit, so that stopping early saves time.
+    obs_sizes, action_counts: sizes of each agent if they differ. Observations are padded with zeros to `obs_dim`,
+        actions with unavailable ones to `n_actions`. Empty: all agents have the full sizes.
     """
 
     name: str
@@ -55,9 +57,9 @@ class EnvSpec(NamedTuple):
 @partial(jax.tree_util.register_dataclass, data_fields=["index"], meta_fields=["size"])
 @dataclasses.dataclass(frozen=True)
 class OneHot:
-    """A 0/1 vector kept as the positions of its ones.
+    """A 0/1 vector stored as the positions of its ones.
 
-    index: integers [..., M]; a position outside 0..size-1 is absent. Present positions are distinct.
+    index: integers [..., M], distinct; positions outside 0..size-1 are ignored.
     size: length D of the vector.
     """
 
@@ -65,7 +67,7 @@ class OneHot:
     size: int
 
     def dense(self) -> jax.Array:
-        """The vector itself, float32 [..., D]."""
+        """The dense vector, float32 [..., D]."""
         present = (self.index >= 0) & (self.index < self.size)
         index = jnp.where(present, self.index, self.size).astype(jnp.int32)
 
@@ -77,9 +79,10 @@ class OneHot:
 
 
 class View(NamedTuple):
-    """What agents and critics see of a state.
+    """Inputs of agents and critics, computed from a state.
 
-    obs: float32 [A, O]. avail: bool [A, U], never empty for an agent. state: float32 [D] or a OneHot of it.
+    obs: float32 [A, O], observations. avail: bool [A, U], available actions, at least one per agent. state: float32 [D]
+    or a OneHot, the global state.
     """
 
     obs: jax.Array
@@ -88,11 +91,13 @@ class View(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The outcome of one joint action.
+    """The result of one joint action.
 
-    reward: float32 [], the team's. terminated: bool [], the game truly ended, also when that happens on the
-    last allowed step. truncated: bool [], the time limit cut a game that could go on. info: dict of arrays of
-    fixed shapes, summed over an episode in evaluation; `won` is true on the winning step alone.
+    state: the next state.
+    reward: float32 [], of the team.
+    terminated: bool [], a terminal state was reached, also at the last step before the limit.
+    truncated: bool [], the time limit was reached in a state that is not terminal.
+    info: dict of arrays of fixed shapes, summed over each episode in tests; `won` is true only at the winning step.
     """
 
     state: EnvState
@@ -104,7 +109,7 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Env(Protocol):
-    """One world as pure functions; all of them work under `jax.jit` and `jax.vmap`."""
+    """An environment as pure functions, which work under `jax.jit` and `jax.vmap`."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -112,17 +117,17 @@ class Env(Protocol):
         ...
 
     def params(self, key: jax.Array) -> EnvParams:
-        """What is drawn once per run, shared by training and tests."""
+        """Parameters sampled once per run, shared by training and tests."""
         ...
 
     def reset(self, key: jax.Array, params: EnvParams) -> EnvState:
-        """A start state."""
+        """An initial state."""
         ...
 
     def step(self, key: jax.Array, params: EnvParams, state: EnvState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]. The state after the end is kept, not exchanged for a new one."""
+        """One step with integer actions [A]. Does not reset: the final state is kept."""
         ...
 
     def view(self, params: EnvParams, state: EnvState) -> View:
-        """A pure function of the state."""
+        """Observations, available actions and global state, a pure function of the state."""
         ...

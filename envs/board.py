@@ -1,4 +1,4 @@
-"""Cells of a bounded board as numbers, and random orders and samples, all cheap in many worlds at once."""
+"""Cells of a bounded board as numbers, random orders and samples; vectorised over many environments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 # Row and column changes of the moves, in the order of the actions.
 MOVES = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)], np.int32)
-# Cell numbers of what is not on the board. They differ, so a missing target never meets a missing entity.
+# Cell numbers of entities that are not on the board; different, so that a missing target never equals a missing entity.
 NO_TARGET, GONE = -1, -2
 
 
@@ -26,12 +26,12 @@ class Board(NamedTuple):
         return positions[..., 0] * self.width + positions[..., 1]
 
     def position(self, cells: jax.Array, last: jax.Array) -> jax.Array:
-        """Positions int8 [..., 2] of cells [...], `last` for what is gone."""
+        """Positions int8 [..., 2] of cells [...]; `last` where the cell is GONE."""
         now = jnp.stack([cells // self.width, cells % self.width], -1).astype(jnp.int8)
         return jnp.where((cells != GONE)[..., None], now, last)
 
     def around(self, positions: jax.Array) -> jax.Array:
-        """The cells a move away from positions [..., 2], int32 [..., 4]; NO_TARGET off the board."""
+        """The four neighbours of positions [..., 2] as cells, int32 [..., 4]; NO_TARGET off the board."""
         to = positions.astype(jnp.int32)[..., None, :] + MOVES  # [..., 4, 2]
         inside = jnp.all((to >= 0) & (to < np.array([self.height, self.width])), axis=-1)
         return jnp.where(inside, self.cell(to), NO_TARGET)
@@ -40,7 +40,7 @@ class Board(NamedTuple):
 def random_order(bits: jax.Array) -> jax.Array:
     """A uniform permutation, int32 [N], from independent random words [N].
 
-    The rank of each word, counted in pairs: sorting many short rows is slow.
+    Computes the rank of each word by pairwise comparison, since sorting many short rows is slow.
     """
     ids = jnp.arange(bits.shape[0])
     mine, other = bits[:, None], bits[None, :]
@@ -49,9 +49,9 @@ def random_order(bits: jax.Array) -> jax.Array:
 
 
 def distinct(key: jax.Array, amount: int, size: int) -> jax.Array:
-    """A uniform ordered sample of `amount` different numbers of 0..size-1, int32 [amount].
+    """A uniform ordered sample of `amount` distinct numbers from 0..size-1, int32 [amount].
 
-    The first swaps of a Fisher-Yates shuffle, much cheaper than shuffling the whole board.
+    Runs the first swaps of a Fisher-Yates shuffle, which is much cheaper than shuffling the whole board.
     """
     swaps = jax.random.randint(key, (amount,), jnp.arange(amount), size)
 
@@ -68,5 +68,5 @@ def is_in(cells: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def count(flags: jax.Array, axis: int | None = None) -> jax.Array:
-    """Sum of flags or counts as int32: over everything, or over one axis."""
+    """Sum of flags or counts as int32, over all entries or one axis."""
     return jnp.sum(flags, axis=axis, dtype=jnp.int32)

@@ -1,7 +1,7 @@
-"""Whether a world keeps the contract of `gpgrad.envs.api`; every promise that it breaks is one sentence.
+"""Checks whether an environment keeps the contract of `gpgrad.envs.api`; one sentence per violation.
 
-Worlds in JAX are traced for shapes and dtypes, then a few episodes of random available actions are played; that
-compiles two programs. Simulators are examined by a worker, see `gpgrad.envs.external.examination`.
+JAX environments are traced for shapes and dtypes, then a few episodes of random available actions are played, which
+compiles two programs. A worker checks external environments, see `gpgrad.envs.external.examination`.
 
 Axes in comments: T time; W lanes, each an episode; A agents; U actions.
 """
@@ -24,21 +24,21 @@ from gpgrad.envs.external.env import ExternalEnv
 from gpgrad.envs.external.process import examined
 from gpgrad.errors import SettingError
 
-LANES, STEPS = 4, 256  # episodes, and the most steps of each
-MOST_ACTIONS = 127  # the replay keeps actions as int8
-TOLERANCE = 1e-4  # relative and absolute, between programs that XLA compiles in different ways
-RARE = 0.02  # share of steps in which such a difference may turn a comparison over
+LANES, STEPS = 4, 256  # episodes, and the maximum number of steps of each
+MOST_ACTIONS = 127  # the replay stores actions as int8
+TOLERANCE = 1e-4  # relative and absolute, between programs that XLA compiles differently
+RARE = 0.02  # fraction of steps in which such a difference may flip a comparison
 
 
 class Report(NamedTuple):
-    """findings: a sentence each. summary: what was looked at, with its milliseconds."""
+    """findings: a sentence each. summary: the sizes, the episodes played and the time."""
 
     findings: list[str]
     summary: str
 
 
 class Play(NamedTuple):
-    """Episodes of several lanes, stepped on after their ends. Leaves [T, W, ...].
+    """Episodes of several lanes, continued after their ends. Leaves [T, W, ...].
 
     states: before each step. views, again: of these states, seen twice. keys, actions: given to each step.
     """
@@ -52,16 +52,16 @@ class Play(NamedTuple):
 
 
 class _Broken(Exception):
-    """What keeps all further checks from being made."""
+    """A violation that prevents further checks."""
 
 
 def check_env(env: Env) -> list[str]:
-    """What is wrong with a world, a sentence each; nothing where it keeps the contract. Raises nothing."""
+    """The violations of the contract, a sentence each; empty if there are none. Never raises."""
     return examine(env).findings
 
 
 def refuse(env: Env) -> None:
-    """Raise SettingError with the first finding."""
+    """Raise SettingError with the first violation, if there is one."""
     if found := check_env(env):
         name = getattr(getattr(env, "spec", None), "name", type(env).__name__)
         more = f" (the first of {len(found)} findings of gpgrad check)" if len(found) > 1 else ""
@@ -69,7 +69,7 @@ def refuse(env: Env) -> None:
 
 
 def examine(env: Env) -> Report:
-    """Check everything."""
+    """Run all checks of an environment."""
     began = time.perf_counter()
     try:
         spec = _spec(env)
@@ -85,7 +85,7 @@ def examine(env: Env) -> Report:
 
 
 def sizes(spec: EnvSpec) -> list[str]:
-    """What is wrong with a spec."""
+    """Violations in a spec."""
     found = []
     for name in ("n_agents", "n_actions", "obs_dim", "state_dim", "episode_limit"):
         if not _is_whole(getattr(spec, name)) or getattr(spec, name) < 1:
@@ -111,7 +111,7 @@ def sizes(spec: EnvSpec) -> list[str]:
 
 
 def shapes(env: Env) -> list[str]:
-    """What is wrong with the shapes and dtypes of a world in JAX, by tracing alone."""
+    """Violations in shapes and dtypes of a JAX environment, found by tracing alone."""
     try:
         return _shapes(env)
     except _Broken as broken:
@@ -119,12 +119,12 @@ def shapes(env: Env) -> list[str]:
 
 
 def play(env: Env, keys: jax.Array, player: Callable[[jax.Array], Play] | None = None) -> Play:
-    """Random episodes from keys [W], as NumPy. player: what `make_player` gave."""
+    """Random episodes from keys [W], as NumPy arrays. player: the result of `make_player`."""
     return jax.device_get(jax.tree.map(_plain, (player or make_player(env))(keys)))
 
 
 def make_player(env: Env) -> Callable[[jax.Array], Play]:
-    """A jitted function of keys [W] that plays an episode for each."""
+    """A jitted function that plays one episode for each of keys [W]."""
 
     def episode(params: Any, key: jax.Array) -> Any:
         k_reset, k_steps = jax.random.split(key)
@@ -148,7 +148,7 @@ def make_player(env: Env) -> Callable[[jax.Array], Play]:
 
 
 def judge(env: Env, player: Callable[[jax.Array], Play], keys: jax.Array, done: Play) -> list[str]:
-    """What is wrong with the episodes `done` that a player gave for keys [W]."""
+    """Violations in the episodes `done`, which a player returned for keys [W]."""
     found = _values(env.spec, done) + _ends(env.spec, done)
     if _differing(done.views, done.repeated):
         found.append("view gives two results for one state; it must be a pure function")
@@ -276,7 +276,7 @@ def _changed(before: Any, after: Any) -> list[str]:
 
 
 def _values(spec: EnvSpec, done: Play) -> list[str]:
-    """What is wrong with the numbers seen; also after an end, since views there pass through the networks."""
+    """Violations in values; also after an end, since views there pass through the networks."""
     views, steps, alive, found = done.views, done.steps, _alive(done.steps), []
     if not views.avail.any(-1).all():
         found.append("view.avail must have at least one action for each agent, also after the end")

@@ -1,4 +1,4 @@
-"""JaxMARL's modules, imported when first asked for: that takes seconds, runs jax code and prints."""
+"""Lazy import of JaxMARL's modules, which takes seconds, runs jax code and prints."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import jax
 
 def load(module: str) -> ModuleType:
     """A module of jaxmarl, such as "environments.smax.smax_env"."""
-    # Arrays made while it is imported are values, whatever is being traced at the moment.
+    # Arrays created by the import must be concrete even if it happens during tracing.
     with jax.ensure_compile_time_eval(), silence():
         return importlib.import_module(f"jaxmarl.{module}")
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Nothing is printed. jaxmarl sets `sys.stdout` to `sys.__stdout__` before it prints, and `sys.stderr` likewise."""
+    """Suppress output. jaxmarl sets `sys.stdout` to `sys.__stdout__` before it prints, and `sys.stderr` likewise."""
     kept = {name: getattr(sys, name) for name in ("stdout", "__stdout__", "stderr")}
     try:
         sys.stdout = io.StringIO()

@@ -1,7 +1,7 @@
-"""Matrix games: everybody acts at once and the team is paid from a table, in one step or in a few.
+"""Matrix games: all agents act at once, and a table gives the team's reward, in one step or a few.
 
-All agents observe the same, which is also the global state, and all actions are always available. Agents that
-share parameters are therefore alike; an asymmetric game needs a learner that tells them apart.
+All agents observe the same vector, which is also the global state, and all actions are always available. Agents that
+share parameters therefore act alike; an asymmetric game needs an agent id or another way to distinguish agents.
 
 Axes in comments: A agents, U actions.
 """
@@ -22,7 +22,7 @@ NUMERICS = 1
 
 
 class MatrixParams(NamedTuple):
-    """payoff: float32, the rewards. An array, so that a family of games is one vmap over it."""
+    """payoff: float32, the rewards, as an array so that a family of games can be vmapped."""
 
     payoff: jax.Array
 
@@ -35,17 +35,18 @@ class MatrixState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MatrixGame:
-    """A one-step game as an `gpgrad.envs.api.Env`. A table that is no cube raises `SettingError`.
+    """A one-step matrix game.
 
-    name: what `spec.name` says. table: nested tuples of rewards, indexed by agent 0's action first: [U] * A.
-    Observation and state: one-hot of the steps taken, float32 [2]. The end is a true one.
+    name: name of the game. table: nested tuples of rewards [U] * A, indexed by agent 0's action first.
+    Observation and state are the one-hot step, float32 [2]. The only step terminates the episode. Raises SettingError
+    if the agents have different numbers of actions.
     """
 
     name: str
     table: tuple
 
     def __post_init__(self) -> None:
-        """Refuse a table that is no cube."""
+        """Check the table."""
         shape = np.shape(np.asarray(self.table, np.float32))
         if not shape or len(set(shape)) != 1:
             raise SettingError(f"the payoff table must have as many actions for every agent (got the shape {shape})")
@@ -57,7 +58,7 @@ class MatrixGame:
         return _spec(self.name, table.ndim, table.shape[0], obs_dim=2, limit=1, best=float(table.max()))
 
     def params(self, key: jax.Array) -> MatrixParams:
-        """The table; nothing is drawn."""
+        """The payoff table; not random."""
         del key
         return MatrixParams(jnp.asarray(self.table, jnp.float32))
 
@@ -66,33 +67,34 @@ class MatrixGame:
         return params.payoff
 
     def reset(self, key: jax.Array, params: MatrixParams) -> MatrixState:
-        """Before the move."""
+        """The state before the move."""
         del key, params
         return MatrixState(jnp.zeros((), jnp.int8))
 
     def step(self, key: jax.Array, params: MatrixParams, state: MatrixState, actions: jax.Array) -> Step:
-        """The only move, of integer actions [A]."""
+        """The only step, with integer actions [A]."""
         del key
         return _step(MatrixState(_next(state.time, 1)), params.payoff[tuple(actions)], jnp.ones((), bool))
 
     def view(self, params: MatrixParams, state: MatrixState) -> View:
-        """The step."""
+        """The one-hot step for all agents."""
         del params
         return _view(_one_hot(state.time, 2), self.spec)
 
 
 class TwoStepState(NamedTuple):
-    """node: int8 [], 0 at the start, 1 and 2 in the branches A and B, 3 at the end."""
+    """node: int8 []; 0 start, 1 branch A, 2 branch B, 3 end."""
 
     node: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoStepGame:
-    """Agent 0's first action picks a branch; the second joint action is paid from that branch's table.
+    """The two-step game of QMIX (Rashid et al., 2018).
 
-    Branch A pays 7 for everything, branch B pays 8 only if both play 1. The first step pays nothing.
-    Observation and state: one-hot of the node, float32 [4]. `params.payoff`: float32 [branch, U, U].
+    Agent 0's first action chooses a branch, with reward 0. The second joint action is rewarded by the branch's table:
+    7 for all actions in branch A; [[0, 1], [1, 8]] in branch B.
+    Observation and state are the one-hot node, float32 [4]. `params.payoff`: float32 [branch, U, U].
     """
 
     name: str = "two_step"
@@ -104,21 +106,21 @@ class TwoStepGame:
 
     @property
     def paths(self) -> dict[str, tuple[tuple[int, int], ...]]:
-        """Joint actions that lead to each node where there is something to choose, by its name."""
+        """Joint actions that lead to each decision node, by its name; for probes of learned values."""
         return {"start": (), "A": ((0, 0),), "B": ((1, 1),)}
 
     def params(self, key: jax.Array) -> MatrixParams:
-        """The tables; nothing is drawn."""
+        """The payoff tables; not random."""
         del key
         return MatrixParams(jnp.array([[[7, 7], [7, 7]], [[0, 1], [1, 8]]], jnp.float32))
 
     def reset(self, key: jax.Array, params: MatrixParams) -> TwoStepState:
-        """The first node."""
+        """The start node."""
         del key, params
         return TwoStepState(jnp.zeros((), jnp.int8))
 
     def step(self, key: jax.Array, params: MatrixParams, state: TwoStepState, actions: jax.Array) -> Step:
-        """One step of integer actions [2]."""
+        """One step with integer actions [2]."""
         del key
         first, branch = state.node == 0, jnp.clip(state.node - 1, 0, 1)
         in_branch = (state.node == 1) | (state.node == 2)
@@ -127,13 +129,13 @@ class TwoStepGame:
         return _step(TwoStepState(node), reward, ~first)
 
     def view(self, params: MatrixParams, state: TwoStepState) -> View:
-        """The node."""
+        """The one-hot node for all agents."""
         del params
         return _view(_one_hot(state.node, 4), self.spec)
 
 
 class NStepState(NamedTuple):
-    """time: int16 [], steps taken. branch: int8 [], the first joint action 2 * a + b; 0 before it."""
+    """time: int16 [], steps taken. branch: int8 [], 2 * a + b of the first joint action (a, b); 0 before it."""
 
     time: jax.Array
     branch: jax.Array
@@ -141,11 +143,13 @@ class NStepState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NStepGame:
-    """The first joint action picks one of four branches; repeating it pays 1 a step, any other ends the game.
+    """The k-step matrix game of MAVEN (Mahajan et al., 2019).
 
-    The last step of branch 0 is paid from `params.payoff`, [[1, 1], [1, 4]]: the best play changes there.
-    k: steps. good_branches: 4, or 2 where only the branches of equal actions pay; else `SettingError`.
-    Observation and state: one-hot of the steps taken [k + 1] and of the branch [4], only the first if k = 1.
+    The first joint action chooses one of four branches. Repeating it gives reward 1 per step; any other joint action
+    ends the episode. In the last step of branch 0 `params.payoff`, [[1, 1], [1, 4]], gives the reward, so that the best
+    joint action changes there.
+    k: steps. good_branches: 4, or 2 if only branches of equal actions are rewarded; else SettingError.
+    Observation and state are the one-hot step [k + 1] and branch [4], only the step if k = 1.
     """
 
     k: int = 10
@@ -153,7 +157,7 @@ class NStepGame:
     name: str = "nstep"
 
     def __post_init__(self) -> None:
-        """Refuse other values."""
+        """Check the settings."""
         if not 1 <= self.k <= 32767:
             raise SettingError(f"k must be between 1 and 32767 steps (got {self.k})")
         if self.good_branches not in (2, 4):
@@ -166,17 +170,17 @@ class NStepGame:
         return _spec(self.name, n_agents=2, n_actions=2, obs_dim=obs_dim, limit=self.k, best=best)
 
     def params(self, key: jax.Array) -> MatrixParams:
-        """The table of the last step; nothing is drawn."""
+        """The payoff table of the last step; not random."""
         del key
         return MatrixParams(jnp.array([[1, 1], [1, 4]], jnp.float32))
 
     def reset(self, key: jax.Array, params: MatrixParams) -> NStepState:
-        """Before the first move."""
+        """The state before the first move."""
         del key, params
         return NStepState(jnp.zeros((), jnp.int16), jnp.zeros((), jnp.int8))
 
     def step(self, key: jax.Array, params: MatrixParams, state: NStepState, actions: jax.Array) -> Step:
-        """One step of integer actions [2]."""
+        """One step with integer actions [2]."""
         del key
         played = (2 * actions[0] + actions[1]).astype(jnp.int8)
         branch = jnp.where(state.time == 0, played, state.branch)
@@ -189,7 +193,7 @@ class NStepGame:
         return _step(NStepState(time, branch), reward, (time >= self.k) | (reward <= 0))
 
     def view(self, params: MatrixParams, state: NStepState) -> View:
-        """The step and the branch."""
+        """The one-hot step and branch for all agents."""
         del params
         seen = _one_hot(state.time, self.k + 1)
         if self.k > 1:
@@ -198,37 +202,43 @@ class NStepGame:
 
 
 def gpvd3() -> MatrixGame:
-    """Best 8 at (0, 0), shielded by -12; two local optima of 6."""
+    """The payoff matrix of GPVD, Figure 2(a): best 8 at (0, 0) beside -12; two local optima of 6."""
     return MatrixGame("matrix_gpvd", ((8, -12, -12), (-12, 6, 0), (-12, 0, 6)))
 
 
 def gradps4(w: float = 1.0) -> MatrixGame:
-    """Two agents, four actions, reward i + w * j: w says how alike the two agents' interests are."""
+    """The additive game of GradPS, Section 4.3: two agents, four actions, reward i + w * j for actions i and j.
+
+    w: weight of agent 1's action; the game is symmetric only for w = 1.
+    """
     return MatrixGame("matrix_additive", tuple(tuple(i + w * j for j in range(4)) for i in range(4)))
 
 
 def qtran3() -> MatrixGame:
-    """Best 8 at (0, 0), shielded by -12; zeros elsewhere."""
+    """The matrix game of QTRAN and WQMIX: best 8 at (0, 0) beside -12; zeros elsewhere."""
     return MatrixGame("matrix_qtran", ((8, -12, -12), (-12, 0, 0), (-12, 0, 0)))
 
 
 def pymarl2_easy() -> MatrixGame:
-    """Best 12 at (0, 0), shielded by -0.1."""
+    """A matrix game of PyMARL2: best 12 at (0, 0) beside -0.1."""
     return MatrixGame("matrix_easy", ((12, -0.1, -0.1), (-0.1, 0, 0), (-0.1, 0, 0)))
 
 
 def pymarl2_hard() -> MatrixGame:
-    """Best 12 at (0, 0), shielded by -12."""
+    """A matrix game of PyMARL2: best 12 at (0, 0) beside -12."""
     return MatrixGame("matrix_hard", ((12, -12, -12), (-12, 0, 0), (-12, 0, 0)))
 
 
 def pymarl2_12_10() -> MatrixGame:
-    """Best 12 at (0, 0), beside five safe tens."""
+    """A matrix game of PyMARL2: best 12 at (0, 0) beside five entries of 10."""
     return MatrixGame("matrix_12_10", ((12, 0, 10), (0, 0, 10), (10, 10, 10)))
 
 
 def coord2(n_agents: int = 2) -> MatrixGame:
-    """Two actions; 1 if all agents choose alike, else 0. More than 10 agents raise `SettingError`."""
+    """A coordination game with two actions: reward 1 if all agents choose the same action, else 0.
+
+    n_agents: number of agents, 1 to 10; else SettingError.
+    """
     if not 1 <= n_agents <= 10:
         raise SettingError(f"n_agents must be between 1 and 10 (got {n_agents})")
     table = np.zeros((2,) * n_agents, np.float32)
@@ -237,29 +247,35 @@ def coord2(n_agents: int = 2) -> MatrixGame:
 
 
 def climbing() -> MatrixGame:
-    """Best 11 at (0, 0), next to -30; 7 and 6 are safer."""
+    """The climbing game (Claus and Boutilier, 1998): best 11 at (0, 0) beside -30; 7 and 6 are safer."""
     return MatrixGame("matrix_climbing", ((11, -30, 0), (-30, 7, 0), (0, 6, 5)))
 
 
 def penalty(k: float = -100.0) -> MatrixGame:
-    """Best 10 at (0, 2) and (2, 0); confusing the two pays k, at most 0, else `SettingError`."""
+    """The penalty game (Claus and Boutilier, 1998): best 10 at (0, 2) and (2, 0); miscoordination gives k.
+
+    k: the penalty, at most 0; else SettingError.
+    """
     if not k <= 0:
         raise SettingError(f"k must be at most 0 (got {k})")
     return MatrixGame("matrix_penalty", ((k, 0, 10), (0, 2, 0), (10, 0, k)))
 
 
 def two_step() -> TwoStepGame:
-    """A choice between a safe branch of 7 and one that pays 8 to those who coordinate."""
+    """The two-step game of QMIX: a safe branch of 7, and one with 8 for coordinated agents."""
     return TwoStepGame()
 
 
 def nstep(k: int = 10, good_branches: int = 2) -> NStepGame:
-    """A path of k steps whose best end needs a change of habit. Bad values raise `SettingError`."""
+    """The k-step matrix game of MAVEN, see `NStepGame`.
+
+    k: number of steps. good_branches: number of rewarded branches, 2 or 4.
+    """
     return NStepGame(k, good_branches)
 
 
 def _spec(name: str, n_agents: int, n_actions: int, *, obs_dim: int, limit: int, best: float) -> EnvSpec:
-    """The sizes of a matrix game, which always ends truly and whose best return is `best`."""
+    """The spec of a matrix game whose end is terminal and whose best return is `best`."""
     return EnvSpec(
         name=name,
         n_agents=n_agents,
@@ -274,7 +290,7 @@ def _spec(name: str, n_agents: int, n_actions: int, *, obs_dim: int, limit: int,
 
 
 def _next(time: jax.Array, limit: int) -> jax.Array:
-    """The step counter after a step; it rests at the limit, so that a view of a finished game stays valid."""
+    """The step counter after a step; it stays at the limit, so that views of finished games are valid."""
     return jnp.minimum(time + 1, limit).astype(time.dtype)
 
 
@@ -284,16 +300,16 @@ def _one_hot(index: jax.Array, size: int) -> jax.Array:
 
 
 def _step(state: NamedTuple, reward: jax.Array, terminated: jax.Array) -> Step:
-    """A step that is never cut."""
+    """A step that is never truncated."""
     return Step(state, reward.astype(jnp.float32), terminated, jnp.zeros((), bool), {})
 
 
 def _view(seen: jax.Array, spec: EnvSpec) -> View:
-    """The same vector for every agent and for critics, and all actions."""
+    """The same vector for all agents and critics, with all actions available."""
     obs = jnp.broadcast_to(seen, (spec.n_agents, spec.obs_dim))
     return View(obs, jnp.ones((spec.n_agents, spec.n_actions), bool), seen)
 
 
 def _nested(table: np.ndarray) -> tuple:
-    """The table as nested tuples of floats, which can be hashed."""
+    """The table as nested tuples of floats, which are hashable."""
     return tuple(_nested(row) if row.ndim else float(row) for row in table)

@@ -1,7 +1,7 @@
-"""JaxMARL's cooperative particle worlds: agents that cover landmarks, or tell each other where to go.
+"""JaxMARL's cooperative particle environments (MPE; Lowe et al., 2017).
 
-The rules are JaxMARL's; here its states are kept compact, agents of different sizes are padded to one, and rewards of
-single agents become the team's.
+The rules are JaxMARL's. This module stores compact states, pads agents of different sizes, and combines the agents'
+rewards into a team reward.
 
 Axes in comments: A agents; L landmarks; O observation; U actions.
 """
@@ -28,12 +28,12 @@ SCENARIOS = {
     "simple_speaker_listener": ("simple_speaker_listener", "SimpleSpeakerListenerMPE"),
 }
 TEAM_REWARDS = ("mean", "sum")
-LIMIT = 25  # steps, as documented; JaxMARL's own step compares before it counts and so takes one more
+LIMIT = 25  # steps, as documented; JaxMARL tests the limit before it increments the counter and takes one more
 
 
 class MpeState(NamedTuple):
-    """place: float32 [A + L, 2]. speed: float32 [A, 2]; landmarks stand still. said: int8 [A], the symbol each agent
-    sent last, -1 for none. goal: int8 [...], the landmarks to go to, where the scenario has some. time: int16 [].
+    """place: float32 [A + L, 2]. speed: float32 [A, 2]; landmarks do not move. said: int8 [A], the last symbol that
+    each agent sent, -1 for none. goal: int8 [...], target landmarks, None if the scenario has none. time: int16 [].
     """
 
     place: jax.Array
@@ -47,8 +47,10 @@ class MpeState(NamedTuple):
 class Mpe:
     """A cooperative scenario of JaxMARL's MPE.
 
-    team_reward: what the team earns of its agents' rewards, `mean`, which keeps their scale, or `sum`.
-    episode_limit: steps after which a game that could go on is cut.
+    scenario: a name in `SCENARIOS`.
+    team_reward: `mean` of the agents' rewards, which keeps their scale, or `sum`.
+    episode_limit: steps after which an episode is truncated.
+    name: the registered name.
     """
 
     scenario: str
@@ -57,7 +59,7 @@ class Mpe:
     name: str = "mpe"
 
     def __post_init__(self) -> None:
-        """Raise `SettingError` for what cannot be."""
+        """Check the settings. Raises SettingError."""
         if self.scenario not in SCENARIOS:
             raise SettingError(f"scenario is {self.scenario!r}" + suggest(self.scenario, SCENARIOS))
         if self.team_reward not in TEAM_REWARDS:
@@ -73,7 +75,7 @@ class Mpe:
 
     @property
     def spec(self) -> EnvSpec:
-        """Static sizes and rules. return_scale: a distance of 1 from where to be, all the time."""
+        """Static sizes and rules. return_scale: that of a distance of 1 to the goal in every step."""
         game = self.game
         obs = tuple(game.observation_spaces[agent].shape[0] for agent in game.agents)
         actions = tuple(int(game.action_spaces[agent].n) for agent in game.agents)
@@ -93,19 +95,19 @@ class Mpe:
         )
 
     def params(self, key: jax.Array) -> tuple[()]:
-        """Nothing is drawn once per run."""
+        """No parameters."""
         del key
         return ()
 
     def reset(self, key: jax.Array, params: tuple[()]) -> MpeState:
-        """Everybody and every landmark somewhere."""
+        """Agents and landmarks at random positions."""
         del params
         return self._compact(self.game.reset(key)[1], jnp.zeros((), jnp.int16))
 
     def step(self, key: jax.Array, params: tuple[()], state: MpeState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]; an action beyond an agent's own counts as its last. Never terminates.
+        """One step with integer actions [A], clipped to each agent's own number of actions. Never terminates.
 
-        info: agent_reward float32 [A], each agent's own.
+        info: agent_reward float32 [A], the reward of each agent.
         """
         del params
         game = self.game
@@ -120,9 +122,9 @@ class Mpe:
         return Step(self._compact(after, time), reward, jnp.zeros((), bool), truncated, {"agent_reward": earned})
 
     def view(self, params: tuple[()], state: MpeState) -> View:
-        """JaxMARL's observations, padded with zeros to [A, O]; the state is all of them unpadded, one after another.
+        """JaxMARL's observations, padded with zeros to [A, O]; the state is their concatenation without padding.
 
-        avail: bool [A, U], an agent's own actions.
+        avail: bool [A, U], True for each agent's own actions.
         """
         del params
         game, size = self.game, self.spec.obs_dim
@@ -159,7 +161,7 @@ class Mpe:
 
 
 def states() -> Any:
-    """JaxMARL's module with the state of all MPE worlds."""
+    """JaxMARL's module with the state of all MPE environments."""
     return jaxmarl_import.load("environments.mpe.simple")
 
 

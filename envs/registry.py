@@ -1,4 +1,4 @@
-"""Worlds by name. The table holds module paths, so that listing names imports neither jax nor any world."""
+"""Environments by name. The table has module paths, so that listing names imports neither jax nor an environment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gpgrad.errors import SettingError, suggest
 if TYPE_CHECKING:
     from gpgrad.envs.api import Env
 
-_NAME = "name"  # a factory's parameter that is filled in with the registered name and is no option
+_NAME = "name"  # a factory's parameter that receives the registered name and is not an option
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """factory: "module:attribute", or the callable itself. defaults: what this name presets."""
+    """factory: "module:attribute", or the callable itself. defaults: options preset by this name."""
 
     factory: str | Callable[..., Env]
     family: str
@@ -41,9 +41,9 @@ def _imported(factory: str) -> Callable[..., Env]:
 
 
 def make(name: str, **overrides: Any) -> Env:
-    """The world of that name, with some of its `options` changed.
+    """The environment of that name, with some of its `options` changed.
 
-    Unknown names and options, values of the wrong type and sizes no world can have raise `SettingError`.
+    Raises SettingError for unknown names and options, values of the wrong type and invalid sizes.
     """
     entry = _entry(name)
     known = options(name)
@@ -75,9 +75,9 @@ def names() -> list[str]:
 
 
 def options(name: str) -> dict[str, tuple[Any, Any]]:
-    """What can be changed about a world: option name to (type annotation, default value).
+    """The options of an environment: name to (type annotation, default value).
 
-    The default is `inspect.Parameter.empty` where a value must be given.
+    The default of a required option is `inspect.Parameter.empty`.
     """
     entry = _entry(name)
     factory = entry.factory
@@ -100,44 +100,45 @@ def _parameters(factory: Callable[..., Env]) -> dict[str, tuple[Any, Any]]:
 
 
 def family(name: str) -> str:
-    """What kind of world a name is, such as "matrix" or "predator_prey"."""
+    """The family of an environment, such as "matrix" or "predator_prey"."""
     return _entry(name).family
 
 
 def known(name: str) -> bool:
-    """Whether there may be a world of that name: it is registered or fits a pattern."""
+    """Whether a name is registered or matches a pattern of external environments."""
     return name in _TABLE or _pattern(name) is not None
 
 
 def patterns() -> list[str]:
-    """What names of host worlds look like, whose simulators know which there are."""
+    """The patterns of external environments' names; only the simulator knows which names exist."""
     return list(PATTERNS)
 
 
 def is_external(name: str) -> bool:
-    """Whether a world is a Python program in processes of its own."""
+    """Whether an environment is external: a Python program in worker processes."""
     factory = _entry(name).factory
     return isinstance(factory, str) and factory.startswith("gpgrad.envs.external.")
 
 
 def module(name: str) -> str:
-    """The module that makes a world; of an external one, the module of its adapter."""
+    """The module that defines an environment; of an external one, `gpgrad.envs.external.env`."""
     factory = _entry(name).factory
     path = factory.partition(":")[0] if isinstance(factory, str) else getattr(factory, "__module__", "")
     return path.replace("gpgrad.envs.external.names", "gpgrad.envs.external.env")
 
 
 def is_built_in(name: str) -> bool:
-    """Whether a world is one of this package's own in JAX, which its tests check."""
+    """Whether an environment is one of this package's JAX environments, which its tests check."""
     return name in _BUILT_IN
 
 
 def register(name: str, factory: str | Callable[..., Env], family: str, **defaults: Any) -> None:
-    """Add a world of your own.
+    """Register an environment.
 
-    factory: returns an `gpgrad.envs.api.Env`; a callable, or "module:attribute" to import it only when it is used.
-    Its annotated keyword parameters become the options; one called `name` receives the registered name.
-    defaults: values for some of them. A taken name raises `SettingError`.
+    factory: returns a `gpgrad.envs.api.Env`; a callable, or "module:attribute" to import it on first use. Its annotated
+    keyword parameters become the options; a parameter `name` receives the registered name.
+    family: decides which file of `configs/env` applies, and the numerics version.
+    defaults: values of some options. Raises SettingError if the name is taken.
     """
     if name in _TABLE:
         raise SettingError(f"the environment name {name!r} is taken; choose another")
@@ -146,18 +147,18 @@ def register(name: str, factory: str | Callable[..., Env], family: str, **defaul
 
 
 def forget(name: str) -> None:
-    """Take back a registration."""
+    """Remove a registration."""
     del _TABLE[name]
     _ORIGINS.pop(name, None)
 
 
 def origins() -> dict[str, frozenset[str]]:
-    """The modules that were being imported when each world was registered, by its name."""
+    """The modules that were being imported when each environment was registered, by its name."""
     return dict(_ORIGINS)
 
 
 def importing() -> frozenset[str]:
-    """The modules whose own code is running now, outermost ones included."""
+    """The modules that are being imported now, outermost ones included."""
     found, frame = set(), inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":
@@ -167,12 +168,12 @@ def importing() -> frozenset[str]:
 
 
 def refuse(name: str, reason: str) -> None:
-    """Remember why there is no world of a name that people will ask for."""
+    """Record the reason why an environment that users may look for does not exist."""
     _REFUSED[name] = reason
 
 
 def missing(name: str) -> str:
-    """The end of a sentence about a name that is not registered: why there is none, or the nearest one."""
+    """The end of a message about an unknown name: the reason why it does not exist, or the nearest name."""
     return f": {_REFUSED[name]}" if name in _REFUSED else suggest(name, names())
 
 
@@ -191,13 +192,13 @@ def _pattern(name: str) -> str | None:
 
 
 def _checked(name: str, option: str, value: Any, annotation: Any) -> Any:
-    """The value as its annotated type, or `SettingError`. Anything passes where that is no plain scalar."""
+    """The value as its annotated type; raises SettingError. Types that are not scalars are not checked."""
     accepted = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     for kind in accepted:
         if kind is Any or kind not in _SCALARS:
             return value
         abstract, convert = _SCALARS[kind]
-        # A bool is an int to Python, but never what is meant by a number.
+        # A bool is an int in Python, but not a number here.
         if isinstance(value, abstract) and (kind is bool or not isinstance(value, bool)):
             return convert(value)
     expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in accepted)
@@ -216,7 +217,7 @@ _SCALARS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
     type(None): (type(None), lambda value: value),
 }
 
-PATTERNS = {  # names to the classes in gpgrad.envs.external.names
+PATTERNS = {  # patterns of names, and the classes in gpgrad.envs.external.names
     "smac_<map>": "Smac",
     "smacv2_<race>_<n>_vs_<m>": "SmacV2",
     "smaclite_<map>": "Smaclite",
@@ -277,7 +278,7 @@ for _name, _penalty in (("pp_p0", 0.0), ("pp_p2", -2.0)):
         freeze=True,
     )
 
-# JaxMARL's scenarios, then the papers' maps added to them (a test compares with JaxMARL's own table).
+# JaxMARL's scenarios, then the papers' maps that gpgrad adds (a test compares with JaxMARL's own table).
 SMAX_MAPS = (
     *(
         "3m",
@@ -307,7 +308,7 @@ for _name, _unit in {
     "2s_vs_1sc": "spine crawlers",
 }.items():
     refuse(f"smax_{_name}", f"{_name} needs {_unit}, and {_UNITS}")
-# SMAC's battles: those of both papers and SMAC's other maps, then SMACv2's drawn ones (a test compares the tables).
+# SMAC's maps: those of both papers and the others, then SMACv2's sampled teams (a test compares the tables).
 BATTLE_MAPS = (
     *("3m", "5m", "8m", "15m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "MMM", "MMM2"),
     *("2s3z", "3s5z", "3s5z_vs_3s6z", "3s6z", "9z", "1c3s5z", "1c3s8z_vs_1c3s9z"),
@@ -326,4 +327,4 @@ for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
     register(f"mpe_{_name}", "gpgrad.envs.mpe:Mpe", "mpe", scenario=_name)
 
 _BUILT_IN = frozenset(_TABLE)
-_ORIGINS.clear()  # of worlds from outside alone
+_ORIGINS.clear()  # only those of plugins are kept

@@ -1,1 +1,1 @@
-"""Predator-prey, a hunt on a bounded board."""
+"""Predator-prey on a bounded board."""

@@ -1,7 +1,10 @@
-"""Predator-prey: a team hunts stags, which take two, and hares, which take one, on a bounded board.
+"""Predator-prey ("stag hunt") on a bounded board: a stag needs two catchers, a hare one.
 
-Some predators may be special: a hare they help to catch pays more. Which ones is hidden from everybody and
-fixed for a whole run, so it is drawn by `params`, not by `reset`.
+The rules are those of PyMARL's stag hunt (DCG, Boehmer et al., 2020; WQMIX, Rashid et al., 2020; PyMARL2). `pp_p0` and
+`pp_p2` are the 8-predator board of GPVD without and with a penalty of 2 for lone catches. `pp_small`, `pp_medium` and
+`pp_large` are the boards of GradPS, in which special predators multiply the reward of hares by 5. Nobody observes which
+predators are special; they are fixed for a run, so `params` samples them, not `reset`.
+`tests/envs/test_traces.py` replays recordings of the reference implementation.
 
 Axes in comments: A predators, P prey (stags first, then hares), E both, U actions, W window cells.
 """
@@ -24,17 +27,17 @@ NUMERICS = 1
 
 N_ACTIONS = 6
 RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(N_ACTIONS)
-SPECIAL_FACTOR = 5.0  # special over ordinary hare reward, where none is given
+SPECIAL_FACTOR = 5.0  # default ratio of special to ordinary hare reward, as in GradPS's code
 
 
 class PredatorPreyParams(NamedTuple):
-    """Fixed for a run. special: bool [A], the predators whose hares pay more."""
+    """Fixed for a run. special: bool [A], predators with a higher reward for hares."""
 
     special: jax.Array
 
 
 class PredatorPreyState(NamedTuple):
-    """agents int8 [A, 2] and prey int8 [P, 2]: (row, column), the last ones of whatever left the board.
+    """agents: int8 [A, 2], prey: int8 [P, 2], (row, column), the last position of those that left the board.
 
     active: bool [A], False once frozen. alive: bool [P], False once captured. time: int16 [], steps taken.
     """
@@ -47,11 +50,11 @@ class PredatorPreyState(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """All chance of one step.
+    """All randomness of one step.
 
-    agent_order: int32 [A] and prey_order: int32 [P], permutations: who moves first.
-    prey_choice: int32 [P] by prey id, uniform on 0..11. Modulo the number of free cells, at most 4, it is
-    uniform as well; it numbers the free ones among right, down, left, up.
+    agent_order: int32 [A], prey_order: int32 [P], permutations, the order of moves.
+    prey_choice: int32 [P] by prey id, uniform on 0..11, hence also uniform modulo 1 to 4 free cells; the index into the
+    free cells among right, down, left, up.
     """
 
     agent_order: jax.Array
@@ -60,10 +63,10 @@ class Draws(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What happened in one step; the prey axis is in the order of `Draws.prey_order`.
+    """The events of one step; the prey axis is in the order of `Draws.prey_order`.
 
-    state: after the step. catchers: bool [P, A], who tried to catch which prey. captured: bool [P].
-    free: int32 [P], the free cells a prey chose from; 0 where it was captured, dead or boxed in.
+    state: after the step. catchers: bool [P, A], predators that tried to catch each prey. captured: bool [P].
+    free: int32 [P], number of free cells of each prey; 0 if it was captured, dead or boxed in.
     """
 
     state: PredatorPreyState
@@ -74,18 +77,19 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredatorPrey:
-    """The hunt as an `gpgrad.envs.api.Env`. Bad sizes raise `SettingError`.
+    """The predator-prey environment. Raises SettingError for invalid sizes.
 
     height, width: cells, at most 127 each.
-    n_agents, n_stags, n_hares: predators and prey. n_special: how many predators are special.
-    view_radius: the window of an observation has 2 * view_radius + 1 cells a side.
-    episode_limit: steps until the episode is cut.
-    penalty: added for every prey with too few catchers in a step, so usually negative.
+    n_agents, n_stags, n_hares: number of predators, stags and hares.
+    n_special: number of special predators.
+    view_radius: observations are windows of 2 * view_radius + 1 cells per side.
+    episode_limit: steps after which an episode is truncated.
+    penalty: reward for each prey with too few catchers in a step; usually negative.
     freeze: whether the catchers of a captured prey leave the board.
-    stag_reward, hare_reward: paid per capture.
-    special_hare_reward: paid for a hare with a special predator among its catchers; None: 5 * hare_reward.
-    special_ids: the special predators as in "2,3"; empty means drawn by `params`.
-    name: what `spec.name` says.
+    stag_reward, hare_reward: reward of a capture.
+    special_hare_reward: reward of a hare with a special predator among its catchers; None: 5 * hare_reward.
+    special_ids: the special predators, for example "2,3"; empty: sampled by `params`.
+    name: the registered name.
 
     Actions: 0 right, 1 down, 2 left, 3 up, 4 stay, 5 catch.
     """
@@ -107,17 +111,17 @@ class PredatorPrey:
     name: str = "predator_prey"
 
     def __post_init__(self) -> None:
-        """Refuse sizes no world can have."""
+        """Check the sizes."""
         sizes.check(self)
 
     @property
     def n_prey(self) -> int:
-        """Stags and hares."""
+        """Number of stags and hares."""
         return self.n_stags + self.n_hares
 
     @property
     def board(self) -> Board:
-        """The cells."""
+        """The board."""
         return Board(self.height, self.width)
 
     @property
@@ -137,7 +141,7 @@ class PredatorPrey:
         )
 
     def params(self, key: jax.Array) -> PredatorPreyParams:
-        """The special predators: those of `special_ids`, else a uniformly drawn set of `n_special`."""
+        """The special predators: those of `special_ids`, else `n_special` sampled uniformly."""
         if self.special_ids:
             special = np.zeros(self.n_agents, bool)
             special[sizes.parse_ids(self.special_ids)] = True
@@ -145,16 +149,16 @@ class PredatorPrey:
         return PredatorPreyParams(random_order(jax.random.bits(key, (self.n_agents,))) < self.n_special)
 
     def roles(self, params: PredatorPreyParams) -> jax.Array:
-        """What nobody is shown, for analysis: 1 for special predators, 0 for the others, int32 [A]."""
+        """Hidden roles, for analysis and controls only: 1 for special predators, else 0, int32 [A]."""
         return params.special.astype(jnp.int32)
 
     def reset(self, key: jax.Array, params: PredatorPreyParams) -> PredatorPreyState:
-        """Everybody on distinct cells, uniformly."""
+        """Predators and prey on distinct cells, uniformly."""
         del params
         return self.reset_from_cells(distinct(key, self.n_agents + self.n_prey, self.height * self.width))
 
     def reset_from_cells(self, cells: jax.Array) -> PredatorPreyState:
-        """The start state on distinct cells, integers [E]: row * width + column, predators first."""
+        """The initial state from distinct cells, integers [E]: row * width + column, predators first."""
         cells = jnp.asarray(cells, jnp.int32)
         positions = jnp.stack([cells // self.width, cells % self.width], -1).astype(jnp.int8)  # [E, 2]
         return PredatorPreyState(
@@ -166,9 +170,11 @@ class PredatorPrey:
         )
 
     def draws(self, key: jax.Array) -> Draws:
-        """The chance of one step."""
+        """The randomness of one step."""
         agents, prey = self.n_agents, self.n_prey
-        bits = jax.random.bits(key, (agents + 2 * prey,))  # one call: the generator is a fair share of a step
+        bits = jax.random.bits(
+            key, (agents + 2 * prey,)
+        )  # one call, since random bits are a considerable share of a step's time
         return Draws(
             agent_order=random_order(bits[:agents]),
             prey_order=random_order(bits[agents : agents + prey]),
@@ -176,20 +182,20 @@ class PredatorPrey:
         )
 
     def step(self, key: jax.Array, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]. Unavailable actions are allowed and do nothing."""
+        """One step with integer actions [A]. Unavailable actions do nothing."""
         return self.transition(params, state, actions, self.draws(key))
 
     def transition(
         self, params: PredatorPreyParams, state: PredatorPreyState, actions: jax.Array, draws: Draws
     ) -> Step:
-        """The rules of one step with its chance given.
+        """The rules of one step, given its randomness.
 
         info, all int32:
-        agent_stags, agent_hares [A]: prey each predator helped to capture.
-        agent_lone [A]: prey each predator tried to catch with too few others.
+        agent_stags, agent_hares [A]: prey that each predator helped to capture.
+        agent_lone [A]: prey that each predator tried to catch with too few others.
         stags, hares, special_hares []: prey captured; the last are hares with a special catcher.
-        special_captures, ordinary_captures []: captures taken part in, summed over the special and over the
-        ordinary predators; special_hare_captures, ordinary_hare_captures []: those of hares among them.
+        special_captures, ordinary_captures []: participations in captures, summed over special and over ordinary
+        predators; special_hare_captures, ordinary_hare_captures []: the same for hares.
         """
         after, catchers, captured, _ = self.outcome(state, actions, draws)
         is_stag = draws.prey_order < self.n_stags  # [P]
@@ -223,15 +229,15 @@ class PredatorPrey:
         return Step(after, reward, terminated, truncated, info)
 
     def price(self, is_stag: bool, special: bool) -> float:
-        """What a capture pays. special: whether a special predator is among its catchers."""
+        """The reward of a capture. special: whether a special predator is among the catchers."""
         if is_stag:
             return self.stag_reward
         return self._special_hare_reward if special else self.hare_reward
 
     def outcome(self, state: PredatorPreyState, actions: jax.Array, draws: Draws) -> Outcome:
-        """Moves and captures of one step, before anything is paid.
+        """Moves and captures of one step, without rewards.
 
-        First the predators move one by one; then each prey in turn is captured or flees to a free neighbour.
+        First the predators move one by one; then each prey in turn is captured or moves to a free neighbouring cell.
         """
         ids = jnp.arange(self.n_agents)
         prey_ids = jnp.arange(self.n_prey)
@@ -251,8 +257,8 @@ class PredatorPrey:
         order = draws.agent_order
         agent_cell, _ = jax.lax.scan(move_agent, agent_cell, (order, target[order]))
 
-        # Catching predators did not move and no prey moves before its own turn, so who tries to catch which
-        # prey and the cells next to each prey are known before the turns begin.
+        # Catching predators did not move, and no prey moves before its own turn. So the catchers of each prey and its
+        # neighbouring cells are known before the turns begin.
         order = draws.prey_order
         near = self.board.around(state.prey)[order]  # [P, 4]
         catching = jnp.where(actions == CATCH, agent_cell, GONE)
@@ -292,12 +298,12 @@ class PredatorPrey:
         return Outcome(after, catchers, captured, free)
 
     def view(self, params: PredatorPreyParams, state: PredatorPreyState) -> View:
-        """What is seen: 0/1 maps with a channel each for active predators, living stags and living hares.
+        """0/1 maps with channels for active predators, living stags and living hares.
 
-        obs: float32 [A, O], the window around each predator, flattened (row, column, channel); all zero for a
-        frozen one. state: `OneHot` over the board, flattened likewise.
-        avail: a move where it stays on the board, even into an occupied cell; staying; catching with a living
-        prey on a neighbouring cell. A frozen predator can only stay.
+        obs: float32 [A, O], the window around each predator, flattened (row, column, channel); zeros if frozen.
+        state: `OneHot` over the whole board, flattened likewise.
+        avail: moves that stay on the board, also into occupied cells; staying; catching if a living prey is on a
+        neighbouring cell. A frozen predator can only stay.
         """
         del params
         return View(windows(self, state), available(self, state), global_state(self, state))

@@ -1,4 +1,4 @@
-"""Which hunts can be, and the most that one can pay."""
+"""Valid sizes of predator-prey boards, and their largest return."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAG_CATCHERS = 2  # a hare needs one
 
 
 def best_return(env: PredatorPrey) -> float:
-    """The return of every possible capture, each at its best price; 1 where nothing can be earned."""
+    """The largest return: all possible captures at their highest reward; 1 if there is no positive reward."""
     ordinary, special = env.hare_reward, max(env.price(is_stag=False, special=True), env.hare_reward)
 
     def earned(stags: int, hunters: int) -> float:
@@ -24,13 +24,13 @@ def best_return(env: PredatorPrey) -> float:
     most_stags = env.n_stags if env.n_agents >= STAG_CATCHERS else 0
     if not env.freeze:
         return earned(most_stags, hunters=env.n_hares) or 1.0
-    # Every capture uses up its catchers, so stags are traded against hares.
+    # Every capture uses up its catchers, so predators are divided between stags and hares.
     most_stags = min(most_stags, env.n_agents // STAG_CATCHERS)
     return max(earned(s, hunters=env.n_agents - STAG_CATCHERS * s) for s in range(most_stags + 1)) or 1.0
 
 
 def parse_ids(text: str) -> list[int]:
-    """The numbers of "2,3"."""
+    """The numbers of a list such as "2,3". Raises SettingError."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -38,7 +38,7 @@ def parse_ids(text: str) -> list[int]:
 
 
 def check(env: PredatorPrey) -> None:
-    """Raise `SettingError` on the first size that cannot be."""
+    """Raise SettingError for the first invalid size."""
     lowest = {"height": 1, "width": 1, "n_agents": 1, "n_stags": 0, "n_hares": 0, "n_special": 0}
     for field, low in (lowest | {"view_radius": 0, "episode_limit": 1}).items():
         if getattr(env, field) < low:

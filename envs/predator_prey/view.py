@@ -1,4 +1,4 @@
-"""What predators see of the hunt, and the global state: 0/1 maps with a channel for predators, stags and hares.
+"""Observations and global state of predator-prey: 0/1 maps with channels for predators, stags and hares.
 
 Axes in comments: A predators, P prey, E both, U actions, W window cells.
 """
@@ -37,8 +37,8 @@ def windows(env: PredatorPrey, state: PredatorPreyState) -> jax.Array:
     seen = jnp.all((offset >= 0) & (offset < side), axis=-1) & present & state.active[:, None]
     place = jnp.where(seen, offset[..., 0] * side + offset[..., 1], NO_TARGET)  # [A, E]
 
-    # A chain of comparisons per channel fuses into one vectorised pass that only writes the result: many
-    # times faster than contracting one-hot offsets, and unlike a scatter it suits accelerators as well.
+    # A chain of comparisons per channel fuses into one vectorised pass that only writes the result. This is many times
+    # faster than contracting one-hot offsets and, unlike a scatter, also fast on accelerators.
     window = jnp.arange(side * side)
     channels = []
     for members in _channels(env):
@@ -60,6 +60,6 @@ def global_state(env: PredatorPrey, state: PredatorPreyState) -> OneHot:
 
 
 def _channels(env: PredatorPrey) -> tuple[range, range, range]:
-    """The entities of each channel, out of predators, stags and hares in one row."""
+    """Indices of the entities of each channel, in the order predators, stags, hares."""
     stags = env.n_agents + env.n_stags
     return range(env.n_agents), range(env.n_agents, stags), range(stags, stags + env.n_hares)
