@@ -1,1 +1,1 @@
-"""SMAC's battles in JAX."""
+"""SMAC's maps as JAX environments."""

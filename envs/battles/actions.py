@@ -1,9 +1,9 @@
-"""What agents can do, and the commands that their actions stand for.
+"""Available actions of agents, and the commands of units that actions stand for.
 
-Actions: 0 nothing, for the dead alone; 1 stop; 2 north, 3 south, 4 east, 5 west; 6 + k an attack on enemy k, or for a
-medivac healing agent k. A battle may have further axes behind that of units.
+Actions follow SMAC (Samvelyan et al., 2019): 0 no-op, for dead agents only; 1 stop; 2 north, 3 south, 4 east, 5 west;
+6 + k attacks enemy k, or heals agent k for a medivac. Arrays may have further axes after that of units.
 
-Axes in comments: A agents; E enemies; U actions; W worlds, or nothing.
+Axes in comments: A agents; E enemies; U actions; W environments, or nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gpgrad.envs.battles.ticks.targets import ATTACK, MOVE, STOP, Commands
 NOTHING, STAND = 0, 1
 N_NO_TARGET = 6
 MOVES = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)], np.float32)  # of actions 2 to 5
-STRIDE = np.float32(2.0)  # how far away the goal of a move is
-CLEARANCE = np.float32(1.0)  # how far away ground must be open for a move to be available
-SHOOT = np.float32(6.0)  # distance within which targets are offered, for all types of units
+STRIDE = np.float32(2.0)  # distance of the goal of a move
+CLEARANCE = np.float32(1.0)  # distance at which ground must be open for a move to be available
+SHOOT = np.float32(6.0)  # distance within which attacks are available, for all unit types
 
 
 def n_targets(rules: Rules) -> int:
-    """Actions that have a target: one for each enemy, and as many as medivacs of ours need."""
+    """Number of actions with a target: one per enemy, or more if allied medivacs need them."""
     if not rules.any("strike", HEAL, rules.ours):
         return rules.n_enemies
     if rules.types is None:
@@ -38,7 +38,7 @@ def n_targets(rules: Rules) -> int:
 
 
 def moves_open(rules: Rules, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Whether the ground one cell to the north, south, east and west is open, bool [4, ...] of places [...]."""
+    """Whether the ground one cell to the north, south, east and west of positions [...] is open, bool [4, ...]."""
 
     def is_open(move: np.ndarray) -> jax.Array:
         column, row = (jnp.floor(z + CLEARANCE * d).astype(jnp.int32) for z, d in zip((x, y), move, strict=True))
@@ -50,7 +50,7 @@ def moves_open(rules: Rules, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def available(rules: Rules, facts: Facts, x: jax.Array, y: jax.Array, alive: jax.Array) -> jax.Array:
-    """Available actions, bool [U, A, W]. x, y, alive: of all units [N, W]."""
+    """Available actions, bool [U, A, W]. x, y: positions of all units [N, W]. alive: bool [N, W]."""
     own, theirs = rules.agent_units, rules.theirs
     ax, ay, living = x[own], y[own], alive[own]
 
@@ -67,15 +67,15 @@ def available(rules: Rules, facts: Facts, x: jax.Array, y: jax.Array, alive: jax
 
 
 def _padded(rows: jax.Array, size: int) -> jax.Array:
-    """Rows [R, ...], cut or filled with False to [size, ...]."""
+    """Rows [R, ...], truncated or padded with False to [size, ...]."""
     missing = max(0, size - rows.shape[0])
     return jnp.pad(rows[:size], [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
 
 
 def commands(rules: Rules, facts: Facts, field: Field, actions: jax.Array, point: tuple) -> Commands:
-    """The commands of our units [A, W] by integer actions of agents [A, W]; unavailable ones are a stop.
+    """The commands of allied units [A, W] for integer actions of agents [A, W]; unavailable actions mean stop.
 
-    point: where enemies without a target walk to, x and y [W] or numbers.
+    point: x and y of the enemies' attack point, [W] or numbers.
     """
     open_to = available(rules, facts, field.x, field.y, field.alive)  # [U, A, W]
     actions = actions.astype(jnp.int32)

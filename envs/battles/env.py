@@ -1,7 +1,8 @@
-"""SMAC's battles as a world: the maps of both papers in pure JAX.
+"""SMAC's battles as a JAX environment, with the maps of both papers.
 
-Units, ticks and enemies are SMAClite's (a reimplementation of SMAC in NumPy), written anew from a description and
-checked against recordings; what agents see, may do and are paid for is SMAC's (Samvelyan et al., 2019).
+Units, ticks and enemies follow SMAClite, a reimplementation of SMAC in NumPy. They are written from a description of
+its rules and tested against its recordings (`tests/envs/test_battle_traces.py`). Observations, available actions and
+rewards follow SMAC (Samvelyan et al., 2019). docs/battles.md lists all differences.
 
 Axes in comments: N units in their fixed order; A agents; E enemies; U actions.
 """
@@ -29,23 +30,24 @@ from gpgrad.envs.board import random_order
 from gpgrad.errors import SettingError, suggest
 
 NUMERICS = 1  # version of this family's numbers; raised when a change alters them
-WIN_REWARD = 200.0  # points; a death is worth `DEATH_REWARD`
+WIN_REWARD = 200.0  # points; a death gives `DEATH_REWARD`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Battle:
-    """A battle as an `gpgrad.envs.api.Env`. Bad settings raise `SettingError`.
+    """A battle between agents and scripted enemies. Raises SettingError for invalid settings.
 
-    map: a name of `maps.MAPS`, or RACE_N_vs_M for teams that each reset draws, or "" for `file`.
-    file: a YAML file of units and places (docs/battles.md); "": an example of two marines and a medivac against three.
-    episode_limit: steps, an end for good; None: SMAC's of the map. ticks: of 1/16 s in a step.
-    sight: distance up to which agents see others.
-    raises: whether medivacs heal units that died in the same tick, who then stand up, as in SMAClite.
-    wall_slip: whether walls that run from west to east are kept a radius less away from, as in SMAClite.
-    draw_wins: whether the death of both teams in one step pays the win, as in SMAClite.
-    medivac_ends: whether a team of which only medivacs are left has lost, as in SMAC.
-    reward_scale: the return of a win against enemies that recover nothing.
-    name: what `spec.name` says.
+    map: a name in `maps.MAPS`, RACE_N_vs_M for teams sampled at each reset, or "" for `file`.
+    file: a YAML file of units and positions (docs/battles.md); "": an example, two marines and a medivac against three.
+    episode_limit: steps, terminal for the learner; None: the map's limit in SMAC.
+    ticks: ticks of 1/16 s per step.
+    sight: distance up to which agents observe other units.
+    raises: whether medivacs also heal units that died in the same tick, which revives them, as in SMAClite.
+    wall_slip: whether units may come one radius closer to walls that run from west to east, as in SMAClite.
+    draw_wins: whether the death of both teams in one step gives the reward of a win, as in SMAClite.
+    medivac_ends: whether a team with only medivacs left has lost, as in SMAC.
+    reward_scale: the return of a win against enemies that do not recover.
+    name: the registered name.
     """
 
     map: str = ""
@@ -61,7 +63,7 @@ class Battle:
     name: str = "battle"
 
     def __post_init__(self) -> None:
-        """Raise `SettingError` for what cannot be."""
+        """Check the settings. Raises SettingError."""
         if not 1 <= self.limit <= 32767:
             raise SettingError(f"episode_limit must be between 1 and 32767 (got {self.limit})")
         if not 1 <= self.ticks <= 160:
@@ -73,14 +75,14 @@ class Battle:
 
     @functools.cached_property
     def limit(self) -> int:
-        """Steps until a battle is cut."""
+        """Steps after which a battle ends."""
         if self.episode_limit is not None:
             return self.episode_limit
         return drawn.LIMIT if self.draw else self._map.limit
 
     @functools.cached_property
     def draw(self) -> drawn.Draw | None:
-        """What a reset draws, if it does."""
+        """The kind of sampled battle; None if the teams are fixed."""
         return drawn.parse(self.map)
 
     @functools.cached_property
@@ -93,20 +95,20 @@ class Battle:
 
     @functools.cached_property
     def rules(self) -> Rules:
-        """The battle's constants."""
+        """The constants of the battle."""
         switches = Switches(self.sight, self.raises, self.wall_slip)
         return drawn.rules_of(self.draw, switches) if self.draw else rules_of(self._map, switches)
 
     @property
     def agent_units(self) -> np.ndarray:
-        """The unit of each agent, int [A]: agents are numbered by type, units as they are placed."""
+        """The unit of each agent, int [A]: agents are numbered by type as in SMAC, units as in SMAClite."""
         return self.rules.agent_units
 
     @property
     def roles(self) -> Callable[[tuple[()]], jax.Array]:
-        """roles(params) -> int32 [A], each agent's type; AttributeError where types are drawn or the same.
+        """roles(params) -> int32 [A], each agent's unit type. For analysis only; agents observe types as well.
 
-        Roles are for analysis: agents see types as well.
+        Raises AttributeError if types are sampled or all equal.
         """
         r = self.rules
         if r.types is None or len(set(r.types[r.agent_units].tolist())) == 1:
@@ -133,12 +135,12 @@ class Battle:
         )
 
     def params(self, key: jax.Array) -> tuple[()]:
-        """Nothing is drawn once per run."""
+        """No parameters."""
         del key
         return ()
 
     def reset(self, key: jax.Array, params: tuple[()]) -> BattleState:
-        """Everybody healthy at the map's places; where teams are drawn, types and places from the key."""
+        """All units at full health at the map's start positions; sampled teams get types and positions from the key."""
         del params
         r = self.rules
         types, point, start = None, None, jnp.asarray(r.start)
@@ -158,27 +160,27 @@ class Battle:
         return pack(r, field, jnp.full(r.n_agents, -1, jnp.int8), jnp.zeros((), jnp.int16), types, point)
 
     def draws(self, key: jax.Array) -> jax.Array:
-        """The chance of one step: the order of turns in each tick, int32 [ticks, N]."""
+        """The randomness of one step: the order of turns in each tick, int32 [ticks, N]."""
         return jax.vmap(random_order)(jax.random.bits(key, (self.ticks, self.rules.n_units)))
 
     def step(self, key: jax.Array, params: tuple[()], state: BattleState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]; see `actions.py`. Unavailable actions are allowed and mean stop."""
+        """One step with integer actions [A], see `actions.py`. Unavailable actions mean stop."""
         return self.transition(params, state, actions, self.draws(key))
 
     def transition(self, params: tuple[()], state: BattleState, actions: jax.Array, order: jax.Array) -> Step:
-        """The rules of one step with its chance given.
+        """The rules of one step, given its randomness.
 
-        order: int [ticks, N], units in the order of their turns; the dead may be left out, with -1 behind the others.
-        reward: shields and health that enemies lost, 10 for each death and 200 for the win, so scaled that the sum of
-        what can be earned from enemies that recover nothing is `reward_scale`.
-        info, each true or counted in the step where it happens: won; draw, both teams died in the same step; timed_out,
-        the limit came first; dead_allies, dead_enemies, int32.
+        order: int [ticks, N], units in the order of their turns; dead units may be left out, with -1 at the end.
+        reward: shield and health that enemies lost, 10 per death and 200 for the win, scaled such that the largest
+        return against enemies that do not recover is `reward_scale`.
+        info, set in the step of the event: won; draw, both teams died in the same step; timed_out, the limit came
+        first; dead_allies, dead_enemies, int32 counts.
         """
         del params
         return tick.worlds_last(self._transition)(state, actions, order)
 
     def _transition(self, state: BattleState, chosen: jax.Array, order: jax.Array) -> Step:
-        """`transition` of many worlds, which are the last axis of everything."""
+        """`transition` of many environments, which are the last axis of all arrays."""
         r = self.rules
         own = facts(r, state.types)
         before = unpack(r, state)
@@ -209,35 +211,35 @@ class Battle:
         return Step(stored, reward, terminated, truncated, info)
 
     def _beaten(self, own, field: Field) -> tuple[jax.Array, jax.Array]:
-        """Whether our team and theirs have lost, bool [W]."""
+        """Whether the allied and the enemy team have lost, bool [W]."""
         counts = field.alive & (own.strike != units.HEAL) if self.medivac_ends else field.alive
         ours, theirs = self.rules.ours, self.rules.theirs
         return ~jnp.any(counts[ours], axis=0), ~jnp.any(counts[theirs], axis=0)
 
     def view(self, params: tuple[()], state: BattleState) -> View:
-        """What is seen.
+        """Observations and state in SMAC's layout.
 
-        obs: float32 [A, O], zeros for the dead: which moves are available; of each enemy and then of each other agent
-        in sight, whether it can be attacked (for agents: 1), its distance and offset over `sight`, health, shield and
-        type; one's own health, shield and type. Shields and types only where sides have them.
-        state: float32 [D], of each agent health, cooldown (a medivac's energy), place, shield, type, of each enemy the
-        same without cooldown, zeros for the dead; then all last actions.
-        avail: bool [A, U], see `actions.py`. Targets are offered up to a distance of 6, whatever a unit's range is.
+        obs: float32 [A, O], zeros for dead agents. Available moves; then for each enemy and each other agent in sight:
+        whether it can be attacked (agents: 1), distance and offset divided by `sight`, health, shield and type; then
+        own health, shield and type. Shields and types only if the side has them.
+        state: float32 [D]. For each agent health, cooldown (a medivac's energy), position, shield, type; for each enemy
+        the same without cooldown; zeros for dead units; then all last actions.
+        avail: bool [A, U], see `actions.py`. Attacks are available up to a distance of 6, for all unit types.
         """
         del params
         return view.observe(self.rules, state)
 
     def from_table(self, floats: jax.Array, ints: jax.Array) -> BattleState:
-        """The battle of a table, float [N, 10] and int [N, 5]; see `tables.py`."""
+        """The state of a table, float [N, 10] and int [N, 5], see `tables.py`."""
         return tables.from_table(self.rules, floats, ints)
 
     def to_table(self, state: BattleState) -> tuple[jax.Array, jax.Array]:
-        """The table of a battle, float32 [N, 10] and int32 [N, 5]; see `tables.py`."""
+        """The table of a state, float32 [N, 10] and int32 [N, 5], see `tables.py`."""
         return tables.to_table(self.rules, state)
 
 
 def _positions(order: jax.Array) -> jax.Array:
-    """Of each unit in the order of turns, int32 [ticks, N, W]; N for units that are left out."""
+    """The position of each unit in the order of turns, int32 [ticks, N, W]; N for units that are left out."""
     n_units = order.shape[1]
     ids = np.arange(n_units)[:, None, None]
     rank = np.arange(n_units, dtype=np.int32)[:, None]

@@ -1,6 +1,6 @@
-"""What of a battle never changes: sizes, sides, the numbers of its units, and switches.
+"""The constants of a battle: sizes, sides, numbers of its units, and switches.
 
-Axes in comments: N units in their fixed order; A ours; E enemies; W worlds.
+Axes in comments: N units in their fixed order; A ours; E enemies; W environments.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gpgrad.envs.battles.scenarios import terrain, units
 from gpgrad.envs.battles.scenarios.maps import OURS, THEIRS, BattleMap, places, unit_names
 from gpgrad.envs.battles.scenarios.units import UNITS
 
-Numbers = Any  # NumPy's where units are known, JAX's where a reset draws them
-NEIGHBOURS = 10  # that a unit avoids at most; the most ever met in SMAClite's battles
+Numbers = Any  # NumPy arrays if units are fixed, JAX arrays if a reset samples them
+NEIGHBOURS = 10  # maximum number that a unit avoids; the largest number observed in SMAClite's battles
 
 
 class Facts(NamedTuple):
-    """Numbers of units by their type, each [N, 1], or [N, W] where a reset draws types.
+    """Numbers of each unit's type, each [N, 1], or [N, W] if a reset samples types.
 
-    against, build: codes of attributes, equal where a bonus applies. cooldown, seconds: between shots, in ticks and not
-    rounded up to ticks. strike: kind of a unit's shot.
+    against, build: codes of attributes; a bonus applies where they are equal. cooldown, seconds: time between shots, in
+    whole ticks and in exact seconds. strike: kind of shot, see `units`.
     """
 
     health: Numbers
@@ -48,13 +48,13 @@ class Facts(NamedTuple):
 
 
 def largest_radius(facts: Facts) -> Numbers:
-    """Of all units that take part in a battle, dead or alive, [1] or [W]."""
+    """The largest radius of all units of a battle, dead or alive, [1] or [W]."""
     return facts.radius.max(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Switches:
-    """Rules that can be changed; see `world.Battle` for what each does."""
+    """Rules that can be changed, see `env.Battle`."""
 
     sight: float = 9.0
     raises: bool = False
@@ -63,11 +63,15 @@ class Switches:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rules:
-    """A battle's constants.
+    """The constants of a battle.
 
-    types: the type of each unit [N], as a number in `kinds`; None where a reset draws them. kinds: unit types that can
-    take part, in the order of one-hot vectors. shown: whether vectors hold types. ours, theirs: the sides' units.
-    agent_units: unit of each agent [A]. start: float32 [N, 2], start places. healers: units that may be medivacs.
+    types: type of each unit [N], an index into `kinds`; None if a reset samples them.
+    kinds: unit types that can take part, in the order of one-hot vectors.
+    shown: whether observations and state have types.
+    ours, theirs: the units of agents and of enemies.
+    agent_units: unit of each agent [A].
+    start: float32 [N, 2], start positions.
+    healers: units that may be medivacs.
     """
 
     types: np.ndarray | None
@@ -84,52 +88,52 @@ class Rules:
 
     @property
     def n_units(self) -> int:
-        """Both sides."""
+        """Number of all units."""
         return self.ours.stop - self.ours.start + self.n_enemies
 
     @property
     def n_agents(self) -> int:
-        """Ours."""
+        """Number of agents."""
         return self.ours.stop - self.ours.start
 
     @property
     def n_enemies(self) -> int:
-        """Theirs."""
+        """Number of enemies."""
         return self.theirs.stop - self.theirs.start
 
     @functools.cached_property
     def table(self) -> Facts:
-        """Numbers by type [kinds]."""
+        """Numbers of unit types [kinds]."""
         return table_of(self.kinds)
 
     @functools.cached_property
     def walls(self) -> terrain.Walls:
-        """The edges that units of this battle can meet within a second."""
+        """The wall edges that units of this battle can reach within a second."""
         ground = ~self.table.flies
         return terrain.walls(self.terrain, float((self.table.speed + self.table.radius)[ground].max(initial=0.0)))
 
     @functools.cached_property
     def walkable(self) -> np.ndarray:
-        """Cells, bool [BOARD, BOARD] by (row, column)."""
+        """Walkable cells, bool [BOARD, BOARD] by (row, column)."""
         return terrain.walkable(self.terrain)
 
     def join(self, ours, theirs):
-        """Arrays of our units [A, ...] and of the enemies [E, ...] as one of all units [N, ...]."""
+        """Arrays of allied units [A, ...] and of enemies [E, ...] as one array of all units [N, ...]."""
         return jnp.concatenate([ours, theirs] if self.ours.start == 0 else [theirs, ours])
 
     def any(self, fact: str, equals: object = True, side: slice | None = None) -> bool:
-        """Whether a number of some unit that can take part, on a side or on either, is as given."""
+        """Whether a fact of any possible unit, of one side or of both, equals a value."""
         values = getattr(self.table, fact) == equals
         return bool((values if self.types is None else values[self.types[side or slice(None)]]).any())
 
     @property
     def _shields(self) -> np.ndarray:
-        """Of each unit [N]; where types are drawn, the most that it may have."""
+        """Full shields of units [N]; the largest possible ones if types are sampled."""
         return np.full(self.n_units, self.table.shield.max()) if self.types is None else self.table.shield[self.types]
 
     @functools.cached_property
     def has_shields(self) -> tuple[bool, bool]:
-        """Whether our units and the enemies have shields."""
+        """Whether allied units and enemies have shields."""
         return tuple(bool((self._shields[side] > 0).any()) for side in (self.ours, self.theirs))  # type: ignore[return-value]
 
 
@@ -189,6 +193,6 @@ def rules_of(battle: BattleMap, switches: Switches) -> Rules:
 
 
 def _span(sides: list[int], side: int) -> slice:
-    """The units of a side, which follow each other."""
+    """The units of a side, which are contiguous."""
     first = sides.index(side)
     return slice(first, first + sides.count(side))

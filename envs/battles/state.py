@@ -1,6 +1,6 @@
-"""A battle between steps, in few bytes, and within a step, with worlds on the last axis.
+"""The state of a battle: compact between steps, unpacked within a step with environments on the last axis.
 
-Axes in comments: N units; A agents; H units that may be medivacs; W worlds.
+Axes in comments: N units; A agents; H units that may be medivacs; W environments.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ import numpy as np
 from gpgrad.envs.battles.rules import Facts, Rules
 from gpgrad.envs.battles.scenarios.units import TICKS_PER_SECOND
 
-FINE = 256  # parts of a unit of health, energy or pool: all amounts are whole in these, except where health regenerates
-EIGHTHS = 8  # parts of a unit of shield
+FINE = 256  # fixed-point unit of health, energy and pool: all amounts are whole multiples, unless health regenerates
+EIGHTHS = 8  # fixed-point unit of shields
 
 
 class BattleState(NamedTuple):
-    """A battle, in the smallest types that hold it exactly. None stands for what no unit of the map has.
+    """The stored state of a battle, in the smallest exact types. None for fields that no unit of the map needs.
 
-    x, y, vx, vy: float32 [N]. health: uint16 [N] in 1/256, or float32 where a unit regenerates; 0 is dead.
-    shield: uint16 [N] in 1/8. wait: uint8 [N], ticks until a shield grows. cooldown: uint8 [N], ticks.
-    aim: uint8 [N], twice the target's number plus 2, and 1 more for a unit that attacked in the last tick; below 2
-    where there is no target. energy, pool: uint16 [H] in 1/256. alive: bool [N] where healed corpses keep health.
-    types: uint8 [N] and point: float32 [2], where enemies walk to, where a reset draws them. last: int8 [A], actions,
-    -1 before the first. time: int16 [].
+    x, y, vx, vy: float32 [N], positions and velocities.
+    health: uint16 [N] in 1/256, or float32 if a unit regenerates; 0: dead.
+    shield: uint16 [N] in 1/8.
+    wait: uint8 [N], ticks until a shield recovers.
+    cooldown: uint8 [N], ticks.
+    aim: uint8 [N], 2 * (target + 1), plus 1 for a unit that attacked in the last tick; below 2: no target.
+    energy, pool: uint16 [H] in 1/256.
+    alive: bool [N], only if dead units can have health.
+    types: uint8 [N], point: float32 [2], the enemies' attack point; only if a reset samples them.
+    last: int8 [A], last actions, -1 before the first.
+    time: int16 [].
     """
 
     x: jax.Array
@@ -48,7 +53,7 @@ class BattleState(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What changes in a tick, each [N, W]: float32, but cooldown, wait, target int32 and attacks, alive bool."""
+    """The unpacked state, each [N, W]: float32; cooldown, wait, target int32; attacks, alive bool."""
 
     x: jax.Array
     y: jax.Array
@@ -66,12 +71,12 @@ class Field(NamedTuple):
 
 
 def keeps_alive(rules: Rules) -> bool:
-    """Whether health alone does not tell the living from the dead: SMAClite's medivacs heal corpses."""
+    """Whether `alive` must be stored, because medivacs can heal dead units as in SMAClite."""
     return rules.switches.raises and len(rules.healers) > 0
 
 
 def facts(rules: Rules, types: jax.Array | None) -> Facts:
-    """The units' numbers: [N, 1], or [N, W] of drawn types [N, W]."""
+    """The units' numbers, [N, 1], or [N, W] for sampled types [N, W]."""
     if types is None:
         assert rules.types is not None
         return Facts(*(column[rules.types][:, None] for column in rules.table))
@@ -79,7 +84,7 @@ def facts(rules: Rules, types: jax.Array | None) -> Facts:
 
 
 def unpack(rules: Rules, state: BattleState) -> Field:
-    """A stored battle [..., W] as numbers to compute with."""
+    """The unpacked state of a stored one, [..., W]."""
     health = state.health if state.health.dtype == jnp.float32 else state.health.astype(jnp.float32) / FINE
     none = jnp.zeros_like(health)
     aim = state.aim.astype(jnp.int32)
@@ -116,7 +121,7 @@ def pack(
     types: jax.Array | None = None,
     point: jax.Array | None = None,
 ) -> BattleState:
-    """A battle to be stored."""
+    """The stored state of an unpacked one."""
 
     def parts(value: jax.Array, scale: int, dtype=jnp.uint16) -> jax.Array:
         return jnp.round(value * scale).astype(dtype)
@@ -143,15 +148,12 @@ def pack(
 
 
 def pick(values: jax.Array | np.ndarray, units: jax.Array) -> jax.Array:
-    """Values [N, W] or [N, 1] of one unit in each world, or of several: units [..., W] to [..., W].
-
-    Negative units give unit 0's value.
-    """
+    """Values [N, W] or [N, 1] of selected units [..., W], result [..., W]. Negative units select unit 0."""
     wide = jnp.broadcast_to(values, (values.shape[0], units.shape[-1]))
     flat = jnp.maximum(units, 0).reshape(-1, units.shape[-1])
     return jnp.take_along_axis(wide, flat, axis=0).reshape(units.shape)
 
 
 def cooldown_seconds(facts: Facts, cooldown: jax.Array) -> jax.Array:
-    """Seconds until a weapon is ready, of ticks."""
+    """Seconds until a weapon is ready, from its cooldown in ticks."""
     return jnp.maximum(facts.seconds - (facts.cooldown - cooldown) / np.float32(TICKS_PER_SECOND), 0.0)

@@ -1,8 +1,8 @@
-"""Battles as tables, one row a unit: for recordings of other programs, and to read.
+"""Battles as tables with one row per unit, for recordings of other programs.
 
-Columns: floats x, y, vx, vy, health, shield, energy, cooldown and shield wait in seconds, healing pool; integers
+Float columns: x, y, vx, vy, health, shield, energy, cooldown and shield wait in seconds, healing pool. Integer columns:
 alive, target, command (-1 none, 0 stop, 1 move, 2 attack a unit, 3 attack-move), the commanded unit, attacking (0
-between ticks). Rows are units in their fixed order, and unit -1 is none.
+between ticks). Rows are units in their fixed order; unit -1 means none.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gpgrad.envs.battles.ticks.targets import ATTACK, MOVE, STOP
 FLOATS = ("x", "y", "vx", "vy", "health", "shield", "energy", "cooldown", "shield_wait", "heal_pool")
 INTEGERS = ("alive", "target", "command", "command_target", "attacking")
 ATTACK_MOVE = 3
-_SLACK = 1e-3  # ticks; seconds are counted down in float32
+_SLACK = 1e-3  # ticks; the recorded seconds are decremented in float32
 
 
 def from_table(rules: Rules, floats: jax.Array, ints: jax.Array) -> BattleState:
-    """The battle of a table, floats [N, 10] and integers [N, 5], at time 0.
+    """The state of a table, floats [N, 10] and integers [N, 5], at time 0.
 
-    A table does not hold last actions. They are those that give its commands: of a move the direction is the
-    velocity's, and the dead do nothing.
+    A table has no last actions; they are derived from its commands. A move has the direction of the velocity, and dead
+    units have no-op.
     """
     floats, ints = jnp.asarray(floats, jnp.float32), jnp.asarray(ints).astype(jnp.int32)
     x, y, vx, vy, health, shield, energy, cooldown, wait, pool = floats.T
@@ -51,7 +51,7 @@ def from_table(rules: Rules, floats: jax.Array, ints: jax.Array) -> BattleState:
 
 
 def to_table(rules: Rules, state: BattleState) -> tuple[jax.Array, jax.Array]:
-    """The table of a battle: float32 [N, 10] and int32 [N, 5]. The dead have no command."""
+    """The table of a state, float32 [N, 10] and int32 [N, 5]. Dead units have no command."""
     field = unpack(rules, state)
     types = rules.types if state.types is None else state.types
     own_facts = Facts(*(jnp.asarray(column)[types] for column in rules.table))

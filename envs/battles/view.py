@@ -1,6 +1,6 @@
-"""What agents and critics see of a battle, in SMAC's layout (Samvelyan et al., 2019, section 4).
+"""Observations and global state of a battle, in SMAC's layout (Samvelyan et al., 2019, Section 4).
 
-Replay keeps battles, not what is seen of them, so this runs on every sampled batch.
+The replay stores states, not observations, so this runs on every sampled batch.
 
 Axes in comments: N units; A agents; E enemies; U actions; F features of a unit.
 """
@@ -24,32 +24,32 @@ MIDDLE = np.float32(BOARD / 2)
 
 
 def n_traits(rules: Rules) -> tuple[int, int]:
-    """Features that follow the health of one of ours and of an enemy: a shield, and the type."""
+    """Number of features after the health of an agent and of an enemy: shield and type."""
     types = len(rules.kinds) if rules.shown else 0
     ours, theirs = rules.has_shields
     return ours + types, theirs + types
 
 
 def obs_dim(rules: Rules) -> int:
-    """Floats of an observation."""
+    """Size of an observation."""
     ours, theirs = n_traits(rules)
     return 4 + rules.n_enemies * (5 + theirs) + (rules.n_agents - 1) * (5 + ours) + 1 + ours
 
 
 def own_state_dim(rules: Rules) -> int:
-    """Floats of the state about an agent."""
+    """Size of an agent's part of the state."""
     return 4 + n_traits(rules)[0]
 
 
 def state_dim(rules: Rules) -> int:
-    """Floats of the state."""
+    """Size of the state."""
     enemies = rules.n_enemies * (3 + n_traits(rules)[1])
     n_actions = N_NO_TARGET + n_targets(rules)
     return rules.n_agents * own_state_dim(rules) + enemies + rules.n_agents * n_actions
 
 
 def observe(rules: Rules, state: BattleState) -> View:
-    """The view of one battle: see `world.Battle.view`."""
+    """The view of one battle, see `env.Battle.view`."""
     types = None if state.types is None else state.types[:, None]
     own = Facts(*(jnp.asarray(column)[:, 0] for column in facts(rules, types)))  # [N]
     field = unpack(rules, state)
@@ -63,7 +63,7 @@ def observe(rules: Rules, state: BattleState) -> View:
 
 
 def _traits(rules: Rules, own: Facts, field: Field, types: jax.Array | None, side: int) -> list[jax.Array]:
-    """Health, shield and type of a side's units [A] or [E], in the order of agents or enemies."""
+    """Health, shield and type of one side's units [A] or [E], in the order of agents or enemies."""
     chosen = rules.theirs if side else rules.agent_units
     found = [field.health[chosen] / own.health[chosen]]
     if rules.has_shields[side]:
@@ -79,7 +79,7 @@ def _traits(rules: Rules, own: Facts, field: Field, types: jax.Array | None, sid
 def _observations(
     rules: Rules, field: Field, avail: jax.Array, ours: list[jax.Array], theirs: list[jax.Array]
 ) -> jax.Array:
-    """Float32 [A, O]."""
+    """Observations, float32 [A, O]."""
     own, n_agents = rules.agent_units, rules.n_agents
     sight = np.float32(rules.switches.sight)
     x, y, alive = field.x[own], field.y[own], field.alive[own]
@@ -104,7 +104,7 @@ def _observations(
 def _overview(
     rules: Rules, own: Facts, field: Field, last: jax.Array, ours: list[jax.Array], theirs: list[jax.Array]
 ) -> jax.Array:
-    """Float32 [D]."""
+    """The global state, float32 [D]."""
 
     def block(units: np.ndarray | slice, extra: list[jax.Array], traits: list[jax.Array]) -> jax.Array:
         place = [(z[units] - MIDDLE) / BOARD for z in (field.x, field.y)]

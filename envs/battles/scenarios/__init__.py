@@ -1,1 +1,1 @@
-"""Who fights, where and for how long. NumPy only."""
+"""Unit types, maps, terrain, sampled teams and custom battles."""

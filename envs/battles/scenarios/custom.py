@@ -1,11 +1,11 @@
-"""Battles of one's own: a YAML file of units and places. NumPy only.
+"""Custom battles: a YAML file of units and positions.
 
 ours:
 - {at: [9, 16], units: {marine: 2, medivac: 1}}
 enemies:
 - {at: [23, 16], units: {marine: 3}}
-attack_point: [9, 16]    # where enemies without a target walk to; by default our first group's place
-terrain: SIMPLE          # by default OPEN, without walls
+attack_point: [9, 16]    # enemies without a target walk here; default: position of the first allied group
+terrain: SIMPLE          # default: OPEN, without walls
 limit: 100               # steps
 """
 
@@ -22,14 +22,14 @@ from gpgrad.envs.battles.scenarios.units import UNITS
 from gpgrad.errors import SettingError, suggest
 from gpgrad.yaml_loader import read_yaml
 
-MOST_UNITS = 127  # that a state's numbers of targets can hold
+MOST_UNITS = 127  # maximum of target numbers in a state
 EXAMPLE = Path(__file__).with_name("example.yaml")
 _KEYS = ("ours", "enemies", "attack_point", "terrain", "limit")
 
 
 @functools.cache
 def custom_map(file: str) -> BattleMap:
-    """The battle of a file, or the example for "". Raises SettingError."""
+    """The map of a file, or the example for "". Raises SettingError."""
     path = Path(os.path.expanduser(file)) if file else EXAMPLE
     content = read_yaml(path, "the battle")
     if not isinstance(content, dict):
@@ -41,7 +41,7 @@ def custom_map(file: str) -> BattleMap:
     groups = (*ours, *enemies)
     total = sum(amount for group in groups for _, amount in group.units)
     if total > MOST_UNITS:
-        raise SettingError(f"the battle {path} has {total} units, it must have at most {MOST_UNITS}")
+        raise SettingError(f"the battle {path} must have at most {MOST_UNITS} units (got {total})")
     ground = content.get("terrain", "OPEN")
     if ground not in terrain.names():
         raise SettingError(f"terrain in {path} is {ground!r}" + suggest(str(ground), terrain.names()))
@@ -62,7 +62,7 @@ def _groups(path: Path, content: dict[str, Any], key: str, side: int) -> tuple[G
                 raise SettingError(f"{path} has an unknown unit {name!r}" + suggest(str(name), UNITS))
         units = tuple((name, _whole(path, name, amount, MOST_UNITS)) for name, amount in entry["units"].items())
         if not units:
-            raise SettingError(f"a group of {key} in {path} has no units, it must have at least one")
+            raise SettingError(f"a group of {key} in {path} must have at least one unit")
         found.append(Group(side, _place(path, f"at of {key}", entry["at"]), units))
     return tuple(found)
 

@@ -1,8 +1,8 @@
-"""Battles whose teams and places are drawn at each reset, as SMACv2's (Ellis et al., 2023, section 5).
+"""Teams and start positions sampled at each reset, as in SMACv2 (Ellis et al., 2023, Section 5).
 
-Both teams get the same types; enemies beyond our number are drawn likewise. Half of the battles start reflected: our
-units anywhere in the western half, the enemies mirrored. In the others ours are in the middle and one to four groups of
-enemies on the diagonals. Units drawn on top of each other are pushed apart, as StarCraft II does.
+Both teams get the same unit types; additional enemies are sampled likewise. Half of the battles start reflected: allied
+units anywhere in the western half, enemies mirrored. In the other half allied units start in the centre, surrounded by
+one to four groups of enemies on the diagonals. Overlapping units are pushed apart, as in StarCraft II.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 from gpgrad.envs.battles.rules import Rules, Switches, table_of
 from gpgrad.envs.battles.scenarios.maps import BOARD
 
-TEAMS: dict[str, dict[str, float]] = {  # unit types and their chances; the one with 0.1 is never a whole team
+TEAMS: dict[str, dict[str, float]] = {  # unit types and probabilities; the rare type is never a whole team
     "terran": {"marine": 0.45, "marauder": 0.45, "medivac": 0.1},
     "protoss": {"stalker": 0.45, "zealot": 0.45, "colossus": 0.1},
     "zerg": {"zergling": 0.45, "hydralisk": 0.45, "baneling": 0.1},
 }
-RARE = 2  # the number of that type
+RARE = 2  # index of the rare type
 SIZES = ((5, 5), (10, 10), (10, 11), (20, 20), (20, 23))  # SMACv2's
 LIMIT = 200  # steps, SMACv2's
-PUSHES = 16  # rounds of pushing apart
-CLEAR = 2.0  # how far from the middle line, and from the middle of the board, nobody is drawn
-INNER = 1.0  # distance from the board's edge that everybody keeps
+PUSHES = 16  # rounds of pushing overlapping units apart
+CLEAR = 2.0  # minimum distance of sampled positions from the middle line and from the centre
+INNER = 1.0  # minimum distance from the board's edge
 
 
 class Draw(NamedTuple):
-    """A kind of drawn battle. race: of both teams."""
+    """A kind of sampled battle. race: of both teams."""
 
     race: str
     n_agents: int
@@ -39,18 +39,18 @@ class Draw(NamedTuple):
 
 
 def parse(name: str) -> Draw | None:
-    """The battle of a name such as "terran_5_vs_5"; None for another name."""
+    """The kind of battle of a name such as "terran_5_vs_5"; None for other names."""
     found = re.fullmatch(r"(terran|protoss|zerg)_(\d+)_vs_(\d+)", name)
     return Draw(found[1], int(found[2]), int(found[3])) if found else None
 
 
 def names() -> list[str]:
-    """Those registered."""
+    """The registered names."""
     return [f"{race}_{ours}_vs_{theirs}" for race in TEAMS for ours, theirs in SIZES]
 
 
 def rules_of(draw: Draw, switches: Switches) -> Rules:
-    """The constants of a drawn battle; `types`, `start` and `attack_point` come with each reset."""
+    """The constants of a sampled battle; each reset gives `types`, `start` and `attack_point`."""
     kinds = tuple(TEAMS[draw.race])
     n_units = draw.n_agents + draw.n_enemies
     heals = draw.race == "terran"
@@ -70,7 +70,7 @@ def rules_of(draw: Draw, switches: Switches) -> Rules:
 
 
 def teams(key: jax.Array, draw: Draw) -> jax.Array:
-    """Types uint8 [N]."""
+    """Sampled unit types, uint8 [N]."""
     k_ours, k_more, k_rare = jax.random.split(key, 3)
     n, extra = draw.n_agents, max(0, draw.n_enemies - draw.n_agents)
     ours = _team(k_ours, jax.random.fold_in(k_rare, 0), draw.race, n)
@@ -79,7 +79,7 @@ def teams(key: jax.Array, draw: Draw) -> jax.Array:
 
 
 def _team(key: jax.Array, k_retry: jax.Array, race: str, size: int) -> jax.Array:
-    """Types int32 [size], drawn again until they are not all rare."""
+    """Unit types int32 [size], resampled until not all are rare."""
     if not size:
         return jnp.zeros(0, jnp.int32)
     chances = jnp.log(jnp.array(list(TEAMS[race].values()), jnp.float32))
@@ -95,12 +95,12 @@ def _team(key: jax.Array, k_retry: jax.Array, race: str, size: int) -> jax.Array
 
 
 def places(key: jax.Array, draw: Draw, types: jax.Array) -> jax.Array:
-    """Start places float32 [N, 2]."""
+    """Sampled start positions, float32 [N, 2]."""
     k_which, k_reflected, k_surrounded, k_push = jax.random.split(key, 4)
     at = jnp.where(jax.random.uniform(k_which) > 0.5, _surrounded(k_surrounded, draw), _reflected(k_reflected, draw))
     radius = jnp.asarray(table_of(tuple(TEAMS[draw.race])).radius)[types.astype(jnp.int32)]
     at = jnp.clip(at + jax.random.uniform(k_push, at.shape, minval=-0.1, maxval=0.1), INNER, BOARD - INNER)
-    # Units on one place, as in a corner, have no direction to be pushed in, so each is moved its own way a little.
+    # Units at the same position, for example in a corner, have no direction to be pushed in; give each a small offset.
     angle = np.arange(len(types)) * np.pi * (3 - np.sqrt(5))
     aside = np.float32(1e-2) * np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
     reach = radius[:, None] + radius

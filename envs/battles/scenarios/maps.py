@@ -1,7 +1,7 @@
-"""The maps of both papers and of SMAC: who fights, where, and for how long. NumPy only.
+"""SMAC's maps and those of both papers: units, start positions, terrain and limits.
 
-Sources: SMAC's map registry (Samvelyan et al., 2019) for teams, limits and agent order; SMAClite for start places. Maps
-that neither has (`UNPUBLISHED`) are named in the papers, and their limits are ours.
+Teams, limits and the order of agents are those of SMAC's map registry (Samvelyan et al., 2019), start positions those
+of SMAClite. Maps in `UNPUBLISHED` are only named in the papers; their limits are ours.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from gpgrad.envs.battles.scenarios.units import UNITS
 
-BOARD = 32  # cells a side
+BOARD = 32  # cells per side
 OURS, THEIRS = 0, 1
-GAP = 0.05  # between units of a group
+GAP = 0.05  # distance between the edges of a group's units
 
 
 class Group(NamedTuple):
-    """Units that start together. side: `OURS` or `THEIRS`. place: (x, y). units: (type's name, how many)."""
+    """Units that start together. side: `OURS` or `THEIRS`. place: (x, y). units: pairs of type and number."""
 
     side: int
     place: tuple[float, float]
@@ -30,10 +30,13 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BattleMap:
-    """A map. groups: in the order that units are numbered in, all of one side before the other.
+    """A map.
 
-    attack_point: where enemies without a target walk to. limit: SMAC's, in steps. order: unit types in the order of
-    one-hot vectors and of agent numbers; empty where every side has one type.
+    groups: in the order of unit numbers, all of one side before the other.
+    attack_point: goal of enemies without a target.
+    terrain: a name in terrains.yaml.
+    limit: steps, those of SMAC.
+    order: unit types in the order of one-hot vectors and agent numbers; empty if each side has one type.
     """
 
     groups: tuple[Group, ...]
@@ -44,7 +47,7 @@ class BattleMap:
 
 
 def places(group: Group) -> np.ndarray:
-    """Start places float32 [n, 2]: a square grid, filled row by row; the enemies' grid is turned by 180 degrees."""
+    """Start positions float32 [n, 2]: a square grid, filled row by row; the enemies' grid is rotated by 180 degrees."""
     radii = [UNITS[name].radius for name, amount in group.units for _ in range(amount)]
     side = math.ceil(math.sqrt(len(radii)))
     rows = [radii[i * side : (i + 1) * side] for i in range(side)]
@@ -67,12 +70,12 @@ def places(group: Group) -> np.ndarray:
 
 
 def unit_names(group: Group) -> list[str]:
-    """The types of a group's units, one by one."""
+    """The type of each unit of a group."""
     return [name for name, amount in group.units for _ in range(amount)]
 
 
 def type_order(groups: Iterable[Group]) -> tuple[str, ...]:
-    """Unit types of a map by name; empty where every side has one type."""
+    """Unit types of a map, sorted by name; empty if each side has one type."""
     by_side = [{name for g in groups if g.side == side for name, _ in g.units} for side in (OURS, THEIRS)]
     return () if max(map(len, by_side)) == 1 else tuple(sorted(by_side[0] | by_side[1]))
 
@@ -83,13 +86,13 @@ _WEST, _EAST = (9.0, 16.0), (23.0, 16.0)
 
 
 def _team(text: str) -> tuple[tuple[str, int], ...]:
-    """Units of a text such as "3 s 5 z"."""
+    """Units from a text such as "3 s 5 z"."""
     words = text.split()
     return tuple((_SHORT[kind], int(amount)) for amount, kind in zip(words[::2], words[1::2], strict=True))
 
 
 def _duel(ours: str, theirs: str, limit: int, terrain: str = "SIMPLE", at=_WEST, their=_EAST, point=None) -> BattleMap:
-    """One group a side."""
+    """A map with one group per side."""
     groups = Group(OURS, at, _team(ours)), Group(THEIRS, their, _team(theirs))
     return BattleMap(groups, point or at, terrain, limit, type_order(groups))
 
@@ -159,4 +162,4 @@ MAPS: dict[str, BattleMap] = {
     "6h_vs_8z": _duel("6 h", "8 z", 150, "OCTAGON", (14.60, 9.49), (14.41, 16.76)),
 }
 UNPUBLISHED = ("5m", "15m", "9z", "1c3s8z_vs_1c3s9z")
-OTHER_CLIFFS = ("so_many_baneling", "6h_vs_8z")  # theirs are not known here, they share another map's
+OTHER_CLIFFS = ("so_many_baneling", "6h_vs_8z")  # maps whose terrain is unknown; they use another map's

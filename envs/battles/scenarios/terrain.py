@@ -1,6 +1,6 @@
-"""Terrain: walkable cells, and the walls between them as edges near every cell. NumPy only.
+"""Terrain: walkable cells, and walls as edges near every cell.
 
-Blocked cells are covered by rectangles; an edge of one matters where open ground lies on its outer side.
+Rectangles cover the blocked cells; an edge of a rectangle is a wall if there is open ground on its outer side.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from gpgrad.envs.battles.scenarios.maps import BOARD
 from gpgrad.yaml_loader import read_yaml
 
-MARGIN = 4  # cells beyond the board for which nearby edges are known as well
+MARGIN = 4  # cells beyond the board for which nearby edges are listed too
 _FILE = Path(__file__).with_name("terrains.yaml")
 
 
 class Walls(NamedTuple):
-    """Edges that units can meet, counterclockwise around blocked rectangles, so that open ground is on the right.
+    """Wall edges, counterclockwise around blocked rectangles, so that open ground is on the right.
 
-    start, end: float32 [W, 2]. near: int16 [BOARD + 2 MARGIN, same, M] by (row, column), the edges within reach of any
-    place in a cell, in ascending order; -1 where there are fewer.
+    start, end: float32 [W, 2]. near: int16 [BOARD + 2 MARGIN, BOARD + 2 MARGIN, M] by (row, column), the edges within
+    reach of any position in a cell, ascending; padded with -1.
     """
 
     start: np.ndarray
@@ -32,7 +32,7 @@ class Walls(NamedTuple):
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """All terrains."""
+    """Names of all terrains."""
     return tuple(_read())
 
 
@@ -53,7 +53,7 @@ def _read() -> dict[str, list[dict]]:
 
 @functools.cache
 def walls(name: str, reach: float) -> Walls:
-    """A terrain's edges, and those within `reach` of each cell."""
+    """The edges of a terrain, and those within `reach` of each cell."""
     start, end = _edges(walkable(name))
     low, high = np.minimum(start, end), np.maximum(start, end)  # [W, 2]
     cells = np.arange(-MARGIN, BOARD + MARGIN)
@@ -61,7 +61,7 @@ def walls(name: str, reach: float) -> Walls:
     gap = np.maximum(np.maximum(low - corner - 1, corner - high), 0)  # [R, C, W, 2]
     inner = (end - start) / np.abs(end - start).sum(-1, keepdims=True)  # unit directions
     outward = np.stack([inner[:, 1], -inner[:, 0]], -1)  # to the right of the edge
-    # The cell reaches over to the edge's outer side.
+    # Some position of the cell is on the outer side of the edge.
     farthest = np.where(outward > 0, corner + 1, corner)
     outside = np.sum((farthest - start) * outward, -1) > 0
     close = (np.sum(gap**2, -1) <= reach**2) & outside  # [R, C, W]
@@ -74,7 +74,7 @@ def walls(name: str, reach: float) -> Walls:
 
 
 def _edges(open_ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends [W, 2] of the edges with open ground on their outer side."""
+    """Start and end points [W, 2] of the edges with open ground on their outer side."""
     starts, ends = [], []
     padded = np.pad(open_ground, 1)
 
@@ -97,7 +97,7 @@ def _edges(open_ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rectangles(blocked: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """(left, low, right, high) of rectangles that cover the blocked cells: each as wide, then as high as can be."""
+    """Rectangles (left, low, right, high) that cover the blocked cells; each as wide, then as high as possible."""
     left_over = blocked.copy()
     found = []
     for row, column in np.ndindex(blocked.shape):

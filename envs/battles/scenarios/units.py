@@ -1,6 +1,6 @@
-"""Unit types: the numbers of SMAC's units as SMAClite plays them. NumPy only.
+"""Unit types of SMAC, with the numbers of SMAClite.
 
-Lengths are map cells, speeds cells per second, and a second has `TICKS_PER_SECOND` ticks.
+Lengths are in map cells, speeds in cells per second; a second has `TICKS_PER_SECOND` ticks.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import NamedTuple
 TICKS_PER_SECOND = 16
 STEP_TICKS = 8  # ticks of an environment step
 LIGHT, ARMORED, OTHER = "light", "armored", "other"
-SINGLE, BEAM, BURST, HEAL = range(4)  # what a unit does to its target
+SINGLE, BEAM, BURST, HEAL = range(4)  # kinds of shots
 TERRAN, PROTOSS, ZERG = "terran", "protoss", "zerg"
 
-SHIELD_WAIT = 160  # ticks after a hit before a shield grows again
-SHIELD_GAIN = 0.125  # a tick
-HEALTH_GAIN = 0.38 / TICKS_PER_SECOND  # a tick, of zerg units
+SHIELD_WAIT = 160  # ticks after a hit until a shield recovers
+SHIELD_GAIN = 0.125  # per tick
+HEALTH_GAIN = 0.38 / TICKS_PER_SECOND  # per tick, of zerg units
 ENERGY_START, ENERGY_MOST, ENERGY_GAIN = 50.0, 200.0, 0.5625 / TICKS_PER_SECOND
-HEAL_GAIN = 9.0 / TICKS_PER_SECOND  # health a tick
+HEAL_GAIN = 9.0 / TICKS_PER_SECOND  # health per tick
 HEAL_PER_ENERGY = 3.0
-HEAL_LEAST_ENERGY = 5.0  # to begin with a new patient
+HEAL_LEAST_ENERGY = 5.0  # needed to start healing a new unit
 BEAM_LENGTH, BEAM_DEPTH = 2.8, 0.3  # across the line of fire, and along it
 BEAM_REACH = math.hypot(BEAM_LENGTH, BEAM_DEPTH) / 2
 BURST_REACH, BURST_DAMAGE = 2.2, 80.0
@@ -29,10 +29,10 @@ BURST_REACH, BURST_DAMAGE = 2.2, 80.0
 class Unit(NamedTuple):
     """A unit type.
 
-    damage: of each of `attacks` hits of a shot, with `bonus` more on units of the attribute `against`.
+    letter: its abbreviation in names of maps and in drawings.
+    damage: of each of the `attacks` hits of a shot; `bonus` is added against units with the attribute `against`.
     range: between the edges of two units. scan: distance at which enemies acquire targets. cooldown: seconds.
-    size: diameter. build: the attribute that bonuses ask for. hits_air: whether it can shoot at flying units.
-    letter: what stands for it in names of maps and in drawings.
+    size: diameter. build: its attribute, for bonuses. hits_air: whether it can attack flying units.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What happens within a tick of a battle."""
+"""One tick of a battle: decisions, collision avoidance (ORCA), turns."""

@@ -1,10 +1,11 @@
-"""Velocities close to the wishes that avoid neighbours and walls: the second part of a tick.
+"""Collision avoidance, the second part of a tick: ORCA (van den Berg et al., 2011).
 
-Few units meet anything, so those that do are gathered from all worlds, a block at a time, and solved together:
-half-planes and the first two programs for all of them, the third for those whose half-planes cannot all be held. Loops
-run as often as there is work; their bodies never depend on which worlds share a block.
+Each unit gets the velocity closest to its preferred one that avoids neighbours and walls. Few units are close to
+anything, so those are gathered from all environments and solved in blocks: half-planes and the first two linear
+programs for all of them, the third program for units whose half-planes are infeasible. The number of blocks depends on
+the work; the result of a unit does not depend on the units in its block.
 
-Axes in comments: N units; W worlds; C units of a block; K neighbours; M edges.
+Axes in comments: N units; W environments; C units of a block; K neighbours; M edges.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from gpgrad.envs.battles.ticks.lines import Body, edges_of, neighbour_lines, wal
 from gpgrad.envs.battles.ticks.programs import Lines, Vectors
 from gpgrad.envs.battles.ticks.targets import Wishes
 
-LEAST_BLOCK = 64  # units of a block at least, where there are as many
-SLACK = np.float32(1 + 1e-5)  # so that nobody is left out by rounding who is a neighbour exactly
-BLOCKS, RARE_BLOCKS = 8, 64  # into so many blocks all units would go, for the first two programs and for the third
+LEAST_BLOCK = 64  # minimum number of units of a block
+SLACK = np.float32(1 + 1e-5)  # so that rounding does not exclude exact neighbours
+# Number of blocks that hold all units, for the first two programs and for the third.
+BLOCKS, RARE_BLOCKS = 8, 64
 
 
 class _Scene(NamedTuple):
-    """All units as avoidance reads them, [N, W]. reach: distance within which others are avoided."""
+    """All units, [N, W]. wish: preferred velocity. reach: distance within which others are avoided."""
 
     x: jax.Array
     y: jax.Array
@@ -47,7 +49,7 @@ class _Scene(NamedTuple):
 
 
 def avoid(rules: Rules, facts: Facts, field: Field, wishes: Wishes) -> tuple[jax.Array, jax.Array]:
-    """Velocities [N, W], x and y."""
+    """Velocities after avoidance, x and y, each [N, W]."""
     moves = (wishes.vx != 0) | (wishes.vy != 0)
     wide = lambda fact: jnp.broadcast_to(fact, field.x.shape)  # noqa: E731
     scene = _Scene(
@@ -87,15 +89,15 @@ def avoid(rules: Rules, facts: Facts, field: Field, wishes: Wishes) -> tuple[jax
 
 
 def _hard(rules: Rules) -> np.ndarray:
-    """Which lines are walls: the first."""
+    """Which lines are walls (hard constraints): the first ones."""
     slots = min(NEIGHBOURS, rules.n_units - 1)
     return np.arange(rules.walls.near.shape[-1] + slots) < rules.walls.near.shape[-1]
 
 
 def _has_neighbour(rules: Rules, scene: _Scene) -> jax.Array:
-    """Whether anybody is close enough to be avoided, [N, W]."""
+    """Whether a unit must avoid a neighbour, bool [N, W]."""
     found = jnp.zeros(scene.x.shape, bool)
-    for j in range(rules.n_units):  # planes [N, W] one after another fuse, pairs [N, N, W] are written out
+    for j in range(rules.n_units):  # a loop over planes [N, W] fuses; pairs [N, N, W] would be materialised
         dx, dy = scene.x[j] - scene.x, scene.y[j] - scene.y
         close = (
             (dx * dx + dy * dy <= scene.reach * scene.reach * SLACK) & scene.alive[j] & (scene.flies[j] == scene.flies)
@@ -105,14 +107,14 @@ def _has_neighbour(rules: Rules, scene: _Scene) -> jax.Array:
 
 
 def _has_wall(rules: Rules, scene: _Scene) -> jax.Array:
-    """Whether a wall is in reach, [N, W]."""
+    """Whether a wall is in reach, bool [N, W]."""
     flat = lambda z: z.reshape(-1)  # noqa: E731
     edges = edges_of(rules.walls, flat(scene.x), flat(scene.y), flat(scene.radius + scene.speed))
     return jnp.any(edges.in_reach, axis=0).reshape(scene.x.shape) & ~scene.flies
 
 
 def _problem(rules: Rules, scene: _Scene, units: jax.Array, real: jax.Array) -> tuple[Lines, jax.Array, Vectors]:
-    """The half-planes, speeds and wishes of units [C], numbered in [N, W] as one row; none for those not `real`."""
+    """Half-planes, speeds and preferred velocities of units [C], indices into flattened [N, W]; none if not `real`."""
     n, w = units // scene.x.shape[1], units % scene.x.shape[1]
     mine = _Scene(*(plane[n, w] for plane in scene))
     own = Body(mine.x, mine.y, mine.vx, mine.vy, mine.radius, mine.moves)
@@ -143,13 +145,13 @@ def _in_blocks(
     start: tuple[jax.Array, ...],
     blocks: int,
 ) -> tuple[jax.Array, ...]:
-    """`start`, arrays [N, W], with what `solve` finds for the chosen units, a block of them at a time.
+    """Arrays `start` [N, W], with the results of `solve` for the chosen units, computed in blocks.
 
-    solve: unit numbers [C], and whether they stand for a unit, to arrays [C].
+    solve(units [C], real bool [C]) -> arrays [C]; entries that are not `real` are padding.
     """
     flat = chosen.reshape(-1)
     block = min(flat.size, max(LEAST_BLOCK, flat.size // blocks))
-    place = jnp.cumsum(flat, dtype=jnp.int32)  # of a chosen unit among all of them, from 1
+    place = jnp.cumsum(flat, dtype=jnp.int32)  # rank of each chosen unit, from 1
     total = place[-1]
 
     def more(carry: tuple[jax.Array, tuple[jax.Array, ...]]) -> jax.Array:

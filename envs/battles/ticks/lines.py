@@ -1,7 +1,7 @@
-"""The half-planes of velocities that keep a unit from hitting its neighbours and walls within a second.
+"""Half-planes of velocities that avoid collisions with neighbours and walls within one second.
 
-Neighbours: optimal reciprocal collision avoidance (van den Berg et al., 2011). Walls: the construction of RVO2, its
-authors' library (Apache-2.0, Copyright 2008 University of North Carolina at Chapel Hill), written anew for arrays.
+Neighbours: ORCA, optimal reciprocal collision avoidance (van den Berg et al., 2011). Walls: the construction of RVO2,
+its authors' library (Apache-2.0, Copyright 2008 University of North Carolina at Chapel Hill), rewritten for arrays.
 
 Axes in comments: K slots for neighbours; M edges near a cell; C units.
 """
@@ -20,11 +20,11 @@ from gpgrad.envs.battles.scenarios.units import TICKS_PER_SECOND
 from gpgrad.envs.battles.ticks.exact import farther
 from gpgrad.envs.battles.ticks.programs import Lines
 
-COVERED = np.float32(-1e-5)  # slack with which an edge counts as behind an earlier line
+COVERED = np.float32(-1e-5)  # tolerance for an edge behind an earlier line
 
 
 class Body(NamedTuple):
-    """Units as others avoid them, each [..., C]. yields: whether it moves and so does half of the avoiding."""
+    """Units as others avoid them, each [..., C]. yields: whether a unit moves and so takes half of the avoidance."""
 
     x: jax.Array
     y: jax.Array
@@ -35,7 +35,7 @@ class Body(NamedTuple):
 
 
 def _unit(x: jax.Array, y: jax.Array, fallback: tuple[float, float] = (1.0, 0.0)) -> tuple[jax.Array, ...]:
-    """Direction and length of vectors; `fallback` as the direction of zero."""
+    """Direction and length of vectors; `fallback` is the direction of zero vectors."""
     length = jnp.sqrt(x * x + y * y)
     some = length > 0
     divisor = jnp.where(some, length, 1.0)
@@ -50,10 +50,10 @@ def neighbour_lines(own: Body, other: Body, present: jax.Array) -> Lines:
     far2, reach2 = qx * qx + qy * qy, reach * reach
     separated = farther(qx, qy, reach)
 
-    # The disc that cuts the cone off: after a second where they are apart, after a tick where they overlap.
+    # The disc that truncates the velocity obstacle: after one second if the units are apart, one tick if they overlap.
     rate = jnp.where(separated, 1.0, np.float32(TICKS_PER_SECOND))
     wx, wy = wx0 - rate * qx, wy0 - rate * qy
-    # Units on one place with one velocity: any direction will do, but it must be one.
+    # For equal positions and velocities `_unit` gives an arbitrary but valid direction.
     nx, ny, w = _unit(wx, wy)
     dot = wx * qx + wy * qy
     on_disc = ~separated | ((dot < 0) & (dot * dot > reach2 * w * w))
@@ -79,7 +79,7 @@ def neighbour_lines(own: Body, other: Body, present: jax.Array) -> Lines:
 
 
 class _Edges(NamedTuple):
-    """Edges near units, [M, C], as seen from them: ends relative to the unit, unit direction, in_reach."""
+    """Edges near units, [M, C]: ends relative to the unit, unit direction, whether in reach."""
 
     ax: jax.Array
     ay: jax.Array
@@ -91,7 +91,7 @@ class _Edges(NamedTuple):
 
 
 def near_edges(walls: Walls, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Numbers of the edges near places [C], int32 [M, C]; -1 for none."""
+    """Indices of the edges near positions [C], int32 [M, C]; -1 for none."""
     row, column = (jnp.clip(jnp.floor(z).astype(jnp.int32) + MARGIN, 0, BOARD + 2 * MARGIN - 1) for z in (y, x))
     side, most = walls.near.shape[1], walls.near.shape[2]
     by_cell = np.ascontiguousarray(walls.near.reshape(side * side, most).T)  # [M, cells]
@@ -99,7 +99,7 @@ def near_edges(walls: Walls, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def edges_of(walls: Walls, x: jax.Array, y: jax.Array, reach: jax.Array) -> _Edges:
-    """The edges that units at places [C] may meet within `reach` [C] of them."""
+    """The edges within `reach` [C] of units at positions [C]."""
     number = near_edges(walls, x, y)
     if not number.size:
         none = jnp.zeros(number.shape)
@@ -118,23 +118,23 @@ def edges_of(walls: Walls, x: jax.Array, y: jax.Array, reach: jax.Array) -> _Edg
 def wall_lines(edges: _Edges, own: Body, slip: bool) -> Lines:
     """Half-planes against edges: own [C] to lines [M, C]. All corners of walls are convex.
 
-    slip: whether the foot of a line is where SMAClite puts it, which is right for vertical lines alone.
+    slip: whether the line's point is computed as in SMAClite, which is correct only for vertical lines.
     """
     ax, ay, bx, by, dx, dy, in_reach = edges
     r = own.radius
     a2, b2, r2 = ax * ax + ay * ay, bx * bx + by * by, r * r
     length = (bx - ax) * dx + (by - ay) * dy
-    s = -(ax * dx + ay * dy) / length  # where the unit is along the edge, in its lengths
+    s = -(ax * dx + ay * dy) / length  # position of the unit along the edge, as a fraction of its length
     beside = dx * ay - dy * ax
     beside2 = beside * beside
     before, after, between = s < 0, s > 1, (s >= 0) & (s <= 1)
 
     touches_a, touches_b = before & (a2 <= r2), after & (b2 <= r2)
     touches = between & (beside2 <= r2)
-    # The next edge of the rectangle turns left, to (-dy, dx). It takes care of b if it faces the unit.
+    # The next edge of the rectangle turns left, to (-dy, dx). It handles corner b if it faces the unit.
     left_to_next = touches_b & (bx * dx + by * dy < 0)
 
-    # End-on: one corner makes the whole obstacle.
+    # Seen end-on: the obstacle is a single corner.
     only_a, only_b = before & (beside2 <= r2), after & (beside2 <= r2)
     end_on = only_a | only_b
     lx, ly = jnp.where(only_b, bx, ax), jnp.where(only_b, by, ay)  # the left corner
@@ -153,7 +153,7 @@ def wall_lines(edges: _Edges, own: Body, slip: bool) -> Lines:
     left_x, left_y = jnp.where(left_foreign, back_x, left_x), jnp.where(left_foreign, back_y, left_y)
     right_x, right_y = jnp.where(right_foreign, next_x, right_x), jnp.where(right_foreign, next_y, right_y)
 
-    # Where the velocity projects to: one of the discs, the edge, or a leg.
+    # The nearest part of the velocity obstacle: a disc, the edge, or a leg.
     fx, fy = own.vx - lx, own.vy - ly
     gx, gy = own.vx - rx, own.vy - ry
     t = jnp.where(end_on, 0.5, (fx * dx + fy * dy) / length)
@@ -184,7 +184,7 @@ def wall_lines(edges: _Edges, own: Body, slip: bool) -> Lines:
     py = jnp.where(disc, jnp.where(disc_left, ly, ry) + r * ny, py)
     foreign = ~disc & ((use_left & left_foreign) | (use_right & right_foreign))
 
-    # Touching: away from the corner, or along the edge; through zero.
+    # Touching the wall: the line passes through zero, away from the corner or along the edge.
     anx, any_, _ = _unit(-ay, ax)
     bnx, bny, _ = _unit(-by, bx)
     touching = touches_a | touches_b | touches
@@ -196,7 +196,7 @@ def wall_lines(edges: _Edges, own: Body, slip: bool) -> Lines:
 
 
 def uncovered(edges: _Edges, lines: Lines, radius: jax.Array) -> Lines:
-    """Lines without those of edges that lie wholly behind an earlier line, [M, C]."""
+    """Lines [M, C] without those of edges that are entirely behind an earlier line."""
     most = lines.px.shape[0]
     if not most:
         return lines

@@ -1,7 +1,7 @@
-"""Linear programs in two dimensions: the velocity closest to a wish under half-planes, for many units at once.
+"""Linear programs in two dimensions: the velocity closest to a preferred one under half-planes, for many units.
 
-The incremental programs of ORCA (van den Berg et al., 2011, "Reciprocal n-body collision avoidance", section 5),
-written for arrays: every unit has the same number of lines, of which some may be absent.
+The incremental programs of ORCA (van den Berg et al., 2011, "Reciprocal n-body collision avoidance", Section 5) for
+arrays: all units have the same number of lines, of which some may be absent.
 
 Axes in comments: L lines; C units.
 """
@@ -18,7 +18,7 @@ PARALLEL = np.float32(1e-5)  # cross product below which directions count as par
 
 
 class Lines(NamedTuple):
-    """Half-planes: what lies to the left of a line through (px, py) in unit direction (ex, ey) is allowed.
+    """Half-planes: velocities to the left of a line through (px, py) in unit direction (ex, ey) are allowed.
 
     float32 [L, C]; present: bool [L, C].
     """
@@ -38,14 +38,14 @@ class Vectors(NamedTuple):
 
 
 def violation(lines: Lines, v: Vectors) -> jax.Array:
-    """How far a velocity lies on the forbidden side of each line; negative on the allowed one. [L, C] or [C]."""
+    """Distance of a velocity to the forbidden side of each line, negative if allowed; [L, C] or [C]."""
     return lines.ex * (lines.py - v.y) - lines.ey * (lines.px - v.x)
 
 
 def closest(lines: Lines, wish: Vectors, speed: jax.Array) -> tuple[Vectors, jax.Array]:
-    """The velocity closest to a wish, within `speed` [C]; and the first line that cannot be held, int32 [C].
+    """The velocity closest to `wish` with at most `speed` [C], and the index of the first infeasible line, int32 [C].
 
-    The number is L where all lines are held; else the velocity is the best for the lines before that one.
+    The index is L if all lines are feasible; otherwise the velocity is optimal for the lines before that one.
     """
     length = jnp.sqrt(wish.x * wish.x + wish.y * wish.y)
     cut = jnp.where(length > speed, speed / jnp.maximum(length, speed), 1.0)
@@ -53,9 +53,9 @@ def closest(lines: Lines, wish: Vectors, speed: jax.Array) -> tuple[Vectors, jax
 
 
 def least_violation(lines: Lines, hard: np.ndarray, failed: jax.Array, start: Vectors, speed: jax.Array) -> Vectors:
-    """Where not all lines can be held: the velocity with the least largest violation. Lines `hard` [L] stay hard.
+    """For infeasible lines: the velocity that minimises the largest violation. Lines in `hard` [L] stay constraints.
 
-    failed: the first line that cannot be held, int32 [C]. start: the best velocity for the lines before it.
+    failed: the first infeasible line, int32 [C]. start: the optimal velocity for the lines before it.
     """
     n_lines = lines.px.shape[0]
     numbers = np.arange(n_lines)[:, None]
@@ -81,7 +81,7 @@ def least_violation(lines: Lines, hard: np.ndarray, failed: jax.Array, start: Ve
 
 
 def _used(lines: Lines) -> jax.Array:
-    """One more than the last line that any unit has."""
+    """One more than the index of the last line that any unit has."""
     numbers = np.arange(1, lines.px.shape[0] + 1, dtype=np.int32)
     return jnp.max(jnp.where(jnp.any(lines.present, axis=1), numbers, 0), initial=0)
 
@@ -92,17 +92,17 @@ def _line(lines: Lines, i: jax.Array) -> Lines:
 
 
 def _nearest(line: Lines, wish: Vectors, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Where on a line, between low and high, it is closest to the wish."""
+    """The position on a line, between low and high, closest to the wish."""
     return jnp.clip(line.ex * (wish.x - line.px) + line.ey * (wish.y - line.py), low, high)
 
 
 def _farthest(line: Lines, direction: Vectors, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Where on a line, between low and high, it is farthest in a direction."""
+    """The position on a line, between low and high, farthest in a direction."""
     return jnp.where(direction.x * line.ex + direction.y * line.ey > 0, high, low)
 
 
 def _incremental(lines: Lines, wish: Vectors, start: Vectors, speed: jax.Array, best) -> tuple[Vectors, jax.Array]:
-    """Line by line: where the result violates one, the best point of that line that holds the earlier ones."""
+    """Add lines one by one: if the result violates a line, move to its best point under the earlier lines."""
     n_lines = lines.px.shape[0]
     numbers = np.arange(n_lines)[:, None]
 
@@ -130,7 +130,7 @@ def _incremental(lines: Lines, wish: Vectors, start: Vectors, speed: jax.Array, 
 def _segment(
     lines: Lines, earlier: jax.Array | np.ndarray, line: Lines, speed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The part of a line [C] within the disc of `speed` and the earlier lines, as low <= high; low > high if none."""
+    """The segment of a line [C] inside the disc of `speed` and the earlier lines; empty if low > high."""
     along = line.px * line.ex + line.py * line.ey
     inside = along * along + speed * speed - line.px * line.px - line.py * line.py
     half = jnp.sqrt(jnp.maximum(inside, 0.0))
@@ -147,7 +147,7 @@ def _segment(
 
 
 def _bisectors(lines: Lines, line: Lines, hard: np.ndarray) -> Lines:
-    """Lines [L, C] along which each soft line is violated as much as `line` [C]; hard ones as they are."""
+    """Lines [L, C] of equal violation of each soft line and `line` [C]; hard lines unchanged."""
     across = line.ex * lines.ey - line.ey * lines.ex
     parallel = jnp.abs(across) <= PARALLEL
     same = parallel & (line.ex * lines.ex + line.ey * lines.ey > 0)

@@ -1,11 +1,10 @@
-"""Who aims at whom, who attacks, and where everybody wants to go: the first part of a tick.
+"""Targets, attacks and preferred velocities of all units, the first part of a tick.
 
-Enemies play StarCraft II's attack-move: they walk to a point, acquire units of ours in scanning range or that attack
-them, and stick to a target until it dies or leaves. With a medivac of ours alive they acquire anew in every tick.
-Numbers of units matter: a unit reads what those before it have just decided, and of those behind it what they had
-decided before.
+Enemies use StarCraft II's attack-move: they walk to a point, acquire allied units that are in scan range or attack
+them, and keep a target until it dies or leaves. While an allied medivac is alive they acquire a target in every tick.
+The order of units matters: a unit reads this tick's decisions of units before it, and last tick's of those after it.
 
-Axes in comments: N units; A ours; E enemies; M enemies that may be medivacs; W worlds.
+Axes in comments: N units; A ours; E enemies; M enemies that may be medivacs; W environments.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from gpgrad.envs.battles.rules import Facts, Rules, largest_radius
 from gpgrad.envs.battles.scenarios.units import HEAL
 from gpgrad.envs.battles.state import Field, pick
 
-FAR = np.float32(2e9)  # stands for the distance of an attacker out of sight
+FAR = np.float32(2e9)  # distance of attackers out of sight
 STOP, MOVE, ATTACK = range(3)  # commands
 
 
 class Commands(NamedTuple):
-    """What our units do during a step: kind int32, victim int32 (-1 for none), goal x and y float32; each [A, W].
+    """Commands of allied units for a step, each [A, W]: kind int32, victim int32 (-1: none), goal x and y float32.
 
-    point_x, point_y: where enemies without a target walk to, float32 [W].
+    point_x, point_y: the enemies' attack point, float32 [W].
     """
 
     kind: jax.Array
@@ -39,7 +38,7 @@ class Commands(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """What each unit decided, [N, W]: target, victim (who is struck), attacks, and the velocity it would like."""
+    """Decisions of each unit, [N, W]: target, victim of its attack, whether it attacks, preferred velocity."""
 
     target: jax.Array
     victim: jax.Array
@@ -49,7 +48,10 @@ class Wishes(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Every enemy against each of ours, [E, A, W]: distances, whether it can hit it, aims: whether it is aimed at."""
+    """Pairs of an enemy and an allied unit, [E, A, W].
+
+    hits: whether the enemy can hit the unit. aimed: whether the unit aims at the enemy.
+    """
 
     distance: jax.Array
     hits: jax.Array
@@ -57,7 +59,7 @@ class _Pairs(NamedTuple):
 
 
 def decide(rules: Rules, facts: Facts, field: Field, commands: Commands) -> Wishes:
-    """Targets, attacks and wishes of all units."""
+    """Decisions of all units."""
     ours, theirs = rules.ours, rules.theirs
     victim = commands.victim
     obeyed = (commands.kind == ATTACK) & (pick(field.health, victim) > 0)
@@ -76,14 +78,14 @@ def decide(rules: Rules, facts: Facts, field: Field, commands: Commands) -> Wish
 
 
 def in_range(facts: Facts, field: Field, units: slice, victims: jax.Array) -> jax.Array:
-    """Whether units can strike victims [units, W] from where they are; the edges' distance counts."""
+    """Whether victims [units, W] are within weapon range of units, measured between edges."""
     dx, dy = field.x[units] - pick(field.x, victims), field.y[units] - pick(field.y, victims)
     reach = facts.range[units] + facts.radius[units] + pick(facts.radius, victims)
     return dx * dx + dy * dy <= reach * reach
 
 
 def _keep(rules: Rules, facts: Facts, field: Field, new_ours: jax.Array) -> jax.Array:
-    """The targets that enemies stick to, [E, W]."""
+    """The targets that enemies keep, -1 for none, [E, W]."""
     target = field.target[rules.theirs]
     number = np.arange(rules.theirs.start, rules.theirs.stop)[:, None]
     now = rules.join(new_ours, target)
@@ -103,18 +105,18 @@ def _pairs(rules: Rules, facts: Facts, field: Field, new_ours: jax.Array) -> _Pa
 
 
 def _fights(rules: Rules, facts: Facts, field: Field) -> jax.Array:
-    """Living enemies that are no medivacs, [E, W]."""
+    """Living enemies that are not medivacs, bool [E, W]."""
     return field.alive[rules.theirs] & (facts.strike[rules.theirs] != HEAL)
 
 
 def _attackers(rules: Rules, facts: Facts, field: Field, pairs: _Pairs, kept: jax.Array) -> jax.Array:
-    """Units of ours that make themselves known to whom they aim at, [E, A, W]: if any enemy fighter has no target."""
+    """Allied units that reveal themselves to the enemy they aim at, [E, A, W]; only if a fighter has no target."""
     searching = jnp.any(_fights(rules, facts, field) & (kept < 0), axis=0)  # [W]
     return pairs.aimed & pairs.hits & searching
 
 
 def _acquire(rules: Rules, facts: Facts, field: Field, pairs: _Pairs, listed: jax.Array, kept: jax.Array) -> jax.Array:
-    """Targets of enemy fighters, [E, W]: medivacs first, then the closest, then the first."""
+    """Targets of enemy fighters, [E, W]: medivacs first, then the closest; ties by number."""
     theirs, ours = rules.theirs, rules.ours
     scan = facts.scan[theirs][:, None]
     seen = pairs.hits & (pairs.distance <= scan + largest_radius(facts))
@@ -146,7 +148,7 @@ def _treat(
     target: jax.Array,
     speed: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Targets and speeds of enemies [E, W], medivacs included: the weakest patient nearby, at its friends' pace."""
+    """Targets and speeds of enemies [E, W] with medivacs: the weakest unit nearby, at the speed of units around."""
     theirs, ours = rules.theirs, rules.ours
     medic = (facts.strike == HEAL)[theirs]
     x, y, health = field.x[theirs], field.y[theirs], field.health[theirs]
@@ -156,7 +158,7 @@ def _treat(
     scan = facts.scan[theirs][:, None]
     patients = alive[:, None] & alive & ~facts.flies[theirs]
     patients = patients & (distance <= scan + largest_radius(facts))
-    earlier = np.tri(rules.n_enemies, k=-1, dtype=bool)[:, :, None]  # the patient decides before the medivac
+    earlier = np.tri(rules.n_enemies, k=-1, dtype=bool)[:, :, None]  # patients that decide before the medivac
     engaged = jnp.where(earlier, target >= 0, kept >= 0)
     needy = patients & (distance < scan + facts.radius[theirs]) & ((health < facts.health[theirs]) | engaged)
     weakest = jnp.argmin(jnp.where(needy, health, jnp.inf), axis=1).astype(jnp.int32) + theirs.start

@@ -1,4 +1,4 @@
-"""A tick, and the ticks of a step, of many battles at once: worlds on the last axis."""
+"""One tick, and all ticks of a step, for many battles with environments on the last axis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpgrad.envs.battles.ticks.targets import Commands
 
 
 def tick(rules: Rules, facts: Facts, field: Field, commands: Commands, position: jax.Array) -> tuple[Field, jax.Array]:
-    """The field after a tick, and its reward [W] in points. position: of each unit in the order of turns [N, W]."""
+    """The field after a tick and its reward [W]. position: rank of each unit in the order of turns, [N, W]."""
     wishes = targets.decide(rules, facts, field, commands)
     velocity = avoidance.avoid(rules, facts, field, wishes)
     return turns.take(rules, facts, field, wishes, velocity, position)
@@ -34,11 +34,11 @@ def play(rules: Rules, facts: Facts, field: Field, commands: Commands, positions
 
 
 def worlds_last(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one world from a function of many that has them on the last axis of everything.
+    """Turn a function of many environments, on the last axis of all arrays, into a function of one environment.
 
-    `jax.vmap` of the result, also in several layers, makes its axes the last one. So short axes of units are outer
-    loops and long ones of worlds are inner, which vectorise; and loops and branches in `function` stay loops and
-    branches, where `vmap` would run all branches, and loops for the slowest world with a select around each value.
+    `jax.vmap` of the result, also nested, merges its axes into the last one. Short axes of units then are outer loops
+    and the long axis of environments is the inner one, which vectorises. Loops and branches in `function` stay loops
+    and branches, whereas plain `vmap` would execute all branches, and loops with a select around each value.
     """
 
     @custom_vmap

@@ -1,9 +1,9 @@
-"""Everybody's turn in a random order: moving, recovering and striking, the last part of a tick.
+"""The turns of all units in random order, the last part of a tick: moving, recovering, striking.
 
-The order of turns matters around a shot only, and few units shoot in a tick. So turns are taken shot by shot: all up to
-and including the next shooter's at once, then its shot.
+The order matters only around shots, and few units shoot in a tick. So each iteration takes all turns up to and
+including the next shooter's at once, then its shot.
 
-Axes in comments: N units; W worlds.
+Axes in comments: N units; W environments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEATH_REWARD = np.float32(10.0)
 
 
 class _Shot(NamedTuple):
-    """One shot in each world: shooter and target [W] as numbers, `on` [W]: whether there is one, one-hots [N, W]."""
+    """One shot per environment: shooter and victim [W], whether there is a shot [W], and one-hots [N, W] of both."""
 
     shooter: jax.Array
     victim: jax.Array
@@ -43,7 +43,7 @@ def take(
 ) -> tuple[Field, jax.Array]:
     """The field after all turns, and the reward of the tick [W] in points.
 
-    velocity: new ones [N, W]. position: of each unit in the order of turns, int32 [N, W].
+    velocity: new velocities [N, W]. position: rank of each unit in the order of turns, int32 [N, W].
     """
     start = field._replace(target=wishes.target, attacks=wishes.attacks)
     shoots = wishes.attacks & (field.cooldown <= 1)
@@ -72,7 +72,7 @@ def take(
 
 
 def _recover(facts: Facts, now: Field, velocity: tuple[jax.Array, jax.Array], acts: jax.Array) -> Field:
-    """What each unit does for itself in its turn: acts bool [N, W]."""
+    """Movement and recovery of the units whose turn it is. acts: bool [N, W]."""
     wait = jnp.maximum(now.wait - 1, 0)
     shield = jnp.where(wait == 0, jnp.minimum(now.shield + np.float32(units.SHIELD_GAIN), facts.shield), now.shield)
     energy = jnp.minimum(now.energy + np.float32(units.ENERGY_GAIN), np.float32(units.ENERGY_MOST))
@@ -92,9 +92,9 @@ def _recover(facts: Facts, now: Field, velocity: tuple[jax.Array, jax.Array], ac
 
 
 def _strike(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot) -> tuple[Field, jax.Array]:
-    """One shot in each world, and its reward [W]. before: the field at the tick's start."""
+    """One shot per environment, and its reward [W]. before: the field at the start of the tick."""
     kind = pick(facts.strike, shot.shooter)
-    hit = shot.is_victim & ((kind == SINGLE) | (kind == BEAM))  # a beam meets its target, wherever it stands
+    hit = shot.is_victim & ((kind == SINGLE) | (kind == BEAM))  # a beam always hits its target
     if rules.any("strike", BEAM):
         hit = jnp.where(kind == BEAM, _in_beam(rules, facts, before, now, shot), hit)
     burst = kind == BURST
@@ -123,7 +123,7 @@ def _sum_of_theirs(rules: Rules, values: jax.Array) -> jax.Array:
 
 
 def _hurt(rules: Rules, facts: Facts, now: Field, hit: jax.Array, damage: jax.Array) -> tuple[Field, jax.Array]:
-    """One attack on all units that are hit [N, W]: shields first, without armor."""
+    """One attack on all units that are hit [N, W]; shields absorb damage first and ignore armor."""
     soaked = jnp.where(hit, jnp.minimum(damage, now.shield), 0.0)
     lost = jnp.where(hit, jnp.clip(damage - soaked - facts.armor, 0.0, now.health), 0.0)
     health = now.health - lost
@@ -137,7 +137,7 @@ def _hurt(rules: Rules, facts: Facts, now: Field, hit: jax.Array, damage: jax.Ar
 
 
 def _foes(rules: Rules, shot: _Shot, before: Field) -> jax.Array:
-    """Units that were alive at the tick's start on the other side than the shooter's, [N, W]."""
+    """Units of the other side that were alive at the start of the tick, [N, W]."""
     ours = (shot.shooter >= rules.ours.start) & (shot.shooter < rules.ours.stop)
     numbers = np.arange(rules.n_units)[:, None]
     is_ours = (numbers >= rules.ours.start) & (numbers < rules.ours.stop)
@@ -145,7 +145,7 @@ def _foes(rules: Rules, shot: _Shot, before: Field) -> jax.Array:
 
 
 def _in_beam(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot) -> jax.Array:
-    """Units in the rectangle across the line of fire: near by where they were, hit by where they are, [N, W]."""
+    """Units in the rectangle across the line of fire, [N, W]: candidates by old positions, hits by current ones."""
     x, y = pick(now.x, shot.victim), pick(now.y, shot.victim)
     reach = np.float32(units.BEAM_REACH)
     near = (before.x - x) ** 2 + (before.y - y) ** 2 <= reach * reach
@@ -161,7 +161,7 @@ def _in_beam(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot)
 
 
 def _in_burst(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot) -> jax.Array:
-    """Units around a bursting baneling, [N, W]."""
+    """Units within reach of an exploding baneling, [N, W]."""
     x, y = pick(now.x, shot.shooter), pick(now.y, shot.shooter)
     outer = np.float32(units.BURST_REACH) + largest_radius(facts)
     inner = np.float32(units.BURST_REACH) + facts.radius
@@ -171,7 +171,7 @@ def _in_burst(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot
 
 
 def _heal(rules: Rules, facts: Facts, before: Field, now: Field, shot: _Shot, on: jax.Array) -> Field:
-    """A tick of healing in each world where it is `on` [W]."""
+    """One tick of healing in each environment where `on` [W]."""
     energy, pool = pick(now.energy, shot.shooter), pick(now.pool, shot.shooter)
     health = pick(now.health, shot.victim)
     most = jnp.broadcast_to(pick(facts.health, shot.victim), health.shape)
