@@ -1,1 +1,1 @@
-"""Worlds that are Python programs, each simulator in a process of its own. Importing this package imports nothing."""
+"""External environments: Python programs, each simulator in its own worker process."""

@@ -1,7 +1,8 @@
-"""An external environment as a `gpgrad.envs.api.Env`. Its state is what was last seen, so all that learns in JAX works.
+"""An external environment as a `gpgrad.envs.api.Env`; its state is the last observation.
 
-`reset` and `step` call the workers from inside a jitted program, all mapped lanes in one ordered call. A fault there
-ends the program, since it cannot go back; `ExternalEnv.open` gives the workers to a loop outside of jit, which can.
+`reset` and `step` call the workers from inside a jitted program, with one ordered callback for all vmapped lanes. A
+fault there ends the program, since episodes cannot be repeated; `ExternalEnv.open` returns workers for a Python loop
+outside of jit, which can repeat them.
 
 Axes in comments: A agents; U actions; O observation; D state; N lanes.
 """
@@ -27,15 +28,16 @@ from gpgrad.errors import SettingError
 
 NUMERICS = 1
 
-MOST_LANES = 64  # workers that one program may start from inside jit
+MOST_LANES = 64  # maximum number of workers of one program inside jit
 
 
 class ExternalState(NamedTuple):
-    """What is stored of a moment. obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D], None where the
-    observations stand for it.
+    """The stored state.
+
+    obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D]; None if it is the concatenation of all observations.
     """
 
-    obs: Any  # arrays of JAX, of NumPy on the host, or their shapes
+    obs: Any  # JAX arrays, NumPy arrays outside of jit, or shapes
     avail: Any
     state: Any
 
@@ -44,8 +46,13 @@ class ExternalState(NamedTuple):
 class ExternalEnv:
     """A simulator in worker processes.
 
-    form: `loop`, a loop on the host around jitted acting, or `graph`, callbacks from inside the jitted program.
-    workers: simulators per seed; none: as many as episodes are collected at once. The rest is `pool.Care`.
+    form: `loop`, a Python loop around jitted acting, or `graph`, callbacks from inside the jitted program.
+    workers: simulators per seed; none: as many as parallel environments.
+    step_seconds: timeout of a step in seconds, after which a worker is restarted.
+    reset_seconds: timeout of starting a worker or of a reset, in seconds.
+    failures: consecutive failures of a worker that are tolerated.
+    pause_seconds: pause before the second consecutive restart, doubled each time up to 30.
+    recycle_episodes: episodes after which a worker is replaced, since simulators leak memory; 0: never.
     """
 
     name: str = "host"
@@ -58,7 +65,7 @@ class ExternalEnv:
     recycle_episodes: int = Care().recycle_episodes
 
     def __post_init__(self) -> None:
-        """Raise `SettingError` for what cannot be."""
+        """Check the settings. Raises SettingError."""
         if self.form not in ("loop", "graph"):
             raise SettingError(f"form of {self.name} must be loop or graph (got {self.form!r})")
         if self.workers is not None and self.workers < 1:
@@ -69,7 +76,7 @@ class ExternalEnv:
         for name in ("failures", "pause_seconds", "recycle_episodes"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} of {self.name} must be 0 or more (got {getattr(self, name)})")
-        self.sizes  # noqa: B018, says what is missing before anything compiles
+        self.sizes  # noqa: B018, raises before anything compiles if something is missing
 
     @property
     def recipe(self) -> Recipe:
@@ -78,7 +85,7 @@ class ExternalEnv:
 
     @property
     def sizes(self) -> Sizes:
-        """What a worker says of its simulator; asked once in a process."""
+        """The sizes of the simulator, reported by a worker; cached. Raises SettingError."""
         try:
             return describe(self.recipe.dumps(), self.reset_seconds)
         except SimulatorError as error:
@@ -94,22 +101,22 @@ class ExternalEnv:
         return EnvSpec(name=self.name, **shared)
 
     def open(self, lanes: int) -> Pool:
-        """Workers of one's own, to be closed."""
+        """A new pool of workers, which the caller must close."""
         care = Care(*(getattr(self, name) for name in Care._fields))
         return Pool(self.recipe.dumps(), self.sizes, lanes, care)
 
     def params(self, key: jax.Array) -> tuple[()]:
-        """Nothing is drawn once per run."""
+        """No parameters."""
         del key
         return ()
 
     def reset(self, key: jax.Array, params: tuple[()]) -> ExternalState:
-        """A new episode from inside jit."""
+        """Start an episode from inside jit."""
         del params
         return bridge(self).calls[0](seed_words(key))
 
     def step(self, key: jax.Array, params: tuple[()], state: ExternalState, actions: jax.Array) -> Step:
-        """One step from inside jit, of all lanes that the last `reset` began; nothing happens after an end."""
+        """One step from inside jit, for all lanes of the last `reset`; lanes that have ended do not change."""
         del key, params, state
         after, reward, flags, info = bridge(self).calls[1](actions.astype(jnp.int32))
         infos = {name: info[i] for i, name in enumerate(self.sizes.info)}
@@ -118,7 +125,7 @@ class ExternalEnv:
         return Step(after, reward, flags[0], flags[1], infos)
 
     def view(self, params: tuple[()], state: ExternalState) -> View:
-        """What was seen; without a state of its own the world's is all observations, unpadded."""
+        """The last observations; without a state of its own, the state is their concatenation without padding."""
         del params
         if state.state is not None:
             return View(*state)
@@ -128,18 +135,18 @@ class ExternalEnv:
 
 
 def seed_words(key: jax.Array) -> jax.Array:
-    """What an episode's seed is made of, uint32 [2]; the second one counts 2^32."""
+    """Low and high word of an episode's seed, uint32 [2]."""
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
 def seeds_of(words: np.ndarray) -> np.ndarray:
-    """Seeds uint64 [N] of words [..., 2]."""
+    """Seeds uint64 [N] from words [..., 2]."""
     flat = np.asarray(words).reshape(-1, 2).astype(np.uint64)
     return flat[:, 0] + (flat[:, 1] << np.uint64(32))
 
 
 class Bridge:
-    """The workers behind a world's `reset` and `step`, as many as lanes were mapped over its last `reset`."""
+    """The workers behind `reset` and `step` of an environment, as many as lanes of the last `reset`."""
 
     def __init__(self, world: ExternalEnv) -> None:
         self._world, self._pool = world, None
@@ -171,7 +178,7 @@ class Bridge:
             jax.ShapeDtypeStruct((*lead, d), np.float32) if d else None,
         )
 
-    # What follows runs inside callbacks and must not call JAX.
+    # The methods below run inside callbacks and must not call JAX.
 
     def _reset(self, words: jax.Array) -> ExternalState:
         words_ = np.asarray(words)
@@ -217,14 +224,14 @@ class Bridge:
 
 @functools.cache
 def bridge(world: ExternalEnv) -> Bridge:
-    """The one bridge of a world in this process."""
+    """The bridge of an environment, one per process."""
     made = Bridge(world)
     atexit.register(made.close)
     return made
 
 
 def one_call(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, called once for all lanes of however many `jax.vmap`s, with their axes in front."""
+    """The function, called once for all lanes of any number of `jax.vmap`s, with their axes in front."""
     mapped = jax.custom_batching.custom_vmap(call)
 
     @mapped.def_vmap

@@ -1,4 +1,4 @@
-"""What is wrong with a simulator, found by its worker in a few episodes of random available actions. No jax here."""
+"""Checks of a simulator inside its worker: a few episodes of random available actions. Does not import jax."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from gpgrad.envs.external.memory import Block
 from gpgrad.envs.external.protocol import Outcome, Simulator
 
-SECONDS = 1.0  # of playing; what has begun by then is still finished
+SECONDS = 1.0  # of playing; a step that has begun is finished
 EPISODES = 4
 
 
 class Examined(NamedTuple):
-    """findings: a sentence each. steps, episodes: that were played; ended, cut: episodes that did so."""
+    """findings: a sentence each. steps, episodes: numbers played. ended, cut: terminated and truncated episodes."""
 
     findings: list[str]
     steps: int = 0
@@ -27,7 +27,7 @@ class Examined(NamedTuple):
 
 
 def examine(simulator: Simulator) -> dict:
-    """Play, and check every answer as the trainer's block does. The fields of `Examined`, as JSON has them."""
+    """Play, and check every result as the trainer would. Returns the fields of `Examined` as JSON values."""
     began = time.perf_counter()
     block, rng = Block(simulator.sizes, 1), np.random.default_rng(0)
     found: list[str] = []
@@ -46,7 +46,7 @@ def examine(simulator: Simulator) -> dict:
 def _episode(
     simulator: Simulator, block: Block, rng: np.random.Generator, counts: dict[str, int], began: float
 ) -> list[str]:
-    """One episode, as far as there is time; what is wrong with it."""
+    """Play one episode while time is left; return its violations."""
     limit = simulator.sizes.episode_limit
     if found := _wrong(block, Outcome(simulator.reset(counts["episodes"])), "after a reset"):
         return found
@@ -77,7 +77,7 @@ def _wrong(block: Block, outcome: Outcome, when: str) -> list[str]:
 
 
 def described(error: Exception) -> str:
-    """An exception in one line, with the place that raised it."""
+    """An exception as one line, with the place that raised it."""
     place = traceback.extract_tb(error.__traceback__)
     where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'without a message'}{where}"

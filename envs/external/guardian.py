@@ -1,8 +1,8 @@
-"""Ends workers whose trainer is gone, however it went: `python -m gpgrad.envs.external.guardian`.
+"""Kills workers whose trainer has died: `python -m gpgrad.envs.external.guardian`.
 
-Reads process groups from its input, `+123` for one that began and `-123` for one that ended, and kills those left
-when the input closes, as it does when the trainer dies. A process of its own, because a worker that hangs inside its
-simulator cannot look after itself, and neither can the simulator's own children.
+Reads process groups from stdin, `+123` for a started and `-123` for an ended one. When stdin closes, for example
+because the trainer died, it kills the remaining groups. It is a separate process, because a worker that hangs inside
+its simulator, or the simulator's children, cannot detect the trainer's death.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 
 def watch(lines: TextIO) -> None:
-    """Until the input ends; then kill."""
+    """Read until the input ends, then kill the remaining process groups."""
     groups: set[int] = set()
     for line in lines:
         change = groups.add if line[0] == "+" else groups.discard

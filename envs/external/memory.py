@@ -1,4 +1,4 @@
-"""Arrays that the trainer and all workers see: one block without a name, so that no death can leave it behind."""
+"""Arrays shared by the trainer and all workers: one anonymous block of memory, which no crash can leave behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALIGNMENT = 64
 
 
 def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of every array. seconds: what the simulator took for the last call."""
+    """Shape and dtype of every array. seconds: duration of the simulator's last call."""
     n, a = lanes, sizes.n_agents
     return {
         "obs": ((n, a, sizes.obs_dim), np.float32),
@@ -33,7 +33,7 @@ def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
 
 
 class Block:
-    """The arrays of `layout`, as attributes, over memory behind a file descriptor."""
+    """The arrays of `layout` as attributes, in memory behind a file descriptor."""
 
     obs: np.ndarray
     avail: np.ndarray
@@ -47,7 +47,7 @@ class Block:
     seconds: np.ndarray
 
     def __init__(self, sizes: Sizes, lanes: int, descriptor: int | None = None) -> None:
-        """A new block, or the one behind a descriptor."""
+        """A new block, or the existing one of a descriptor."""
         self.sizes = sizes
         places, end = {}, 0
         for name, (shape, dtype) in layout(sizes, lanes).items():
@@ -60,7 +60,7 @@ class Block:
             setattr(self, name, np.frombuffer(self._memory, dtype, count, start).reshape(shape))
 
     def write(self, lane: int, outcome: Outcome) -> None:
-        """Put a simulator's answer where the trainer looks. Raises ValueError for what no learner should see."""
+        """Write a simulator's result into the shared arrays. Raises ValueError for invalid values."""
         sizes, seen = self.sizes, outcome.seen
         obs = _checked("observation", seen.obs, self.obs[lane].shape)
         avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
@@ -78,9 +78,9 @@ class Block:
 
 
 def number(what: str, value: Any) -> np.float32:
-    """A number as it is stored; an array of one is that one.
+    """A number, or an array of one number, as float32.
 
-    Raises ValueError for any other, and where it is not finite as float32, such as 1e300.
+    Raises ValueError for anything else, and for numbers that are not finite as float32, such as 1e300.
     """
     array = _array(what, value)
     if array.size != 1:
@@ -91,7 +91,7 @@ def number(what: str, value: Any) -> np.float32:
 
 
 def unnamed(size: int) -> int:
-    """A descriptor of memory that ends with the last process that has it."""
+    """A file descriptor of memory that is freed with the last process that has it open."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("gpgrad")
     else:
@@ -111,7 +111,7 @@ def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _array(what: str, value: Any) -> np.ndarray:
-    """As float32, infinite where that cannot hold it. Raises ValueError for what are no numbers."""
+    """The value as float32, infinite if it is out of range. Raises ValueError if it is not numeric."""
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, np.float32)

@@ -1,4 +1,4 @@
-"""Host worlds by the patterns of their names."""
+"""External environments by the patterns of their names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from gpgrad.errors import SettingError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Smac(ExternalEnv):
-    """`smac_<map>`: StarCraft II by oxwhirl's SMAC. difficulty: of the built-in enemy, 1 to 9 and A."""
+    """`smac_<map>`: SMAC (Samvelyan et al., 2019) in StarCraft II.
+
+    difficulty: of the built-in enemy, 1 to 9 and A.
+    """
 
     difficulty: str = "7"
 
     @property
     def recipe(self) -> Recipe:
-        """The map is what follows the prefix."""
+        """The map is the part after the prefix."""
         return Recipe(
             "gpgrad.envs.external.adapters.starcraft:smac", {"map": rest(self.name), "difficulty": self.difficulty}
         )
@@ -27,13 +30,16 @@ class Smac(ExternalEnv):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SmacV2(ExternalEnv):
-    """`smacv2_<race>_<n>_vs_<m>`: StarCraft II with drawn teams. difficulty: of the built-in enemy."""
+    """`smacv2_<race>_<n>_vs_<m>`: SMACv2 (Ellis et al., 2023) in StarCraft II, with sampled teams.
+
+    difficulty: of the built-in enemy, 1 to 9 and A.
+    """
 
     difficulty: str = "7"
 
     @property
     def recipe(self) -> Recipe:
-        """Race and sizes of the teams. Raises SettingError for other names."""
+        """Race and team sizes from the name. Raises SettingError for other names."""
         race, *sizes = rest(self.name).split("_")
         if len(sizes) != 3 or sizes[1] != "vs" or not (sizes[0] + sizes[2]).isdigit():
             raise SettingError(f"SMACv2 has no environment {self.name!r}; a name must be such as smacv2_terran_5_vs_5")
@@ -43,23 +49,27 @@ class SmacV2(ExternalEnv):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Smaclite(ExternalEnv):
-    """`smaclite_<map>`: SMAC's battles in NumPy. episode_limit: steps, 0 for SMAC's."""
+    """`smaclite_<map>`: SMAClite, SMAC's battles in NumPy.
+
+    episode_limit: steps; 0: the map's limit in SMAC.
+    """
 
     episode_limit: int = 0
 
     @property
     def recipe(self) -> Recipe:
-        """The map is what follows the prefix."""
+        """The map is the part after the prefix."""
         settings = {"map": rest(self.name), "episode_limit": at_least_0(self, "episode_limit")}
         return Recipe("gpgrad.envs.external.adapters.smaclite:SmacliteSimulator", settings)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gym(ExternalEnv):
-    """`gym_<id>`: a Gymnasium world with an entry per agent in observations, actions and rewards.
+    """`gym_<id>`: a Gymnasium environment with one entry per agent in observations, actions and rewards.
 
-    episode_limit: steps, 0 for the world's own. team_reward: what the team earns, `sum` or `mean` of its agents'
-    rewards. arguments: further ones for the world, as JSON.
+    episode_limit: steps; 0: the environment's own limit.
+    team_reward: `sum` or `mean` of the agents' rewards.
+    arguments: further arguments of the environment, as JSON.
     """
 
     episode_limit: int = 0
@@ -68,7 +78,7 @@ class Gym(ExternalEnv):
 
     @property
     def recipe(self) -> Recipe:
-        """The id is what follows the prefix."""
+        """The id is the part after the prefix."""
         return Recipe(
             "gpgrad.envs.external.adapters.gymnasium_envs:GymSimulator", {"id": rest(self.name), **common(self)}
         )
@@ -76,7 +86,12 @@ class Gym(ExternalEnv):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Zoo(ExternalEnv):
-    """`pz_<module>`: a PettingZoo world in which all act at once; options as in `Gym`."""
+    """`pz_<module>`: a PettingZoo environment with `parallel_env`.
+
+    episode_limit: steps; 0: the environment's own limit.
+    team_reward: `sum` or `mean` of the agents' rewards.
+    arguments: further arguments of the environment, as JSON.
+    """
 
     episode_limit: int = 0
     team_reward: str = "mean"
@@ -84,7 +99,7 @@ class Zoo(ExternalEnv):
 
     @property
     def recipe(self) -> Recipe:
-        """The module is what follows the prefix."""
+        """The module is the part after the prefix."""
         return Recipe(
             "gpgrad.envs.external.adapters.pettingzoo_envs:ZooSimulator", {"module": rest(self.name), **common(self)}
         )
@@ -92,7 +107,7 @@ class Zoo(ExternalEnv):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Own(ExternalEnv):
-    """`host_<module>:<maker>`: a simulator of one's own, which workers get from the maker.
+    """`host_<module>:<maker>`: your own simulator, which workers build by calling the maker.
 
     arguments: keyword arguments of the maker, as JSON.
     """
@@ -101,7 +116,7 @@ class Own(ExternalEnv):
 
     @property
     def recipe(self) -> Recipe:
-        """The maker is what follows the prefix. Raises SettingError where it is not named."""
+        """The maker is the part after the prefix. Raises SettingError if it is missing."""
         module, _, maker = rest(self.name).partition(":")
         if not module or not maker.isidentifier():
             raise SettingError(f"the name {self.name!r} has no maker; it must be such as host_my_module:MyWorld")
@@ -109,12 +124,12 @@ class Own(ExternalEnv):
 
 
 def rest(name: str) -> str:
-    """What follows the family's prefix."""
+    """The part of a name after the family's prefix."""
     return name.partition("_")[2]
 
 
 def common(world: Gym | Zoo) -> dict[str, str | int]:
-    """Settings of both, checked."""
+    """The checked settings that Gymnasium and PettingZoo environments share."""
     if world.team_reward not in ("sum", "mean"):
         raise SettingError(f"team_reward of {world.name} must be sum or mean (got {world.team_reward!r})")
     parsed(world)
@@ -123,7 +138,7 @@ def common(world: Gym | Zoo) -> dict[str, str | int]:
 
 
 def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
-    """The arguments. Raises SettingError where they are no JSON of names with values."""
+    """The parsed arguments. Raises SettingError unless they are a JSON object."""
     try:
         arguments = json.loads(world.arguments)
     except ValueError:
@@ -136,7 +151,7 @@ def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
 
 
 def at_least_0(world: ExternalEnv, option: str) -> int:
-    """An option's value. Raises SettingError for a negative one."""
+    """The value of an option. Raises SettingError if it is negative."""
     value = getattr(world, option)
     if value < 0:
         raise SettingError(f"{option} of {world.name} must be 0 or more (got {value})")

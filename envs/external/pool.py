@@ -1,8 +1,9 @@
-"""N simulators in N workers: batched steps, watchdogs, and workers that are replaced when they fail.
+"""A pool of N simulators in N workers: batched steps, timeouts, and replacement of failed workers.
 
-A crash is never an episode. A worker that falls silent, ends, or answers what no learner should see is killed with
-all it started; the caller is told which lanes failed and plays those episodes again. The seed stays the same for half
-of the failures that are allowed, so that a fault changes no number, and then changes, so that no seed can end a run.
+Crashed episodes are never learned from. A worker that hangs, exits or returns invalid values is killed with all
+processes it started; `reset` and `step` return the failed lanes, and the caller repeats those episodes. For the first
+half of the tolerated failures the seed stays the same, so that a fault changes no number; then it changes, so that a
+bad seed cannot end a run.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ from gpgrad.envs.external.memory import Block
 from gpgrad.envs.external.process import PATIENCE, Guardian, Process, SimulatorError
 from gpgrad.envs.external.protocol import Sizes
 
-LAUNCHES = 4  # simulators started at once; StarCraft II needs a gigabyte and a while
-_LONGEST_PAUSE = 30.0  # seconds before a worker is started again
-_NEWS = 100  # faults that are remembered until somebody asks
+LAUNCHES = 4  # simulators started at once; StarCraft II needs a gigabyte and time
+_LONGEST_PAUSE = 30.0  # seconds before a worker is restarted
+_NEWS = 100  # faults kept until `news` is called
 
 
 class Care(NamedTuple):
-    """How workers are looked after.
+    """Supervision of workers.
 
-    step_seconds, reset_seconds: until a worker counts as hung; starting one counts as a reset. failures: of a lane in a
-    row after which the run ends. pause_seconds: before the second start in a row, then twice as long each time.
-    recycle_episodes: after which a worker is replaced, since simulators leak; 0: never.
+    step_seconds, reset_seconds: timeouts after which a worker is restarted; starting one counts as a reset.
+    failures: consecutive failures of a lane that are tolerated.
+    pause_seconds: pause before the second consecutive restart, doubled each time.
+    recycle_episodes: episodes after which a worker is replaced, since simulators leak memory; 0: never.
     """
 
     step_seconds: float = 60.0
@@ -42,16 +44,16 @@ class Care(NamedTuple):
 
 
 class Lane:
-    """One worker's place. failures: in a row. episodes: since the worker began. steps: of the episode at hand."""
+    """A lane with its worker. failures: consecutive. episodes: since the worker started. steps: of this episode."""
 
     def __init__(self) -> None:
         self.process: Process | None = None
         self.failures = self.episodes = self.steps = 0
-        self.asked = False  # an answer is due
+        self.asked = False  # a reply is pending
 
 
 class Pool:
-    """A `Lanes`. Workers start with the first reset. Raises SimulatorError where a lane fails again and again."""
+    """A `VectorSimulator` of workers, started by the first reset. Raises SimulatorError if a lane keeps failing."""
 
     obs: np.ndarray
     avail: np.ndarray
@@ -73,11 +75,11 @@ class Pool:
         self._news: list[str] = []
 
     def __len__(self) -> int:
-        """Lanes."""
+        """Number of lanes."""
         return len(self._lanes)
 
     def reset(self, lanes: Sequence[int], seeds: Sequence[int]) -> list[int]:
-        """Begin episodes from the seeds, one per named lane; returns the lanes that failed."""
+        """Start episodes from seeds, one per given lane; return the failed lanes."""
         failed: list[int] = []
         for lane, seed in zip(lanes, seeds, strict=True):
             tries = self._lanes[lane].failures
@@ -87,7 +89,7 @@ class Pool:
             self._tidy(self._lanes[lane])
         without = [lane for lane in lanes if not self._lanes[lane].process]
         ready = [lane for lane in lanes if lane not in without]
-        for i in range(0, len(without), LAUNCHES):  # a simulator is often launched by its first reset
+        for i in range(0, len(without), LAUNCHES):  # many simulators launch at their first reset
             group = without[i : i + LAUNCHES]
             for lane in group:
                 self._start(lane)
@@ -97,7 +99,7 @@ class Pool:
         return failed + self._ask(worker.RESET, ready, self.care.reset_seconds, "reset")
 
     def step(self, lanes: Sequence[int], actions: np.ndarray) -> list[int]:
-        """Take actions int32 [N, A] of the named lanes; returns the lanes that failed, whose episode is lost."""
+        """Step the given lanes with actions int32 [N, A]; return the failed lanes, whose episode is lost."""
         self._block.actions[...] = actions
         failed = self._ask(worker.STEP, lanes, self.care.step_seconds, "step")
         for lane in lanes:
@@ -110,12 +112,12 @@ class Pool:
         return failed
 
     def report(self) -> dict[str, Any]:
-        """Counts since the start, seconds the slowest simulators took, and MiB of memory of each worker."""
+        """Counts since the start, seconds of the slowest simulators, and each worker's memory in MiB."""
         memory = [round(resident(lane.process.pid) / 2**20, 1) for lane in self._lanes if lane.process]
         return {**self._counts, "simulator_seconds": round(self._simulator_seconds, 3), "worker_mib": memory}
 
     def news(self) -> list[str]:
-        """A line for each fault since the last call."""
+        """One line per fault since the last call."""
         news, self._news = self._news, []
         return news
 
@@ -133,10 +135,10 @@ class Pool:
             self._guardian = None
 
     def _tidy(self, lane: Lane) -> None:
-        """End a worker whose time is over."""
+        """End a worker that is due for replacement."""
         if lane.process is None:
             return
-        if lane.asked:  # an interrupted call left an answer unheard
+        if lane.asked:  # an interrupted call left a reply unread
             self._end(lane)
         elif self.care.recycle_episodes and lane.episodes >= self.care.recycle_episodes:
             lane.process.ask_to_close()
@@ -146,7 +148,7 @@ class Pool:
             lane.process.forget_output()
 
     def _start(self, number: int) -> None:
-        """Start a worker, after a pause that grows with each failure in a row."""
+        """Start a worker, after a pause that grows with consecutive failures."""
         lane = self._lanes[number]
         if lane.failures > 1:
             time.sleep(min(_LONGEST_PAUSE, self.care.pause_seconds * 2.0 ** (lane.failures - 2)))
@@ -157,7 +159,7 @@ class Pool:
         lane.asked, lane.episodes = True, 0
 
     def _await_sizes(self, number: int) -> bool:
-        """Hear a new worker's sizes, which must be those of all."""
+        """Receive a new worker's sizes; return whether they equal those of the pool."""
         process = self._lanes[number].process
         assert process is not None
         try:
@@ -172,13 +174,13 @@ class Pool:
         return True
 
     def _ask(self, command: bytes, lanes: Sequence[int], seconds: float, what: str) -> list[int]:
-        """Send a command to lanes and wait for all; returns those that failed, which have no worker any more."""
+        """Send a command to lanes and wait for all replies; return failed lanes, whose workers have ended."""
         poll, waiting = select.poll(), {}
         for number in lanes:
             lane = self._lanes[number]
             assert lane.process is not None
             lane.asked = True
-            with contextlib.suppress(OSError):  # a worker that is gone is noticed when it is heard
+            with contextlib.suppress(OSError):  # a dead worker is detected when its reply is read
                 lane.process.link.send(command)
             waiting[lane.process.link.fileno()] = number
             poll.register(lane.process.link, select.POLLIN)
@@ -212,7 +214,7 @@ class Pool:
             return False
 
     def _fail(self, number: int, why: str) -> None:
-        """Kill a lane's worker and count. Raises SimulatorError where that was one failure too many."""
+        """Kill a lane's worker and count the failure. Raises SimulatorError if there are too many."""
         lane = self._lanes[number]
         assert lane.process is not None
         words = lane.process.last_words()
@@ -234,7 +236,7 @@ class Pool:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory of a process and all it started."""
+    """Memory in bytes of a process and its children."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)

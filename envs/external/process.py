@@ -1,4 +1,4 @@
-"""Starting, hearing and ending the processes of simulators."""
+"""Processes of simulators: starting, messages, shutdown."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gpgrad.envs.external.examination import Examined
 from gpgrad.envs.external.protocol import Sizes, loads
 from gpgrad.errors import SettingError
 
-_TAIL = 2000  # bytes of a worker's output that are shown
-_LONGEST_OUTPUT = 2**20  # bytes of it that are kept
-PATIENCE = 5.0  # seconds a worker has to end by itself
+_TAIL = 2000  # bytes of a worker's output shown in messages
+_LONGEST_OUTPUT = 2**20  # bytes of output that are kept
+PATIENCE = 5.0  # seconds for a worker to exit by itself
 
 
 class SimulatorError(ChildProcessError):
-    """A simulator that cannot be brought to play; says what it said last."""
+    """A simulator that cannot be used; the message has the end of its output."""
 
 
 class Process:
-    """One worker in a process group of its own, its output in a file without a name."""
+    """A worker in its own process group, with its output in an anonymous file."""
 
     def __init__(self, recipe: str, memory: int = worker.ONLY_SIZES, lane: int = 0, lanes: int = 1) -> None:
         self.link, theirs = socket.socketpair()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115, closed by `kill`
-        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut while it is written to
+        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be truncated while in use
         passed = [theirs.fileno(), *([memory] if memory >= 0 else [])]
         command = [sys.executable, "-m", "gpgrad.envs.external.worker"]
         numbers = [str(n) for n in (theirs.fileno(), memory, lane, lanes)]
@@ -47,13 +47,13 @@ class Process:
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
                 pass_fds=passed,
-                start_new_session=True,  # a group to kill as a whole, which the terminal's Ctrl-C does not reach
+                start_new_session=True,  # a group that can be killed as a whole and does not receive Ctrl-C
                 env=environment(),
             )
         self.pid, self._heard = self._process.pid, b""
 
     def hear_sizes(self, seconds: float) -> Sizes:
-        """The first line a worker sends. Raises SimulatorError, and SettingError for what is not installed."""
+        """The sizes, a worker's first line. Raises SimulatorError, or SettingError if something is not installed."""
         text = self._line(seconds, "the simulator was not built within", "the simulator could not be built")
         content = json.loads(text)
         if "missing" in content:
@@ -63,12 +63,12 @@ class Process:
         return loads(text)
 
     def hear_findings(self, seconds: float) -> Examined:
-        """The second line of a worker that examines its simulator. Raises SimulatorError."""
+        """The findings, the second line of a worker that checks its simulator. Raises SimulatorError."""
         text = self._line(seconds, "the first steps were not done within", "its worker exited during the first steps")
         return Examined(**json.loads(text))
 
     def _line(self, seconds: float, late: str, ended: str) -> str:
-        """The next line a worker sends."""
+        """The worker's next line."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._heard:
             if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
@@ -81,28 +81,28 @@ class Process:
         return line.decode()
 
     def last_words(self) -> str:
-        """The end of what the worker printed, as the end of a sentence."""
+        """The end of the worker's output, for a message."""
         size = os.fstat(self._output.fileno()).st_size
         text = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
         return f"its output ends with:\n{text}" if text else "it printed nothing"
 
     def forget_output(self) -> None:
-        """Keep the file small."""
+        """Truncate the output if it is long."""
         if os.fstat(self._output.fileno()).st_size > _LONGEST_OUTPUT:
             os.ftruncate(self._output.fileno(), 0)
 
     def ask_to_close(self) -> None:
-        """Have the simulator end by itself, as far as it can."""
+        """Ask the worker to close its simulator and exit."""
         with contextlib.suppress(OSError):
             self.link.send(worker.CLOSE)
 
     def kill(self, patience: float = 0.0) -> None:
-        """End the whole group, after some seconds in which the worker may end by itself. May be called again."""
+        """Kill the process group, after `patience` seconds in which the worker may exit. Idempotent."""
         if self._output.closed:
             return
         if patience:
-            is_readable(self.link, patience)  # its end of the link closes when it ends
-        # Before the worker is waited for: until then nobody else can get its number. What it started may outlive it.
+            is_readable(self.link, patience)  # its end of the link closes when it exits
+        # Before waiting for the worker, since its process id cannot be reused until then. Its children may outlive it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -111,7 +111,7 @@ class Process:
 
 
 class Guardian:
-    """The process that ends workers if this one cannot; see `gpgrad.envs.external.guardian`."""
+    """The process that kills workers if this process dies, see `gpgrad.envs.external.guardian`."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -124,21 +124,21 @@ class Guardian:
         )
 
     def note(self, group: int, alive: bool) -> None:
-        """A worker began, or ended."""
+        """Report that a worker started or ended."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # somebody killed it: workers at rest still notice our end
+        with contextlib.suppress(BrokenPipeError):  # it was killed; idle workers still notice our exit
             self._process.stdin.write(f"{'+' if alive else '-'}{group}\n")
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Nothing is left to guard."""
+        """Stop the guardian."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
 
 
 @functools.cache
 def describe(recipe: str, seconds: float) -> Sizes:
-    """Sizes of a recipe's world, from a worker that builds it once and ends. Raises as `Process.hear_sizes`."""
+    """The sizes of a recipe's simulator, from a worker that builds it and exits. Raises as `Process.hear_sizes`."""
     process = Process(recipe)
     try:
         return process.hear_sizes(seconds)
@@ -148,10 +148,10 @@ def describe(recipe: str, seconds: float) -> Sizes:
 
 @functools.cache
 def examined(recipe: str, seconds: float) -> Examined:
-    """What a worker finds in a few episodes, see `examination`. Raises as `Process.hear_sizes`.
+    """The findings of a worker in a few episodes, see `examination`. Raises as `Process.hear_sizes`.
 
-    seconds: for building the simulator, and again for the episodes. What was found only once is a fault that a run
-    survives, so that it counts only if a second worker finds it too.
+    seconds: timeout for building the simulator, and for the episodes. A run survives single faults, so a finding counts
+    only if a second worker finds one too.
     """
     result = _examine(recipe, seconds)
     return _examine(recipe, seconds) if result.findings else result
@@ -169,7 +169,7 @@ def _examine(recipe: str, seconds: float) -> Examined:
 
 
 def environment() -> dict[str, str]:
-    """Of a worker: this one's modules, one thread, no devices, no windows, no sound."""
+    """Environment variables of a worker: this process's modules, one thread, no devices, windows or sound."""
     alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -177,7 +177,7 @@ def environment() -> dict[str, str]:
 
 
 def is_readable(link: socket.socket, seconds: float) -> bool:
-    """Whether there is something to read, or an end, within so many seconds."""
+    """Whether data or the end of the stream can be read within some seconds."""
     poll = select.poll()
     poll.register(link, select.POLLIN)
     return bool(poll.poll(1000 * seconds))

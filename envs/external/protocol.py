@@ -1,4 +1,4 @@
-"""What a simulator must offer to be driven, and what drives it. NumPy alone: workers never import jax.
+"""The simulator interface of external environments. Uses NumPy only, since workers do not import jax.
 
 Axes in comments: N lanes; A agents; U actions; O observation; D state.
 """
@@ -17,11 +17,11 @@ from gpgrad.errors import suggest
 
 
 class Sizes(NamedTuple):
-    """Sizes and rules of a simulated world; the names shared with `gpgrad.envs.api.EnvSpec` mean the same.
+    """Sizes and rules of a simulator; names shared with `gpgrad.envs.api.EnvSpec` mean the same.
 
-    state_dim: floats of the simulator's own global state; 0: it has none, and the observations stand for it.
-    info: names of numbers that each step reports, `Outcome.info`, summed over an episode in tests.
-    versions: of the packages and programs behind it.
+    state_dim: size of the simulator's own global state; 0: none, the concatenation of observations is used.
+    info: names of the numbers in `Outcome.info`, summed over each episode in tests.
+    versions: of packages and programs, for the manifest.
     """
 
     n_agents: int
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     versions: Mapping[str, str] = {}
 
     def dumps(self) -> str:
-        """As text of one line; NumPy's numbers become Python's."""
+        """The sizes as one line of JSON; NumPy numbers become Python numbers."""
         return json.dumps(self._asdict(), default=_plain)
 
 
@@ -51,17 +51,17 @@ def _plain(value: Any) -> Any:
 
 
 def loads(text: str) -> Sizes:
-    """Sizes from their text."""
+    """Sizes from their JSON."""
     content = json.loads(text)
     lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
     return Sizes(**(content | lists))
 
 
 class Seen(NamedTuple):
-    """What agents see of a moment.
+    """Observations at one time.
 
-    obs: [A, O], as rows or a list of them. avail: truth values [A, U], something for every agent; an agent that is
-    gone has one action that does nothing. state: [D]; None where there is none.
+    obs: [A, O], an array or a list of rows. avail: truth values [A, U], at least one action per agent; a done agent has
+    one action without effect. state: [D]; None if there is none.
     """
 
     obs: Any
@@ -70,7 +70,7 @@ class Seen(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a joint action led to; reward, terminated, truncated and info as in `gpgrad.envs.api.Step`."""
+    """The result of a joint action; reward, terminated, truncated and info as in `gpgrad.envs.api.Step`."""
 
     seen: Seen
     reward: float = 0.0
@@ -80,36 +80,36 @@ class Outcome(NamedTuple):
 
 
 class Simulator(Protocol):
-    """One world inside a worker. Any exception ends the worker: its episode never happened and is played again."""
+    """A simulator inside a worker. Any exception ends the worker; its episode is discarded and repeated."""
 
     @property
     def sizes(self) -> Sizes:
-        """Known once it is constructed."""
+        """Sizes, known after construction."""
         ...
 
     def reset(self, seed: int) -> Seen:
-        """A new episode; the seed, 0 to 2^64 - 1, decides all of its randomness where the simulator allows that."""
+        """Start an episode. seed: 0 to 2^64 - 1; determines its randomness as far as the simulator allows."""
         ...
 
     def step(self, actions: list[int]) -> Outcome:
-        """One available action per agent, as exact Python ints. The terminal observation is kept."""
+        """One step. actions: one available action per agent, as Python ints. Does not reset after the end."""
         ...
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release all resources."""
         ...
 
 
 class Missing(Exception):
-    """A package, program or file that a simulator needs is not there; one sentence with where it was looked for."""
+    """A package, program or file that a simulator needs is missing; the message says where it was expected."""
 
 
 class Aborted(Exception):
-    """The simulator broke down and hides it: what it says of this episode must not be believed."""
+    """The simulator failed without reporting it, so that the results of this episode are invalid."""
 
 
-class Lanes(Protocol):
-    """Many simulators at once. Lanes are numbered from 0; arrays are as of the last call for each lane.
+class VectorSimulator(Protocol):
+    """Several simulators in parallel lanes, numbered from 0; arrays have the last result of each lane.
 
     obs: float32 [N, A, O]. avail: bool [N, A, U]. state: float32 [N, D]. reward: float32 [N]. terminated, truncated:
     bool [N]. info: float32 [N, K].
@@ -125,31 +125,31 @@ class Lanes(Protocol):
     info: np.ndarray
 
     def reset(self, lanes: Sequence[int], seeds: Sequence[int]) -> list[int]:
-        """Begin episodes; returns the lanes that failed."""
+        """Start episodes; return the failed lanes."""
         ...
 
     def step(self, lanes: Sequence[int], actions: np.ndarray) -> list[int]:
-        """Take actions int32 [N, A] of the named lanes; returns the lanes that failed, whose episode is lost."""
+        """Step the given lanes with actions int32 [N, A]; return the failed lanes, whose episode is lost."""
         ...
 
     def close(self) -> None:
-        """End all workers and leave nothing behind."""
+        """End all workers and release all resources."""
         ...
 
 
 class Recipe(NamedTuple):
-    """How a worker builds its simulator: `module:attribute`, called with these settings."""
+    """How a worker builds its simulator. maker: `module:attribute`. settings: its keyword arguments."""
 
     maker: str
     settings: Mapping[str, Any]
 
     def dumps(self) -> str:
-        """As text, the same for equal recipes."""
+        """The recipe as JSON, equal for equal recipes."""
         return json.dumps(self._asdict(), sort_keys=True)
 
 
 def build(text: str) -> Simulator:
-    """The simulator of a recipe's text. Raises Missing where there is no such maker or it takes other settings."""
+    """The simulator of a recipe's JSON. Raises Missing if the maker does not exist or takes other arguments."""
     recipe = Recipe(**json.loads(text))
     module, _, attribute = recipe.maker.partition(":")
     try:

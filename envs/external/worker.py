@@ -1,8 +1,8 @@
-"""Owns one simulator, without jax: `python -m gpgrad.envs.external.worker LINK MEMORY LANE LANES RECIPE`.
+"""A worker with one simulator, without jax: `python -m gpgrad.envs.external.worker LINK MEMORY LANE LANES RECIPE`.
 
-LINK is the descriptor of a socket, MEMORY that of the shared block. The worker says its sizes in one line, then
-answers each command, a byte, by a byte once the answer is in the block. What goes wrong it prints, and ends: to the
-trainer a closed socket is a fault, and so is silence. A closed socket on the other side ends the worker.
+LINK is the descriptor of a socket, MEMORY that of the shared block. The worker sends its sizes as one line. It then
+replies to each command byte with one byte, once the result is in the block. On an error it prints a traceback and
+exits: a closed socket and a timeout are faults for the trainer. If the trainer closes its end, the worker exits.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gpgrad.envs.external.memory import Block
 from gpgrad.envs.external.protocol import Missing, Outcome, Simulator, build
 
 RESET, STEP, CLOSE, DONE = b"r", b"s", b"c", b"k"
-ONLY_SIZES, EXAMINE = -1, -2  # for MEMORY: say the sizes and end; and between these what is wrong with the simulator
+ONLY_SIZES, EXAMINE = -1, -2  # values of MEMORY: send the sizes and exit; the same, with the findings of a check
 
 
 def main(arguments: list[str]) -> int:
-    """Build, say the sizes, serve; 1 where the simulator cannot be built for want of something."""
+    """Build the simulator, send its sizes, serve; returns 1 if it cannot be built."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = socket.socket(fileno=int(arguments[0]))
     memory, lane, lanes = (int(number) for number in arguments[1:4])
@@ -46,13 +46,13 @@ def main(arguments: list[str]) -> int:
 
 
 def refuse(link: socket.socket, why: str, sentence: str) -> int:
-    """Say in place of sizes why there is no simulator."""
+    """Send, instead of sizes, the reason why there is no simulator."""
     link.sendall(json.dumps({why: sentence}).encode() + b"\n")
     return 1
 
 
 def serve(link: socket.socket, simulator: Simulator, block: Block, lane: int) -> None:
-    """Answer until told to close, or until nobody listens."""
+    """Reply to commands until CLOSE or the end of the stream."""
     while (command := link.recv(1)) not in (b"", CLOSE):
         began = time.perf_counter()
         if command == RESET:

@@ -1,1 +1,1 @@
-"""JaxMARL's SMAX battles."""
+"""SMAX, JaxMARL's battle environment."""

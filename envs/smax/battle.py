@@ -1,7 +1,7 @@
-"""The rules of an SMAX battle: the enemies' heuristic and the ticks of a step, as JaxMARL plays them.
+"""The rules of an SMAX battle: the enemies' heuristic and the ticks of a step, as in JaxMARL.
 
-JaxMARL computes every unit's observation twice a step, once for the enemies' heuristic and once for the outcome;
-here the heuristic reads positions, and observations are left to the view.
+JaxMARL computes all observations twice per step, for the enemies' heuristic and for the result. Here the heuristic
+reads positions, and only the view computes observations.
 
 Axes in comments: N units, allies first; A allies; E enemies; K ticks.
 """
@@ -22,12 +22,16 @@ N_MOVES = len(MOVES)
 
 
 class SmaxState(NamedTuple):
-    """A battle, in the smallest types that hold it exactly.
+    """The stored state of a battle, in the smallest exact types.
 
-    x, y: float32 [N]. health: uint8 [N], whole numbers in SMAX; 0 is dead. cooldown: float32 [N], seconds; below 0 for
-    a weapon that waits. action: int8 [N], the last one. target: float32 [2, E], where an enemy that sees nobody walks.
-    attacked: int8 [E], the ally it shot last, counted from the last one; -1 for none. types: uint8 [N] where a reset
-    draws them, else None. time: int16 [].
+    x, y: float32 [N].
+    health: uint8 [N], whole numbers in SMAX; 0: dead.
+    cooldown: float32 [N], seconds; negative once a weapon is ready.
+    action: int8 [N], last actions.
+    target: float32 [2, E], goal of enemies that see no ally.
+    attacked: int8 [E], the ally that each enemy shot last, counted from the last ally; -1: none.
+    types: uint8 [N] if a reset samples them, else None.
+    time: int16 [].
     """
 
     x: jax.Array
@@ -42,7 +46,7 @@ class SmaxState(NamedTuple):
 
 
 class Units(NamedTuple):
-    """What matters of each unit's type, float32 [N]."""
+    """Numbers of each unit's type, float32 [N]."""
 
     velocity: jax.Array | np.ndarray
     attack: jax.Array | np.ndarray
@@ -54,8 +58,10 @@ class Units(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The chance of one step. cooldown: float32 [K, N], seconds added to a weapon's cooldown if it fires in that
-    tick. chase: float32 [E] in [0, 1), which of the allies in sight an enemy walks to.
+    """The randomness of one step.
+
+    cooldown: float32 [K, N], seconds added to a weapon's cooldown if it fires in that tick. chase: float32 [E] in
+    [0, 1), selects the ally in sight that an enemy walks to.
     """
 
     cooldown: jax.Array
@@ -63,7 +69,7 @@ class Draws(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What changes in a tick, all float32 [N]. Coordinates are apart, because pairs of either vectorise."""
+    """The state within a step, float32 [N]. Coordinates are separate arrays, so that pairwise operations vectorise."""
 
     x: jax.Array
     y: jax.Array
@@ -72,7 +78,7 @@ class Field(NamedTuple):
 
 
 def units(rules: Rules, types: jax.Array | None) -> Units:
-    """The units' numbers; of drawn types [N], or of the map's own."""
+    """The units' numbers, for sampled types [N] or those of the map."""
     tables = Units(*(getattr(rules, name) for name in Units._fields))
     if types is None:
         return Units(*(table[rules.types] for table in tables))
@@ -80,7 +86,7 @@ def units(rules: Rules, types: jax.Array | None) -> Units:
 
 
 def draws(rules: Rules, key: jax.Array) -> Draws:
-    """The chance of one step, from a key in the way JaxMARL does, so that the same key gives the same battle."""
+    """The randomness of one step, derived from the key as in JaxMARL, so that equal keys give equal battles."""
     key, k_enemies = jax.random.split(key)
     k_chase = jax.vmap(jax.random.split)(jax.random.split(k_enemies, rules.n_enemies))[:, 0]
 
@@ -90,14 +96,14 @@ def draws(rules: Rules, key: jax.Array) -> Draws:
 
     _, k_ticks = jax.lax.scan(tick, key, None, rules.ticks)
     k_units = jax.vmap(lambda k: jax.random.split(k, rules.n_units))(k_ticks)  # [K, N]
-    # All in one row: short inner axes do not vectorise.
+    # Sampled as one flat array, since short inner axes do not vectorise.
     uniform = jax.vmap(jax.random.uniform)(jnp.concatenate([k_units.reshape(-1), k_chase]))
     deviation = (3 * uniform[: k_units.size] - 1) * np.float32(rules.dt)  # between -dt and 2 dt
     return Draws(deviation.reshape(k_units.shape), uniform[k_units.size :])
 
 
 def distance(dx: jax.Array, dy: jax.Array) -> jax.Array:
-    """Euclidean."""
+    """Euclidean length."""
     return jnp.sqrt(dx * dx + dy * dy)
 
 
@@ -111,9 +117,9 @@ def enemy_actions(
 ) -> tuple[jax.Array, jax.Array]:
     """JaxMARL's heuristic: int32 [E] actions, and the ally each enemy is shooting at, int32 [E], -1 for none.
 
-    It shoots the ally it shot before if it still can, else the closest; without one in range it walks to an ally in
-    sight, and without one in sight to `target` [2, E], which lies across the map. Actions count allies from the last
-    to the first, and so does everything here.
+    An enemy shoots the ally that it shot last if it still can, else the closest one. With none in range it walks to an
+    ally in sight, and with none in sight to `target` [2, E] across the map. Actions number allies from the last to the
+    first; so do the arrays here.
     """
     n = rules.n_allies
     far = separation(field, n)[::-1]  # [A, E]
@@ -127,7 +133,7 @@ def enemy_actions(
     victim = jnp.where(still_there, attacked, closest)
     can_shoot = jnp.any(in_range, axis=0)
 
-    nth = jnp.cumsum(visible, axis=0, dtype=jnp.int32)  # [A, E], how many allies in sight up to each
+    nth = jnp.cumsum(visible, axis=0, dtype=jnp.int32)  # [A, E], number of allies in sight up to each
     chased = visible & (nth >= (1.0 - chase) * nth[-1]) & (nth - 1 < (1.0 - chase) * nth[-1])
 
     def way(z: jax.Array, goal: jax.Array) -> jax.Array:  # [N], [E] to [E]
@@ -142,8 +148,8 @@ def enemy_actions(
 def fight(rules: Rules, own: Units, field: Field, actions: jax.Array, deviations: jax.Array) -> Field:
     """All ticks of a step with the actions of all units [N] and cooldown deviations [K, N].
 
-    In a tick everybody moves, shoots at where the others were, dies of wounds or of touching the map's edge, and
-    those left push each other apart.
+    In a tick all units move, shoot at the previous positions of others, die of damage or at the map's edge; then living
+    units that overlap push each other apart.
     """
     n = rules.n_allies
     heading = jnp.asarray(MOVES)[jnp.minimum(actions, STOP)]  # [N, 2]
@@ -177,7 +183,7 @@ def fight(rules: Rules, own: Units, field: Field, actions: jax.Array, deviations
 
 
 def push(own: Units, x: jax.Array, y: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Places [N] after living units that overlap have moved apart."""
+    """Positions [N] after overlapping living units have been pushed apart."""
     dx, dy = x[:, None] - x, y[:, None] - y  # [N, N]
     reach = own.radius[:, None] + own.radius
     gap = distance(dx, dy) + np.eye(len(x), dtype=np.float32) + np.float32(1e-6)

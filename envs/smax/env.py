@@ -1,7 +1,7 @@
-"""SMAX, JaxMARL's battles: a team of units against a scripted one, on a field of 32 by 32.
+"""SMAX (JaxMARL; Rutherford et al., 2024): a team of units against scripted enemies on a field of 32 by 32 cells.
 
-The maps, units and rules are JaxMARL's, and the same keys give the same battle. What is stored of a battle is compact,
-what is seen of it is computed in one vectorised pass, and there is no reset at its end.
+Maps, units and rules are JaxMARL's, and the same keys give the same battle. This implementation stores compact states,
+computes observations in one vectorised pass, and does not reset at the end. docs/battles.md lists all differences.
 
 Axes in comments: N units, allies first; A allies; E enemies; U actions.
 """
@@ -23,15 +23,17 @@ from gpgrad.errors import SettingError
 
 NUMERICS = 1
 
-BEST_RETURN = 2.0  # all the enemies' health, and the win
+BEST_RETURN = 2.0  # 1 for the enemies' health and 1 for the win
 
 
 @dataclasses.dataclass(frozen=True)
 class Smax:
     """A battle of SMAX against JaxMARL's heuristic enemies.
 
-    map: one of SMAX's scenarios or of `smax_rules.ADDED`. episode_limit: steps; JaxMARL's own step counts one more,
-    because it compares before it counts. Reaching it ends the battle for good, as in SMAC.
+    map: a scenario of SMAX or a name in `rules.ADDED`.
+    episode_limit: steps, terminal for the learner as in SMAC; JaxMARL's own step takes one more, because it tests the
+        limit before it increments the counter.
+    name: the registered name.
     """
 
     map: str
@@ -39,14 +41,14 @@ class Smax:
     name: str = "smax"
 
     def __post_init__(self) -> None:
-        """Raise `SettingError` for what cannot be."""
+        """Check the settings. Raises SettingError."""
         if not 1 <= self.episode_limit <= 32767:
             raise SettingError(f"episode_limit must be between 1 and 32767 (got {self.episode_limit})")
         rules(self.map)
 
     @property
     def rules(self) -> Rules:
-        """The map's."""
+        """The constants of the map."""
         return rules(self.map)
 
     @property
@@ -68,12 +70,12 @@ class Smax:
         )
 
     def params(self, key: jax.Array) -> tuple[()]:
-        """Nothing is drawn once per run."""
+        """No parameters."""
         del key
         return ()
 
     def reset(self, key: jax.Array, params: tuple[()]) -> SmaxState:
-        """Teams near the middle of either half; on SMACv2's maps places and types are drawn."""
+        """Teams near the centre of each half; SMACv2's maps sample positions and types."""
         del params
         r = self.rules
         key, k_allies, k_enemies = jax.random.split(jax.random.split(key)[1], 3)
@@ -97,29 +99,29 @@ class Smax:
             health=jnp.asarray(own.health, jnp.uint8),
             cooldown=jnp.zeros(r.n_units, jnp.float32),
             action=jnp.full(r.n_units, STOP, jnp.int8),
-            target=jnp.stack([r.width - x[n:], r.height - y[n:]]),  # opposite, through the middle
+            target=jnp.stack([r.width - x[n:], r.height - y[n:]]),  # the point opposite, mirrored at the centre
             attacked=jnp.full(r.n_enemies, -1, jnp.int8),
             types=types,
             time=jnp.zeros((), jnp.int16),
         )
 
     def draws(self, key: jax.Array) -> Draws:
-        """The chance of one step."""
+        """The randomness of one step."""
         return battle.draws(self.rules, key)
 
     def step(self, key: jax.Array, params: tuple[()], state: SmaxState, actions: jax.Array) -> Step:
-        """One step of integer actions [A]: north, east, south, west, stop, then an attack on each enemy.
+        """One step with integer actions [A]: north, east, south, west, stop, then attacks on each enemy.
 
-        Unavailable actions are allowed and do nothing.
+        Unavailable actions do nothing.
         """
         return self.transition(params, state, actions, self.draws(key))
 
     def transition(self, params: tuple[()], state: SmaxState, actions: jax.Array, draws: Draws) -> Step:
-        """The rules of one step with its chance given.
+        """The rules of one step, given its randomness.
 
-        reward: the share of the enemies' health that was lost, and 1 for the win.
-        info, each true or counted in the step where it happens: won; draw, both teams died in the same step;
-        timed_out, the limit came first; dead_allies, dead_enemies, int32.
+        reward: fraction of the enemies' health that was lost, plus 1 for the win.
+        info, set in the step of the event: won; draw, both teams died in the same step; timed_out, the limit came
+        first; dead_allies, dead_enemies, int32 counts.
         """
         del params
         r, n = self.rules, self.rules.n_allies
@@ -141,7 +143,7 @@ class Smax:
             time=state.time + jnp.int16(1),
         )
         stood, standing = before.health > 0, after.health > 0
-        over = ~jnp.any(stood[:n]) | ~jnp.any(stood[n:])  # already before this step
+        over = ~jnp.any(stood[:n]) | ~jnp.any(stood[n:])  # the battle was over before this step
         lost, beaten = ~jnp.any(standing[:n]), ~jnp.any(standing[n:])
         won = beaten & ~lost & ~over
         harm = jnp.sum((before.health - after.health)[n:] / own.health[n:]) / r.n_enemies
@@ -158,14 +160,14 @@ class Smax:
         return Step(stored, harm + won, terminated, truncated, info)
 
     def view(self, params: tuple[()], state: SmaxState) -> View:
-        """What is seen, in JaxMARL's order.
+        """Observations and state in JaxMARL's order.
 
-        obs: float32 [A, O], of every other unit in sight, allies first: health, offset over the range of sight, last
-        move, last attack, cooldown, type; then of the agent itself health, place, cooldown, type. All shares of the
-        largest value; zeros for the dead, of the dead and to the dead.
-        state: float32 [D], of every unit what it sees of itself, then the teams, then the types over the last type:
-        JaxMARL's state with places, cooldowns and types brought to 0..1.
-        avail: moving and stopping, and attacks on living enemies in range. The dead can only stop.
+        obs: float32 [A, O]. For each other unit in sight, allies first: health, offset divided by the sight range, last
+        move, last attack, cooldown, type; then the agent's own health, position, cooldown, type. Values are fractions
+        of their maximum; zeros for dead observers and dead units.
+        state: float32 [D]. Each unit's own features, then teams, then types: JaxMARL's state with positions, cooldowns
+        and types scaled to 0..1.
+        avail: bool [A, U], moves, stop, and attacks on living enemies in range. Dead agents can only stop.
         """
         del params
         r = self.rules

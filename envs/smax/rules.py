@@ -1,4 +1,4 @@
-"""SMAX's numbers: unit types, maps, start positions; all JaxMARL's, asked for when a battle is made."""
+"""The constants of SMAX: unit types, maps, start positions; read from JaxMARL when an environment is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpgrad.errors import SettingError, suggest
 SMAX = "environments.smax.smax_env"
 N_TYPES = 6
 MARINE, MARAUDER, STALKER, ZEALOT, ZERGLING, HYDRALISK = range(N_TYPES)
-# The papers' maps that SMAX has units for and does not bring along: the allies' types and the enemies'.
+# Maps of the papers that JaxMARL lacks but has the units for: types of allies and of enemies.
 ADDED = {
     "5m": ([MARINE] * 5, [MARINE] * 5),
     "15m": ([MARINE] * 15, [MARINE] * 15),
@@ -27,12 +27,14 @@ ADDED = {
 
 
 class Rules(NamedTuple):
-    """A map and the units on it.
+    """A map and its units.
 
-    types: uint8 [N], allies first; None where a reset draws them. velocity, attack, range, sight, radius, health,
-    cooldown: float32 [6], by type. width, height: of the map. ticks, dt: how often the world moves in a step, and by
-    how many seconds. scatter(key) -> float32 [N, 2]: drawn start positions; None where the teams face each other.
-    draw_types(key) -> uint8 [N].
+    types: uint8 [N], allies first; None if a reset samples them.
+    velocity, attack, range, sight, radius, health, cooldown: float32 [6], by type.
+    width, height: of the map.
+    ticks, dt: ticks per step, and seconds per tick.
+    scatter(key) -> float32 [N, 2]: sampled start positions; None if the teams face each other.
+    draw_types(key) -> uint8 [N]: sampled types.
     """
 
     n_allies: int
@@ -54,12 +56,12 @@ class Rules(NamedTuple):
 
     @property
     def n_units(self) -> int:
-        """Both teams."""
+        """Number of all units."""
         return self.n_allies + self.n_enemies
 
 
 def scenario(name: str):
-    """JaxMARL's scenario of a map, made known to it first if it is one of ours. Raises SettingError."""
+    """JaxMARL's scenario of a map; maps in `ADDED` are registered with JaxMARL first. Raises SettingError."""
     smax = jaxmarl_import.load(SMAX)
     known = smax.MAP_NAME_TO_SCENARIO
     if name in ADDED and name not in known:
@@ -74,7 +76,7 @@ def scenario(name: str):
 
 @functools.cache
 def rules(name: str) -> Rules:
-    """The rules of a map. Raises SettingError for one that SMAX does not have."""
+    """The constants of a map. Raises SettingError for an unknown map."""
     chosen = scenario(name)
     with jax.ensure_compile_time_eval():
         env = jaxmarl_import.load(SMAX).SMAX(scenario=chosen)

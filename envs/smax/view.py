@@ -1,6 +1,6 @@
-"""What SMAX's units see: JaxMARL's observations, states and available actions in one vectorised pass.
+"""Observations, global state and available actions of SMAX as in JaxMARL, in one vectorised pass.
 
-Replay keeps battles, not what is seen of them, so this runs on every sampled batch.
+The replay stores states, not observations, so this runs on every sampled batch.
 
 Axes in comments: N units, allies first; A allies; E enemies; U actions; F features of a unit.
 """
@@ -21,9 +21,9 @@ OTHER_FEATURES, OWN_FEATURES, STATE_FEATURES = 7 + N_TYPES, 4 + N_TYPES, 6 + N_T
 
 
 class Traits(NamedTuple):
-    """Features of units that are the same wherever they are seen from, each [N].
+    """Features of units that do not depend on the observer, each [N].
 
-    last: the last move's x and y, and the last attack over the number of the last action.
+    last: x and y of the last move, and the last attack divided by the largest action number.
     """
 
     health: jax.Array
@@ -52,7 +52,7 @@ def observe(rules: Rules, own: Units, state: SmaxState) -> View:
 
 
 def describe(rules: Rules, own: Units, state: SmaxState) -> Traits:
-    """The units' traits."""
+    """The traits of all units."""
     action = state.action.astype(jnp.int32)
     moved = action == np.arange(len(MOVES))[:, None]
     heading = [jnp.sum(jnp.where(moved, MOVES[:, axis, None], 0.0), axis=0) for axis in (0, 1)]
@@ -68,13 +68,13 @@ def describe(rules: Rules, own: Units, state: SmaxState) -> Traits:
 
 
 def others(traits: Traits, seen: jax.Array, dx: jax.Array, dy: jax.Array) -> jax.Array:
-    """What each ally sees of the others, from whom it sees and their offsets, all [A, N]: float32 [A, (N - 1) F].
+    """Features of other units for each ally, float32 [A, (N - 1) F]. seen, dx, dy: visibility and offsets [A, N].
 
     A stack of planes with selects fuses into one pass that only writes the result; a gather takes several times as
     long.
     """
     n_allies, n_units = seen.shape
-    earlier = np.arange(n_units - 1) < np.arange(n_allies)[:, None]  # [A, N - 1], in the list without oneself
+    earlier = np.arange(n_units - 1) < np.arange(n_allies)[:, None]  # [A, N - 1], in the list without the observer
 
     def without_oneself(plane: jax.Array) -> jax.Array:
         return jnp.where(earlier, plane[:, :-1], plane[:, 1:])
@@ -85,7 +85,7 @@ def others(traits: Traits, seen: jax.Array, dx: jax.Array, dy: jax.Array) -> jax
 
 
 def alone(rules: Rules, traits: Traits, state: SmaxState, alive: jax.Array) -> jax.Array:
-    """What each unit knows of itself, float32 [N, 10]; zeros if dead."""
+    """Each unit's own features, float32 [N, 10]; zeros if dead."""
     place = [state.x / rules.width, state.y / rules.height]
     features = [traits.health, *place, traits.cooldown, *traits.types]
     return jnp.where(alive[:, None], jnp.stack(features, axis=-1), 0.0)
@@ -99,6 +99,6 @@ def overview(rules: Rules, itself: jax.Array, types: jax.Array | None) -> jax.Ar
 
 
 def available(alive: jax.Array, in_range: jax.Array) -> jax.Array:
-    """Available actions, bool [A, U], of allies alive [A] with enemies in range [A, E]."""
+    """Available actions, bool [A, U], from living allies [A] and enemies in range [A, E]."""
     moves = jnp.broadcast_to(alive[:, None], (len(alive), STOP))
     return jnp.concatenate([moves, jnp.ones_like(moves[:, :1]), in_range], axis=1)

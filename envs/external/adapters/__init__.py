@@ -1,1 +1,1 @@
-"""Simulators of other libraries behind one protocol."""
+"""Adapters from other libraries to `protocol.Simulator`."""

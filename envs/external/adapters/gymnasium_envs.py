@@ -1,4 +1,4 @@
-"""Cooperative Gymnasium worlds with an observation and an action per agent: level-based foraging, robot warehouses."""
+"""Cooperative Gymnasium environments with one observation and action per agent: LBF, robot warehouse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
 
 
 class Family(NamedTuple):
-    """What is known of the worlds of a package, whose ids begin alike.
+    """Facts about a package's environments, whose ids have a common prefix.
 
-    module: registers them when it is imported. limit: the step at which the world itself cuts an episode and calls
-    that its end. over: whether a game is truly over. return_scale: the largest return, rewards summed over agents.
-    forget: removes what a reset would find of the episode before.
+    module: registers them when imported. limit: the step at which the environment truncates and reports a terminal
+    step. over: whether the state is terminal. return_scale: the largest return, summed over agents. ends_early: as in
+    `EnvSpec`. forget: removes state of the last episode that a reset would read.
     """
 
     module: str
@@ -31,7 +31,7 @@ class Family(NamedTuple):
 
 
 def forget_players(world: Any) -> None:
-    """Foragers are placed where nobody stands, and would still stand where they ended."""
+    """Clear the foragers' last positions, which a reset would treat as occupied."""
     for player in world.players:
         player.position = None
 
@@ -44,20 +44,23 @@ FAMILIES = {
         ends_early=True,
         forget=forget_players,
     ),
-    # Shelves are delivered one after another, for ever.
+    # Deliveries never end, so no state is terminal.
     "rware": Family("rware", lambda w: w.max_steps, lambda w: False, return_scale=10.0),
 }
 
 
 class GymSimulator:
-    """A world of `gymnasium.make`, whose observations and actions are tuples with an entry per agent.
+    """An environment of `gymnasium.make` whose observations and actions are tuples with one entry per agent.
 
-    Rewards and both flags are one for all or one for each agent, in any container; `info["action_mask"]` holds a mask
-    for each. The game is over when every agent has ended. One that ended before the others sees zeros and has its
-    first action alone, which the world is given, since its tuple has a place for it.
+    Rewards and both flags are one for all agents or one per agent, in any container; `info["action_mask"]` may have a
+    mask per agent. The episode ends when all agents are done. An agent that is done earlier observes zeros and has only
+    its first action, which is passed on, since the tuple has an entry for it.
 
-    id: as gymnasium knows it; `module:id` imports the module that registers it. episode_limit: steps, 0 for the world's
-    own; a cut is never reported as an end, even where the world calls it one. team_reward: sum or mean over agents.
+    id: of Gymnasium; `module:id` imports the module that registers it.
+    episode_limit: steps; 0: the environment's own limit. A truncation is never reported as terminal, even if the
+        environment does so.
+    team_reward: sum or mean over agents.
+    arguments: of `gymnasium.make`, as JSON.
     """
 
     def __init__(self, id: str, episode_limit: int = 0, team_reward: str = "sum", arguments: str = "{}") -> None:
@@ -95,14 +98,14 @@ class GymSimulator:
         )
 
     def reset(self, seed: int) -> Seen:
-        """A new episode; the world's own randomness starts from the seed."""
+        """Start an episode; the seed determines the environment's randomness."""
         self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         if self._family:
             self._family.forget(self._world.unwrapped)
         return self._seen(*self._world.reset(seed=seed % 2**31))
 
     def step(self, actions: list[int]) -> Outcome:
-        """Ends that are only the world's own limit become cuts."""
+        """One step; terminal steps that are only the environment's limit become truncations."""
         chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
         obs, rewards, terminated, truncated, info = self._world.step(chosen)
         self._time += 1
@@ -114,7 +117,7 @@ class GymSimulator:
         self._gone = before | over | cut
         ended = bool(self._gone.all())
         was_cut = ended and bool((cut & ~over & ~before).any())
-        if ended:  # in the last moment those who acted could have gone on
+        if ended:  # at the last step, agents that acted keep their actions
             self._gone = before
         return Outcome(
             self._seen(obs, info, ended),
@@ -124,7 +127,7 @@ class GymSimulator:
         )
 
     def close(self) -> None:
-        """End the world."""
+        """Close the environment."""
         self._world.close()
 
     def _own_limit(self) -> int:
@@ -153,7 +156,7 @@ class GymSimulator:
 
 
 def package(module: str, distribution: str, world: str) -> Any:
-    """A module, imported. Raises Missing where it is not installed."""
+    """An imported module. Raises Missing if it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -163,14 +166,14 @@ def package(module: str, distribution: str, world: str) -> Any:
 
 
 def versions(modules: set[str]) -> dict[str, str]:
-    """Versions of the distributions that the modules came from."""
+    """Versions of the modules' distributions."""
     owners = importlib.metadata.packages_distributions()
     names = {name for module in modules for name in owners.get(module.split(".")[0], [])}
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
 def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]) -> Sizes:
-    """Sizes of a world whose agents may differ, without a state of its own."""
+    """Sizes of an environment without its own state, whose agents may differ."""
     same = len(set(widths)) == 1
     return Sizes(
         n_agents=len(widths),
@@ -186,7 +189,7 @@ def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]
 
 
 def padded(obs: Any, widths: list[int]) -> np.ndarray:
-    """Observations of single agents, in any shape, as rows float32 [A, O] with zeros behind the shorter ones."""
+    """Flattened observations of all agents, float32 [A, O], padded with zeros."""
     rows = np.zeros((len(widths), max(widths)), np.float32)
     for row, one, width in zip(rows, obs, widths, strict=True):
         row[:width] = np.asarray(one, np.float32).ravel()
@@ -194,5 +197,5 @@ def padded(obs: Any, widths: list[int]) -> np.ndarray:
 
 
 def available(counts: list[int]) -> np.ndarray:
-    """Each agent's own actions, bool [A, U]."""
+    """The actions that each agent has, bool [A, U]."""
     return np.arange(max(counts)) < np.array(counts)[:, None]

@@ -1,4 +1,4 @@
-"""Cooperative PettingZoo worlds in which all agents act at once, and some may be gone before the end."""
+"""Cooperative PettingZoo environments in which all agents act at once; some may be done before the end."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from gpgrad.envs.external.adapters.gymnasium_envs import available, padded, size
 from gpgrad.envs.external.protocol import Missing, Outcome, Seen
 
 PACKAGES = {"mpe2": "mpe2", "pettingzoo.butterfly": "pettingzoo[butterfly]", "pettingzoo.sisl": "pettingzoo[sisl]"}
-STATES_ARE_OBSERVATIONS = ("mpe2",)  # packages whose `state()` is the observations one after another
-_LIMITS = ("max_cycles", "max_steps")  # attributes that hold the world's own limit
+STATES_ARE_OBSERVATIONS = ("mpe2",)  # packages whose `state()` is the concatenation of observations
+_LIMITS = ("max_cycles", "max_steps")  # attributes with the environment's own limit
 
 
 class ZooSimulator:
-    """A world with `parallel_env`. An agent is gone once it was terminated, truncated or left out of `agents`; it then
-    sees zeros and has its first action alone, which is not sent. The game is over when all are gone.
+    """An environment with `parallel_env`.
 
-    The world's `state()` is the global state where it has up to two axes; a picture is left out.
+    An agent is done once it was terminated, truncated or removed from `agents`. It then observes zeros and has only its
+    first action, which is not passed on. The episode ends when all agents are done. `state()` is the global state if it
+    has at most two axes; images are not used.
 
-    module: such as `simple_spread_v3`, looked for in `PACKAGES`, or one with its package, `mpe2.simple_spread_v3`.
-    episode_limit: steps, 0 for the world's own. team_reward: sum or mean over all agents, gone or not.
+    module: such as `simple_spread_v3`, searched in `PACKAGES`, or with its package, `mpe2.simple_spread_v3`.
+    episode_limit: steps; 0: the environment's own limit.
+    team_reward: sum or mean over all agents, including done ones.
+    arguments: of `parallel_env`, as JSON.
     """
 
     def __init__(self, module: str, episode_limit: int = 0, team_reward: str = "mean", arguments: str = "{}") -> None:
@@ -48,13 +51,13 @@ class ZooSimulator:
             self.sizes = self.sizes._replace(state_dim=width, own_state_dim=0)
 
     def reset(self, seed: int) -> Seen:
-        """A new episode; the world's own randomness starts from the seed."""
+        """Start an episode; the seed determines the environment's randomness."""
         obs, infos = self._world.reset(seed=seed % 2**31)
         self._time, self._alive, self._ended = 0, set(self._world.agents), set()
         return self._seen(obs, infos, self._alive)
 
     def step(self, actions: list[int]) -> Outcome:
-        """The team earns what all agents do; the game is over when nobody is left who was not merely cut."""
+        """One step. The step is terminal if all agents are done and none was only truncated."""
         places, before = zip(self._agents, actions, self._choices, strict=True), self._alive
         chosen = {agent: action + choice.start for agent, action, choice in places if agent in before}
         obs, rewards, terminations, truncations, infos = self._world.step(chosen)
@@ -66,7 +69,7 @@ class ZooSimulator:
         was_cut = ended and bool((cut - over) & before)
         earned = [spaces.single(rewards.get(agent, 0.0), f"the reward of {agent}") for agent in self._agents]
         return Outcome(
-            # When the game is over nobody is left, but the last moment is still one in which all could have acted.
+            # At the end all agents are done, but in the last state all of them could have acted.
             self._seen(obs, infos, before if ended else self._alive, ended),
             spaces.team(earned, len(earned), self._how),
             ended and not was_cut,
@@ -74,11 +77,11 @@ class ZooSimulator:
         )
 
     def close(self) -> None:
-        """End the world."""
+        """Close the environment."""
         self._world.close()
 
     def _flags(self, flags: dict[str, Any], what: str) -> set[str]:
-        """The agents of whom it is true."""
+        """The agents whose flag is true."""
         return {agent for agent in self._agents if spaces.truth(flags.get(agent, False), f"{what}[{agent!r}]")}
 
     def _seen(self, obs: dict[str, Any], infos: dict[str, Any], present: set[str], last: bool = False) -> Seen:
@@ -97,7 +100,7 @@ class ZooSimulator:
         return Seen(padded(rows, self._widths), avail, state)
 
     def _state_width(self, module: str) -> int:
-        """Numbers in the world's own state; 0 where there is none, it is a picture, or it is all observations."""
+        """Size of the environment's own state; 0 if there is none, it is an image, or it is the observations."""
         if module.split(".")[0] in STATES_ARE_OBSERVATIONS:
             return 0
         shape = getattr(getattr(self._world, "state_space", None), "shape", None)
@@ -111,7 +114,7 @@ class ZooSimulator:
 
 
 def find(module: str) -> Any:
-    """The module of a world. Raises Missing with what to install, and for one in which agents take turns."""
+    """The module of an environment. Raises Missing if it is not installed or its agents take turns."""
     places = [module] if "." in module else [f"{package}.{module}" for package in PACKAGES]
     tried = []
     for place in places:

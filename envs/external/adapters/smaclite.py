@@ -1,4 +1,4 @@
-"""SMAClite: SMAC's battles rebuilt in NumPy, without StarCraft II."""
+"""SMAClite: SMAC's battles in NumPy, without StarCraft II."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpgrad.envs.external.adapters.gymnasium_envs import package, versions
 from gpgrad.envs.external.adapters.starcraft import BEST_RETURN
 from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
 
-# Steps. It has no limit inside; these are SMAC's, whose maps these are.
+# Steps: SMAC's limits of these maps, since SMAClite has none.
 LIMITS = {
     "10m_vs_11m": 150,
     "27m_vs_30m": 180,
@@ -30,7 +30,7 @@ LIMITS = {
 
 
 class SmacliteSimulator:
-    """A map of SMAClite. maker: the module with gymnasium's `make`. episode_limit: steps, 0 for SMAC's."""
+    """A map of SMAClite. maker: the module with gymnasium's `make`. episode_limit: steps; 0: the limit in SMAC."""
 
     def __init__(self, map: str, episode_limit: int = 0, maker: str = "gymnasium") -> None:
         world = f"smaclite_{map}"
@@ -59,15 +59,15 @@ class SmacliteSimulator:
         )
 
     def reset(self, seed: int) -> Seen:
-        """A new battle. The state would begin with the last actions of the battle before."""
+        """Start a battle and clear the last actions, which the state would otherwise keep from the previous one."""
         self._time = 0
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002, SMAClite draws from it
+        np.random.seed(seed % 2**32)  # noqa: NPY002, SMAClite samples from it
         self._battle.last_actions = np.zeros_like(self._battle.last_actions)
         return self._observe(self._world.reset(seed=seed % 2**31)[0])
 
     def step(self, actions: list[int]) -> Outcome:
-        """One step of all units; the limit is a loss, as in SMAC."""
+        """One step; reaching the limit is a loss, as in SMAC."""
         obs, reward, over, _, info = self._world.step(actions)
         self._time += 1
         cut = not over and self._time >= self._limit
@@ -75,7 +75,7 @@ class SmacliteSimulator:
         return Outcome(self._observe(obs), float(reward), bool(over), cut, info)
 
     def close(self) -> None:
-        """End the battle."""
+        """Close the environment."""
         self._world.close()
 
     def _observe(self, obs: Any) -> Seen:

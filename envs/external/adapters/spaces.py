@@ -1,6 +1,6 @@
-"""What Gymnasium's spaces are to learners that see vectors and choose one of a fixed number of actions.
+"""Conversion of Gymnasium's spaces and containers to vectors, action numbers and arrays over agents.
 
-Also what single agents report, brought into one order. Imports gymnasium when a space is looked at, never before.
+Imports gymnasium only when a space is converted.
 
 Axes in comments: A agents; U actions; O observation.
 """
@@ -14,18 +14,18 @@ import numpy as np
 
 from gpgrad.envs.external.protocol import Missing
 
-MASK = "action_mask"  # the key of available actions in observations and infos, as PettingZoo has it
+MASK = "action_mask"  # the key of available actions in observations and infos, as in PettingZoo
 
 
 class Choice(NamedTuple):
-    """The actions of an agent. size: how many. start: the first one's number in the world; here they begin with 0."""
+    """The actions of an agent. size: their number. start: the environment's number of action 0."""
 
     size: int
     start: int
 
 
 def choice(space: Any, world: str) -> Choice:
-    """The actions of a Discrete space. Raises Missing for any other."""
+    """The actions of a Discrete space. Raises Missing for other spaces."""
     from gymnasium import spaces
 
     if not isinstance(space, spaces.Discrete):
@@ -36,7 +36,7 @@ def choice(space: Any, world: str) -> Choice:
 
 
 def visible(space: Any, world: str) -> Any:
-    """An agent's observation space without the mask. Raises Missing for one whose elements have no fixed width."""
+    """An agent's observation space without the mask. Raises Missing for spaces without a fixed width."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict) and MASK in space.spaces:
@@ -51,16 +51,16 @@ def visible(space: Any, world: str) -> Any:
 
 
 def width(space: Any) -> int:
-    """Numbers in an element of the space, as `flat` gives it."""
+    """Size of a flattened element of the space."""
     from gymnasium import spaces
 
     return int(spaces.flatdim(space))
 
 
 def flat(space: Any, value: Any) -> np.ndarray:
-    """An element as float32 [O]: arrays in one row, Discrete one-hot, the parts of a Dict by the order of its space.
+    """A flattened element, float32 [O]: arrays flattened, Discrete one-hot, parts of a Dict in the order of its space.
 
-    Raises ValueError for what is no element.
+    Raises ValueError for values outside the space.
     """
     from gymnasium import spaces
 
@@ -81,7 +81,7 @@ def flat(space: Any, value: Any) -> np.ndarray:
 
 
 def unmask(space: Any, value: Any) -> tuple[Any, Any]:
-    """An observation of the space that `visible` made of a larger one, and its mask, or None."""
+    """An observation without its mask, and the mask or None."""
     from gymnasium import spaces
 
     if not isinstance(value, Mapping) or MASK not in value:
@@ -92,9 +92,9 @@ def unmask(space: Any, value: Any) -> tuple[Any, Any]:
 
 
 def allowed(mask: Any, count: int, n_actions: int, last: bool) -> np.ndarray:
-    """An agent's mask as bool [U], False behind its own actions. Raises ValueError for one of another length.
+    """An agent's mask as bool [U], padded with False. Raises ValueError for another length.
 
-    last: the game is over, so that an empty mask is right; it becomes the first action alone.
+    last: whether the episode has ended; an empty mask is then allowed and becomes the first action alone.
     """
     row = np.asarray(mask).astype(bool).ravel()
     if row.size not in (count, n_actions):
@@ -104,14 +104,14 @@ def allowed(mask: Any, count: int, n_actions: int, last: bool) -> np.ndarray:
 
 
 def nothing(n_actions: int) -> np.ndarray:
-    """The mask of an agent that is gone, bool [U]: its first action alone."""
+    """The mask of a done agent, bool [U]: its first action alone."""
     return np.arange(n_actions) == 0
 
 
 def of_agents(value: Any, n_agents: int, what: str) -> list[Any]:
-    """A value for each agent out of one for all, a sequence, or a mapping in the order of agents.
+    """One value per agent, from one for all, a sequence, or a mapping in the order of agents.
 
-    Raises ValueError where it is for another number of agents.
+    Raises ValueError for another number of agents.
     """
     if isinstance(value, Mapping):
         if value.keys() == set(range(n_agents)):
@@ -125,7 +125,7 @@ def of_agents(value: Any, n_agents: int, what: str) -> list[Any]:
 
 
 def flags(value: Any, n_agents: int, what: str) -> np.ndarray:
-    """Truth values of agents, bool [A]; an entry `__all__`, as in RLlib, speaks for all."""
+    """Truth values of agents, bool [A]; an entry `__all__` applies to all, as in RLlib."""
     if isinstance(value, Mapping) and "__all__" in value:
         rest = {name: one for name, one in value.items() if name != "__all__"}
         value = True if truth(value["__all__"], what) else rest or False
@@ -133,7 +133,7 @@ def flags(value: Any, n_agents: int, what: str) -> np.ndarray:
 
 
 def truth(value: Any, what: str) -> bool:
-    """A single truth value. Raises ValueError for anything else, such as a list, which is true to Python."""
+    """A single truth value. Raises ValueError for anything else, such as a list."""
     try:
         array = np.asarray(value)
         if array.size == 1 and array.ravel()[0] in (False, True):
@@ -144,7 +144,7 @@ def truth(value: Any, what: str) -> bool:
 
 
 def team(rewards: Any, n_agents: int, how: str) -> float:
-    """What the team earns: one reward as it is, else the `sum` or `mean` of agents. Raises as `of_agents`."""
+    """The team reward: a single reward, else the `sum` or `mean` over agents. Raises as `of_agents`."""
     if not isinstance(rewards, Mapping) and (is_single(rewards) or len(rewards) == 1):
         return single(rewards, "the reward")
     values = of_agents(rewards, n_agents, "the reward")
@@ -152,7 +152,7 @@ def team(rewards: Any, n_agents: int, how: str) -> float:
 
 
 def single(value: Any, what: str) -> float:
-    """A number; an array of one is that one. Raises ValueError for any other."""
+    """A number, or the number in an array of one. Raises ValueError for anything else."""
     array = np.asarray(value, np.float64)
     if array.size != 1:
         raise ValueError(f"{what} must be a single number (got the shape {array.shape})")
@@ -165,7 +165,7 @@ def is_single(value: Any) -> bool:
 
 
 def short(space: Any) -> str:
-    """A space for people, in one line."""
+    """A space as one line of text."""
     text = " ".join(str(space).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -1,8 +1,8 @@
-"""StarCraft II battles: SMAC by its maps, SMACv2 by race and sizes of the teams.
+"""StarCraft II battles: SMAC (Samvelyan et al., 2019) and SMACv2 (Ellis et al., 2023).
 
-Their time limits are true ends, as in PyMARL. StarCraft II crashes now and then, and the interface hides it: `step`
-then reports the end of a battle without any info, and `reset` what the battle before looked like. Here that aborts
-the episode, and the worker with it, so that a new one builds the interface anew.
+Time limits are terminal, as in PyMARL. StarCraft II crashes occasionally, and the interface hides it: `step` then
+reports a terminal step without info, and `reset` returns observations of the previous battle. This adapter detects
+both and raises Aborted, which ends the worker; a new worker builds the interface again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gpgrad.envs.external.adapters.gymnasium_envs import package, versions
 from gpgrad.envs.external.protocol import Aborted, Missing, Outcome, Seen, Sizes
 
 INFO = ("won", "timed_out", "dead_allies", "dead_enemies")
-BEST_RETURN = 20.0  # all the enemies' health, their deaths and the win, as SMAC scales them
+BEST_RETURN = 20.0  # enemies' health, deaths and the win, as scaled by SMAC
 GAME = "https://blzdistsc2-a.akamaihd.net/Linux/SC2.4.10.zip (its password is iagreetotheeula)"
 MAPS = "https://github.com/oxwhirl/smac/releases/download/v0.1-beta1/SMAC_Maps.zip"
 V2_MAPS = "https://github.com/oxwhirl/smacv2/releases/download/maps/SMAC_Maps.zip"
-TEAMS = {  # SMACv2's published units with their weights; the last one never makes up a whole team
+TEAMS = {  # SMACv2's published unit types with their weights; a team never has only the last type
     "terran": {"marine": 0.45, "marauder": 0.45, "medivac": 0.1},
     "protoss": {"stalker": 0.45, "zealot": 0.45, "colossus": 0.1},
     "zerg": {"zergling": 0.45, "hydralisk": 0.45, "baneling": 0.1},
@@ -31,13 +31,13 @@ TEAMS = {  # SMACv2's published units with their weights; the last one never mak
 
 
 class StarcraftSimulator:
-    """Anything with StarCraft2Env's methods. make(seed): a new one, which must not start the game yet."""
+    """An environment with StarCraft2Env's methods. make(seed): builds one, without starting the game."""
 
     def __init__(self, make: Callable[[int], Any], seen: dict[str, str] | None = None) -> None:
         self._make, self._battle, self._started = make, make(0), False
         about = self._battle.get_env_info()
         self._limit, self._time = int(about["episode_limit"]), 0
-        # SMAC's state begins with its agents: health, cooldown, place, then shield and type where there are any.
+        # SMAC's state begins with the agents: health, cooldown, position, then shield and type if there are any.
         own = [getattr(self._battle, name, None) for name in ("shield_bits_ally", "unit_type_bits")]
         self.sizes = Sizes(
             n_agents=int(about["n_agents"]),
@@ -55,7 +55,7 @@ class StarcraftSimulator:
         )
 
     def reset(self, seed: int) -> Seen:
-        """A new battle. StarCraft II takes a seed at its start alone, SMACv2's teams and places take each."""
+        """Start a battle. StarCraft II uses a seed only at its start; SMACv2's teams and positions use every seed."""
         if not self._started:
             self._battle, self._started = self._make(seed % 2**31), True
         reseed(getattr(self._battle, "env_key_to_distribution_map", {}), seed)
@@ -65,7 +65,7 @@ class StarcraftSimulator:
         return self._observe()
 
     def step(self, actions: list[int]) -> Outcome:
-        """One step of all units. Raises Aborted where the game was started anew meanwhile."""
+        """One step. Raises Aborted if the game was restarted meanwhile."""
         before = self._battle.force_restarts
         reward, over, info = self._battle.step(actions)
         self._refuse_restart(before)
@@ -80,7 +80,7 @@ class StarcraftSimulator:
         return Outcome(self._observe(), float(reward), bool(over and not cut), cut, told)
 
     def close(self) -> None:
-        """End the game, if it was started."""
+        """Close the game if it was started."""
         if self._started:
             self._battle.close()
 
@@ -94,7 +94,7 @@ class StarcraftSimulator:
 
 
 def smac(map: str, difficulty: str = "7") -> StarcraftSimulator:
-    """One of SMAC's maps. Raises Missing."""
+    """A map of SMAC. Raises Missing."""
     world = f"smac_{map}"
     module = package("smac.env", "git+https://github.com/oxwhirl/smac.git", world)
     found = versions({"smac", "pysc2"}) | installation(world, map, MAPS)
@@ -109,7 +109,7 @@ def smac(map: str, difficulty: str = "7") -> StarcraftSimulator:
 
 
 def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> StarcraftSimulator:
-    """Teams of a race, drawn for each battle, as SMACv2 publishes them. Raises Missing."""
+    """SMACv2 with teams of a race sampled for each battle. Raises Missing."""
     world, map = f"smacv2_{race}_{allies}_vs_{enemies}", f"10gen_{race}"
     if race not in TEAMS:
         raise Missing(f"{world} needs a race of {', '.join(TEAMS)}")
@@ -119,7 +119,7 @@ def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> Starc
 
     def make(seed: int) -> Any:
         units = TEAMS[race]
-        # A new one each time: the wrapper changes what it is given.
+        # A new dict each time, since the wrapper modifies it.
         capabilities = {
             "n_units": allies,
             "n_enemies": enemies,
@@ -147,7 +147,7 @@ def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> Starc
 
 
 def installation(world: str, map: str, maps: str) -> dict[str, str]:
-    """The newest build of StarCraft II. Raises Missing where the game or the map is not there."""
+    """The newest build of StarCraft II. Raises Missing if the game or the map is not installed."""
     root = Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
     builds = sorted(path.name for path in root.glob("Versions/Base*"))
     if not builds:
@@ -158,7 +158,7 @@ def installation(world: str, map: str, maps: str) -> dict[str, str]:
 
 
 def reseed(distributions: Any, seed: int) -> None:
-    """Start the generators of SMACv2's distributions, nested ones too, and Python's own from the seed."""
+    """Seed the generators of SMACv2's distributions, also nested ones, and Python's own."""
     random.seed(seed)
     sequence, waiting = np.random.SeedSequence(seed), list(distributions.values())
     while waiting:
