@@ -1,1 +1,1 @@
-"""Measurements of methods, teams and speed."""
+"""Analysis: benchmarks, parameter counts, occupancy of buckets, interference, role separation."""

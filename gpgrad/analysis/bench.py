@@ -1,4 +1,4 @@
-"""What a run costs here: configurations measured in alternation in one process, so that ratios mean something.
+"""Benchmarks: configurations measured in alternation in one process, so that their ratios are comparable.
 
 Times are medians over rounds. The share of the machine counts the dense matrix products of the model, one-hot inputs
 as if they were dense, against the rate of a large float32 product measured in the same rounds.
@@ -31,19 +31,19 @@ from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedSt
 
 MATRIX = 1024
 WORLDS = 32
-_RATES = {"world": "world steps/s", "collection": "collected episodes/s", "iteration": "trained episodes/s"}
-_LOOPS = 4  # updates in one timed call, so that what a call costs once is not counted as an update's
+_RATES = {"world": "environment steps/s", "collection": "collected episodes/s", "iteration": "trained episodes/s"}
+_LOOPS = 4  # updates per timed call, so that the overhead of a call is not attributed to an update
 
 
 class Timed(NamedTuple):
-    """A measured piece: what to call, and how many of the named unit one call does."""
+    """A timed piece. call: what to time. units: number of units of work per call."""
 
     call: Callable[[], Any]
     units: float
 
 
 class Setup(NamedTuple):
-    """One configuration, ready to be measured. flops: of one update. seed_bytes: everything one seed keeps."""
+    """A configuration ready to be measured. flops: of one update. seed_bytes: the whole state of one seed."""
 
     label: str
     config: Config
@@ -55,23 +55,23 @@ class Setup(NamedTuple):
 
 
 class DenseState(NamedTuple):
-    """A world whose one-hot state is shown as the vector it stands for; only for counting products."""
+    """An environment whose one-hot state is dense in views; only for counting operations."""
 
     env: Env
 
     @property
     def spec(self):
-        """The world's own."""
+        """The spec of the environment."""
         return self.env.spec
 
     def view(self, params, state) -> View:
-        """The world's view with a dense state."""
+        """The view of the environment with a dense state."""
         view = self.env.view(params, state)
         return view._replace(state=view.state.dense()) if isinstance(view.state, OneHot) else view
 
 
 def setup(label: str, config: Config) -> Setup:
-    """Compile everything that is measured of a configuration, with a replay of random episodes."""
+    """Compile all pieces of a configuration, with a replay of random episodes."""
     program = make_program(config)
     parts = program.parts
     if external_rollout.is_external(parts.env):
@@ -95,7 +95,7 @@ def setup(label: str, config: Config) -> Setup:
 
 
 def _iteration(config: Config, compiled: Callable, clock: Clock, states: SeedState) -> Timed:
-    """A whole iteration of all seeds: collection, its updates, bookkeeping. The states live on from call to call."""
+    """A whole iteration of all seeds: collection, its updates, bookkeeping. States are carried between calls."""
     current = [clock, jax.tree.map(jnp.copy, states)]
 
     def call() -> Any:
@@ -107,7 +107,7 @@ def _iteration(config: Config, compiled: Callable, clock: Clock, states: SeedSta
 
 
 def collection_piece(config: Config, parts: Parts, state: SeedState) -> Timed:
-    """Collecting episodes with the team, for one seed."""
+    """Collection of episodes of one seed."""
     collect = jax.jit(make_collection(config, parts))
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
     zero = jnp.zeros((), jnp.int32)
@@ -115,11 +115,11 @@ def collection_piece(config: Config, parts: Parts, state: SeedState) -> Timed:
 
 
 def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState) -> dict[str, Timed]:
-    """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
+    """An update of one seed, and its parts. Parts do not sum to the update, which fuses them and shares work."""
     count, learn = config.learner.batch_episodes, make_learn(parts)
     learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
 
-    # Everything is an argument: of what a jitted function encloses, the compiler would compute what it can beforehand.
+    # All arrays are arguments, since the compiler would precompute functions of captured constants.
     def sample(state: SeedState, clock: Clock, key: jax.Array) -> Episode:
         return replay.sample(key, state.replay, clock.episodes, count)
 
@@ -171,7 +171,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
 
 
 def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
-    """Full steps of the world alone, 32 worlds, random available actions: step, view, and a reset per episode."""
+    """Steps of 32 environments with random available actions: step, view, and one reset per episode."""
     env, limit = parts.env, parts.env.spec.episode_limit
 
     def episode(key: jax.Array, params: EnvParams) -> jax.Array:
@@ -195,12 +195,12 @@ def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
 
 
 def update_key(state: SeedState, i: jax.Array | int) -> jax.Array:
-    """Of the i-th update in a timed call."""
+    """The random key of the i-th update in a timed call."""
     return jax.random.fold_in(state.key, i)
 
 
 def update_stairs(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[Stairs]:
-    """What is computed of the batch of each update of a timed call, since episodes may end before the limit."""
+    """The part of each update's batch that is computed, since episodes may end before the limit."""
     spec, count = parts.env.spec, config.learner.batch_episodes
     if not spec.ends_early:
         return [ragged_batches.whole(spec.episode_limit, count)] * _LOOPS
@@ -232,12 +232,12 @@ def update_flops(config: Config, parts: Parts, flight: Stairs) -> float:
 
 
 def _read(closed: Any) -> Any:
-    """A jaxpr without what no output depends on, which compilers leave out too."""
+    """A jaxpr without equations that no output depends on, as after dead-code elimination."""
     return partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))[0]
 
 
 def count_products(jaxpr: Any) -> float:
-    """Operations of all `dot_general`s in a jaxpr, loops of known length included."""
+    """Floating-point operations of all `dot_general`s in a jaxpr, including loops of known length."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -254,9 +254,9 @@ def count_products(jaxpr: Any) -> float:
 
 
 def measure(setups: Sequence[Setup], rounds: int, names: Collection[str] | None = None) -> dict[str, Any]:
-    """Alternate the pieces of all configurations, or those of these names, for a number of rounds.
+    """Time all pieces (or those in `names`) of all configurations in alternation, for a number of rounds.
 
-    Returns seconds per unit, every round kept.
+    Returns seconds per unit of every round.
     """
     matrix = jnp.ones((MATRIX, MATRIX))
     product = jax.jit(lambda a: a @ a)
@@ -276,10 +276,10 @@ def measure(setups: Sequence[Setup], rounds: int, names: Collection[str] | None 
 
 
 def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per configuration: medians, shares, and ratios to the first with 95 percent intervals.
+    """One row per configuration: medians, shares, and ratios to the first with 95 percent intervals.
 
-    Everything is per seed: an iteration's time is that of one episode of one seed with all that belongs to it. Of what
-    was measured, update and iteration must be.
+    All values are per seed: the time of an iteration is that of one episode of one seed with its updates. `measured`
+    must include update and iteration.
     """
     seconds = {key: np.array(values) for key, values in measured["seconds"].items()}
     rate = 2.0 * MATRIX**3 / np.median(seconds["", "matrix"])
@@ -298,8 +298,8 @@ def report(setups: Sequence[Setup], measured: dict[str, Any]) -> list[dict[str, 
         whole = seconds[s.label, "iteration"]
         row["outside the update"] = 1 - float(np.median(update * s.config.learner.updates_per_episode / whole))
         row["compile s"] = s.compile_seconds
-        row["replay MiB a seed"] = s.replay_bytes / 2**20
-        row["state MiB a seed"] = s.seed_bytes / 2**20
+        row["replay MiB per seed"] = s.replay_bytes / 2**20
+        row["state MiB per seed"] = s.seed_bytes / 2**20
         for name in ("update", "iteration"):
             compared = ratio(seconds[s.label, name], seconds[setups[0].label, name])
             row |= dict(zip((f"{name} ratio", f"{name} ratio low", f"{name} ratio high"), compared, strict=True))

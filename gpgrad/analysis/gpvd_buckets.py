@@ -1,4 +1,4 @@
-"""Buckets of a batch that a run's team plays: protected joint actions and those that interfere with them."""
+"""GPVD's buckets in episodes of a trained team: protected joint actions and those that interfere with them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def find(
 ) -> BucketDump:
     """The buckets with the most interference in epsilon-greedy episodes of one seed's team.
 
-    Where the run's visits are not known (`state` of a team alone), those of these episodes are counted. Raises
+    If the run's visit counts are not available (`state` of a team alone), visits in these episodes are counted. Raises
     SettingError for other weightings.
     """
     probes.need_buckets(state)
@@ -65,7 +65,7 @@ def _collect(
 
 
 def as_rows(dump: BucketDump) -> list[dict[str, Any]]:
-    """Buckets as JSON knows them, each with its protected transition first and then those that interfere with it."""
+    """Buckets as JSON values, each with its protected transition first, then those that interfere with it."""
     dump = jax.tree.map(np.asarray, dump)
 
     def transition(k: int, m: int) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def as_rows(dump: BucketDump) -> list[dict[str, Any]]:
 
 
 def picture(env: Env, params: EnvParams, dump: BucketDump, stem: Path) -> list[Path]:
-    """STEM.png, .svg, .pdf and .csv of a dump in which something interferes. Raises SettingError for other worlds."""
+    """Write STEM.png, .svg, .pdf and .csv of a dump with interference. Raises SettingError for other environments."""
     if not isinstance(env, PredatorPrey):
         raise SettingError(f"{env.spec.name} has no board; --picture needs a predator-prey environment")
     found = scenes.buckets(env, params, dump)

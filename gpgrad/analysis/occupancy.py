@@ -1,4 +1,4 @@
-"""How often transitions of a batch share a bucket, by length of code and preprocessing; before any training.
+"""Occupancy of GPVD's buckets: how many transitions of a batch share a code, by code length and preprocessing.
 
 Where nearly every transition is alone in its bucket GPVD can protect nothing, and where all are in one it compares
 states that have nothing in common.
@@ -27,7 +27,7 @@ PREPROCESSING: tuple[simhash.Preprocessing, ...] = get_args(simhash.Preprocessin
 
 
 class Play(NamedTuple):
-    """Visited states in batches as a gradient step draws them: states [G, N, ...] dense or OneHot, valid [G, N]."""
+    """Visited states in batches of a gradient step: states [G, N, ...], dense or OneHot; valid [G, N]."""
 
     states: jax.Array | OneHot
     valid: jax.Array
@@ -36,7 +36,7 @@ class Play(NamedTuple):
 class Occupancy(NamedTuple):
     """Means over batches and projections.
 
-    shared: share of transitions in buckets of two or more. buckets: how many. largest: share of the largest one.
+    shared: share of transitions in buckets of two or more. buckets: their number. largest: share of the largest.
     """
 
     shared: jax.Array
@@ -45,13 +45,13 @@ class Occupancy(NamedTuple):
 
 
 def untrained(config: Config, parts: Parts) -> Actor:
-    """A team that has learned nothing."""
+    """An untrained team."""
     state = make_init(config, parts)(jnp.int32(config.seed))
     return Actor(state.env_params, state.params, state.sharing, state.key)
 
 
 def play(parts: Parts, actor: Actor, key: jax.Array, episodes: int, batch: int, eps: float) -> Play:
-    """The states of epsilon-greedy episodes of one team, in batches of whole episodes; episodes: a multiple of it."""
+    """States of epsilon-greedy episodes of one team, in whole-episode batches. episodes: a multiple of the batch."""
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
     members = team(parts, actor.params, actor.sharing)
     k_world, k_act = jax.random.split(key)
@@ -66,7 +66,7 @@ def play(parts: Parts, actor: Actor, key: jax.Array, episodes: int, batch: int, 
 
 
 def measure(played: Play, k: int, g: simhash.Preprocessing, keys: jax.Array) -> Occupancy:
-    """Fill buckets with each batch, for a projection from each of the keys; g's statistics are the first batch's."""
+    """The occupancy of each batch for one projection per key; g's statistics are those of the first batch."""
     states, valid = played
     size = states.size if isinstance(states, OneHot) else states.shape[-1]
 
@@ -89,7 +89,7 @@ def measure(played: Play, k: int, g: simhash.Preprocessing, keys: jax.Array) -> 
 
 
 def table(played: Play, key: jax.Array, bits: Sequence[int] = BITS, projections: int = 3) -> list[dict[str, Any]]:
-    """A row per preprocessing and length of code: g, k and the numbers of `Occupancy`."""
+    """One row per preprocessing g and code length k, with the values of `Occupancy`."""
     keys = jax.random.split(key, projections)
     run = jax.jit(measure, static_argnums=(1, 2))
     found = [(g, k, run(played, k, g, keys)) for g in PREPROCESSING for k in bits]

@@ -1,4 +1,4 @@
-"""How many parameters a method has: what is trained, what of it is in use, and what the GradPS paper counted.
+"""Parameter counts: trained parameters, those in use, and the counts of GradPS (ICML 2025), Tables 12 and 13.
 
 Tables 12 and 13 of the paper follow its code, dead layers included. `paper_agents` and `paper_mixer` are those counts,
 found by fitting every cell of both tables; they say nothing of what we train.
@@ -16,11 +16,11 @@ from gpgrad.learning.compose import compose, example_view
 from gpgrad.methods.nets.agent import count, input_size
 
 METHODS = ("FuPS", "GradPS", "FuPS+id", "SNP", "SePS", "NoPS", "Kaleidoscope")
-_MEBI = 2**20 / 10**6  # table 13's column for NoPS is larger by this
+_MEBI = 2**20 / 10**6  # Table 13's column for NoPS is larger by this factor
 
 
 class Sizes(NamedTuple):
-    """What the paper's counts depend on. inputs: of one agent, without an id. state: of the mixer. groups: K."""
+    """Inputs of the paper's counts. inputs: of one agent, without an id. state: of the mixer. groups: K."""
 
     agents: int
     inputs: int
@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of an account: parameters of the agents and of the decomposition."""
+    """A row of counts: parameters of the agents and of the decomposition."""
 
     what: str
     agents: int
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def account(config: Config) -> list[Row]:
-    """What a configuration trains, what of it acts once everything is cloned, and what acts at the start."""
+    """Parameters of a configuration: trainable, used once all neurons are cloned, used at the start."""
     parts = compose(config)
     key, state = jax.random.key(0), example_view(parts.env).state
     agents, sharing = jax.jit(lambda: parts.sharing.init(key, parts.agent.init))()
@@ -50,13 +50,13 @@ def account(config: Config) -> list[Row]:
     used = int(np.asarray(parts.sharing.report(agents, sharing).get("effective_params", trained)))
     return [
         Row("trainable", trained, mixer),
-        Row("live, with everything cloned", trained, mixer),  # nothing is allocated that cannot act
-        Row("effective, at the start", used, mixer),
+        Row("in use, all neurons cloned", trained, mixer),  # all allocated parameters can be used
+        Row("in use, at the start", used, mixer),
     ]
 
 
 def sizes(config: Config) -> Sizes:
-    """The paper's sizes for a configuration's world and widths."""
+    """The sizes of a configuration's environment and networks."""
     parts, mixer = compose(config), config.decomposition.options
     spec, net = parts.env.spec, parts.sharing.net._replace(agent_id=False)
     return Sizes(
@@ -72,11 +72,11 @@ def sizes(config: Config) -> Sizes:
 
 
 def paper_agents(method: str, s: Sizes) -> int:
-    """Agent parameters as the paper counted them. method: one of `METHODS`."""
-    width, ones = s.hidden, s.agents * s.hidden  # every method but two trains a layer of ones
+    """Agent parameters as counted in the paper. method: one of `METHODS`."""
+    width, ones = s.hidden, s.agents * s.hidden  # all but two methods of the code train a layer of ones
     first, head = linear(s.inputs, width), linear(width, s.actions)
     recurrent = 6 * width * (width + 1)
-    plain = 2 * first + recurrent + head  # the first layer is there twice, once without use
+    plain = 2 * first + recurrent + head  # the code has the first layer twice, once unused
     masked = 2 * first + recurrent + head + ones
     return {
         "FuPS": plain + ones,
@@ -102,7 +102,7 @@ def paper_mixer(s: Sizes) -> int:
 
 
 def paper_percent(method: str, s: Sizes) -> tuple[float, float]:
-    """Percent of FuPS as tables 13 (agents alone) and 12 (with the mixer) have it."""
+    """Percent of FuPS as in Table 13 (agents) and Table 12 (with the mixer)."""
     mine, reference, mixer = paper_agents(method, s), paper_agents("FuPS", s), paper_mixer(s)
     alone = 100 * mine / reference * (_MEBI if method == "NoPS" else 1.0)
     return alone, 100 * (mine + mixer) / (reference + mixer)

@@ -1,4 +1,4 @@
-"""Do conflicts between agents tell which of them the world made different? Imports no jax.
+"""Whether gradient conflicts between agents reveal their hidden roles. Does not import jax.
 
 GradPS's Figure 3 holds conflict beside roles that everybody knows. Here the roles are hidden from the agents, and every
 answer is held against all other ways to deal the same roles.
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST = 20_000  # arrangements of roles up to which all are tried
+MOST = 20_000  # maximum number of arrangements of roles that are enumerated
 
 
 class Separation(NamedTuple):
-    """One seed's answer.
+    """The result of one seed.
 
-    between, within: mean conflict of pairs of agents of different and of the same role. p_conflict: the share of
+    between, within: mean conflict of pairs of agents of different and of the same role. p_conflict: the fraction of
     arrangements of the roles with a difference at least as large. cloned: neurons with more than one group. rand: mean
     adjusted Rand index of their groups with the roles; 1 is the roles, 0 is chance. p_rand: as p_conflict.
     """
@@ -33,8 +33,9 @@ class Separation(NamedTuple):
 
 
 def separation(row: Mapping[str, Any]) -> Separation | None:
-    """From a row of a run that watches conflicts, of a world that hides roles; None before there are any conflicts, and
-    where no two agents are of one role or all are.
+    """The separation in a row of a run with GradPS's metrics, in an environment with hidden roles.
+
+    None before any conflict is measured, and if all agents have the same role or all have different ones.
 
     Raises KeyError for rows without `roles`, `conflict` or `groups`.
     """
@@ -58,7 +59,7 @@ def separation(row: Mapping[str, Any]) -> Separation | None:
 
 
 def means(conflict: np.ndarray, roles: np.ndarray) -> tuple[float, float]:
-    """Mean conflict [A, A] of pairs of different and of equal role; NaN where there is no such pair."""
+    """Mean conflict [A, A] of pairs with different and with equal roles; NaN if there is no such pair."""
     upper = np.triu(np.ones_like(conflict, bool), 1)
     same = roles[:, None] == roles
     parts = conflict[upper & ~same], conflict[upper & same]
@@ -66,7 +67,7 @@ def means(conflict: np.ndarray, roles: np.ndarray) -> tuple[float, float]:
 
 
 def adjusted_rand(one: np.ndarray, other: np.ndarray) -> float:
-    """Hubert and Arabie's (1985) index of agreement between two partitions [A], corrected for chance; 1 if equal."""
+    """The adjusted Rand index (Hubert and Arabie, 1985) of two partitions [A]; 1 if equal, 0 by chance."""
     table = np.array([[((one == a) & (other == b)).sum() for b in np.unique(other)] for a in np.unique(one)])
     pairs = lambda counts: float((counts * (counts - 1) / 2).sum())  # noqa: E731
     both, rows, columns, total = pairs(table), pairs(table.sum(1)), pairs(table.sum(0)), pairs(np.array([table.sum()]))
@@ -75,9 +76,9 @@ def adjusted_rand(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def permutation_p(statistic: Callable[[np.ndarray], float], roles: np.ndarray) -> float:
-    """Share of arrangements of the roles, the true one among them, whose statistic is at least the true one's.
+    """Permutation p-value: fraction of role arrangements, with the true one, whose statistic is at least as large.
 
-    All arrangements of two roles if they are few enough, else random ones, always the same.
+    Enumerates all arrangements of two roles if they are few enough; else uses a fixed set of random ones.
     """
     found = statistic(roles) - 1e-12
     values = [statistic(arrangement) for arrangement in arrangements(roles)]
@@ -85,7 +86,7 @@ def permutation_p(statistic: Callable[[np.ndarray], float], roles: np.ndarray) -
 
 
 def arrangements(roles: np.ndarray) -> list[np.ndarray]:
-    """Ways to deal roles [A] to the agents."""
+    """Arrangements of the roles [A] over the agents."""
     kinds, counts = np.unique(roles, return_counts=True)
     if len(kinds) == 2 and math.comb(len(roles), int(counts[1])) <= MOST:
         chosen = itertools.combinations(range(len(roles)), int(counts[1]))

@@ -1,4 +1,4 @@
-"""Pictures, with their data beside them. Imports no jax; matplotlib only when something is drawn."""
+"""Figures with their data. Does not import jax, and matplotlib only when something is drawn."""
 
 from gpgrad.plots.bars import Bar, BarPanel, bar_table, latex, write_bars
 from gpgrad.plots.board import Outcomes, Scene, draw_board

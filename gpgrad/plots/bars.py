@@ -1,4 +1,4 @@
-"""Final numbers of many algorithms: bars with their seeds, and the same numbers as a table for LaTeX."""
+"""Bar charts of final values with their seeds, and the same values as a LaTeX table."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BAR_HEIGHT = 0.19  # inches, its gap included
+BAR_HEIGHT = 0.19  # inches, including its gap
 AROUND = 0.62  # inches above and below the bars of a panel: title, axis, label
 
 
 class Bar(NamedTuple):
-    """One algorithm's numbers by seed."""
+    """The values of one algorithm by seed."""
 
     label: str
     values: Mapping[int, float]
 
 
 class BarPanel(NamedTuple):
-    """Bars of one unit."""
+    """Bars with a common unit."""
 
     title: str
     bars: Sequence[Bar]
 
 
 def bar_table(panels: Sequence[BarPanel], xlabel: str) -> Figure:
-    """A bar for the mean over seeds, a line for Student's 95 percent interval, a dot for each seed, the mean in digits.
+    """Bars of means over seeds, with Student's 95 percent interval, one dot per seed and the mean as a number.
 
-    Names stand at the bars, so that no legend is needed. A label has the same colour in all panels. Raises SettingError
+    Bars are labelled directly, without a legend. A label has the same colour in all panels. Raises SettingError
     without matplotlib.
     """
     matplotlib = require()
@@ -77,7 +77,7 @@ def _draw(place: Axes, panel: BarPanel, labels: Sequence[str]) -> None:
 
 
 def write_bars(panels: Sequence[BarPanel], stem: Path, metric: str) -> list[Path]:
-    """The numbers of bars: STEM.csv, a row per seed, and STEM.tex, a table of means."""
+    """Write STEM.csv, one row per seed, and STEM.tex, a table of means."""
     points, table = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.tex")
     rows = [
         (panel.title, bar.label, seed, value)
@@ -91,9 +91,9 @@ def write_bars(panels: Sequence[BarPanel], stem: Path, metric: str) -> list[Path
 
 
 def latex(panels: Sequence[BarPanel]) -> str:
-    """A table with booktabs: a row per label, a column per panel, means ± half of the 95 percent interval (Student's).
+    """A booktabs table, one row per label, one column per panel: mean ± half of the 95 percent interval (Student's).
 
-    The highest mean of a column is bold, which says nothing about whether it is higher than the others.
+    The highest mean of a column is bold, whether or not the difference to the others is significant.
     """
     labels = list(dict.fromkeys(bar.label for panel in panels for bar in panel.bars))
     cells = {
@@ -134,6 +134,6 @@ def _digits(value: float) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX takes it."""
+    """Text with LaTeX's special characters escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)

@@ -1,7 +1,7 @@
-"""The board of a hunt: who stands where, what everybody does, what comes of it.
+"""Drawings of predator-prey boards: positions, actions and their outcomes.
 
-Predators are discs with their number, in the colour of their group, special ones with black spikes; stags are dark
-squares, hares light diamonds. Everything is told apart by its shape as well as by its colour.
+Predators are numbered discs in the colour of their group; special ones have black spikes. Stags are dark squares, hares
+light diamonds. Shapes differ as well as colours.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ GROUPS = (COLOURS[0], COLOURS[3], COLOURS[4], COLOURS[5], COLOURS[7], "#999999")
 
 
 class Outcomes(NamedTuple):
-    """What comes of a step, by cell: `caught` where a prey is captured, `lone` where too few tried; texts say what is
-    paid.
-    """
+    """The outcomes of a step by cell, with texts of rewards. caught: captures. lone: catches with too few predators."""
 
     caught: Mapping[tuple[int, int], str]
     lone: Mapping[tuple[int, int], str]
 
 
 class Scene(NamedTuple):
-    """A moment of a hunt. Cells are (row, column).
+    """A state to be drawn. Cells are (row, column).
 
-    predators: int [A, 2]. active: bool [A]. special: bool [A]. groups: int [A], from 0. stags, hares: int [n, 2], those
-    alive. actions: int [A], right, down, left, up, stay, catch; None: not shown. strokes: a colour for each
-    predator's action; None: black.
+    predators: int [A, 2]. active, special: bool [A]. groups: int [A], from 0.
+    stags, hares: int [n, 2], living ones.
+    actions: int [A], right, down, left, up, stay, catch; None: not shown.
+    strokes: colour of each predator's action; None: black.
+    outcomes: of the actions; None: not shown.
     """
 
     height: int
@@ -55,7 +55,7 @@ class Scene(NamedTuple):
 
 
 def draw_board(place: Axes, scene: Scene, cell: float) -> None:
-    """Draw a scene; cell: points of a cell's side, from which sizes of letters and lines follow."""
+    """Draw a scene. cell: side of a cell in points, which determines the sizes of text and lines."""
     from matplotlib.patches import Rectangle
 
     place.set(xlim=(-0.5, scene.width - 0.5), ylim=(scene.height - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
@@ -99,7 +99,7 @@ def _predator(place: Axes, scene: Scene, agent: int, cell: float) -> None:
 
 
 def _action(place: Axes, row: int, column: int, action: int, stroke: str, cell: float) -> None:
-    """An arrow for a move, a ring for a catch, a line underneath for staying."""
+    """Draw an arrow for a move, a ring for a catch, a line below the predator for staying."""
     from matplotlib.patches import Circle
 
     if action < len(MOVES):

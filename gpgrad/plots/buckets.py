@@ -1,4 +1,4 @@
-"""Buckets of GPVD on the board: the protected joint action, and those that interfere with it. Figure 6 of its paper."""
+"""GPVD, Figure 6: the protected joint action of a bucket and those that interfere with it, on the board."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = {GAIN: "protected", LOSS: "shared with it", OTHER: "not shared"}
 
 
 class Member(NamedTuple):
-    """A transition: its scene with the joint action, TD error, target, step in its episode."""
+    """A transition: its scene with the joint action, TD error, target, and step in its episode."""
 
     scene: Scene
     td_error: float
@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The protected transition, those that interfere with it, and how often the bucket's states were met."""
+    """A protected transition, those that interfere with it, and the number of visits of the bucket."""
 
     protected: Member
     interfering: Sequence[Member]
@@ -37,11 +37,11 @@ class Bucket(NamedTuple):
 
 
 def draw_buckets(buckets: Sequence[Bucket]) -> Figure:
-    """A row for each bucket: the protected joint action first.
+    """One row per bucket, with the protected joint action first.
 
-    Arrows are moves, rings catches, lines underneath staying. Green: the protected joint action; vermilion: what an
-    interfering one shares with it, where it pulls the utilities down; grey: the rest of it. Raises SettingError without
-    matplotlib.
+    Arrows are moves, rings catches, lines below a predator staying. Green: the protected joint action; vermilion:
+    actions that an interfering joint action shares with it, whose utilities it pulls down; grey: its other actions.
+    Raises SettingError without matplotlib.
     """
     matplotlib = require()
     from matplotlib.figure import Figure
@@ -79,13 +79,13 @@ def _shared(bucket: Bucket, member: Member) -> np.ndarray:
 
 def _heading(bucket: Bucket, member: Member) -> str:
     if member is bucket.protected:
-        return f"protected, TD error {member.td_error:+.2g}\nmet {bucket.visits} times; step {member.step}"
+        return f"protected, TD error {member.td_error:+.2g}\nvisited {bucket.visits} times; step {member.step}"
     shared, of = int(_shared(bucket, member).sum()), len(member.scene.predators)
     return f"interferes, TD error {member.td_error:+.2g}\n{shared} of {of} actions shared; step {member.step}"
 
 
 def write_buckets(buckets: Sequence[Bucket], stem: Path) -> Path:
-    """STEM.csv, a row per transition."""
+    """Write STEM.csv, one row per transition."""
     path = stem.with_name(f"{stem.name}.csv")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""What changes in training: a page of panels, with a line for what one algorithm's seeds did."""
+"""Learning curves: panels with one line and band per algorithm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME_WIDTH, KEY_WIDTH = 0.055, 0.5  # inches of a letter, and of the line beside
 
 
 class Line(NamedTuple):
-    """Tests of all seeds of one algorithm. null: what chance alone would give in the same tests, if that is known."""
+    """Curves of all seeds of one algorithm. null: the values expected by chance alone, if known."""
 
     label: str
     curves: Mapping[int, Curve]
@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Over seeds at steps [K]: the centre [K] and both ends of its 95 percent interval [K], NaN for a single seed."""
+    """Statistics over seeds at steps [K]: centre [K] and 95 percent interval [K], NaN for a single seed."""
 
     steps: np.ndarray
     centre: np.ndarray
@@ -51,9 +51,9 @@ class Band(NamedTuple):
 def band(curves: Mapping[int, Curve], centre: Centre = "mean") -> Band:
     """Mean with Student's interval, or interquartile mean with its bootstrap interval, at every test.
 
-    Seeds whose episodes end early are tested at steps of their own: all are taken, on straight lines between tests, at
-    the steps of the first seed, as far as every seed goes. Raises ValueError for no curves or curves that do not meet,
-    SettingError for another centre.
+    Seeds whose episodes end early are tested at different steps. All curves are interpolated linearly at the steps of
+    the first seed, up to the shortest curve. Raises ValueError without curves or common steps, SettingError for another
+    centre.
     """
     if centre not in get_args(Centre):
         raise SettingError(f"centre is {centre!r}{suggest(str(centre), get_args(Centre))}")
@@ -80,9 +80,9 @@ def band(curves: Mapping[int, Curve], centre: Centre = "mean") -> Band:
 def learning_curves(
     panels: Sequence[Panel], ylabel: str, centre: Centre = "mean", xlabel: str = "environment steps"
 ) -> Figure:
-    """Lines with their bands: a column wide for one panel, else a page wide, three in a row.
+    """Lines with bands; one column wide for a single panel, else a page wide with three panels per row.
 
-    xlabel: what the steps of curves are. A label has the same colour in all panels. Raises SettingError without
+    xlabel: the unit of the curves' steps. A label has the same colour in all panels. Raises SettingError without
     matplotlib.
     """
     matplotlib = require()
@@ -99,7 +99,7 @@ def learning_curves(
 
 
 def _explain(figure: Figure, axes: Sequence[Axes]) -> None:
-    """A legend on each pair of axes; below them, in room of its own, where it is the same and would hide lines."""
+    """A legend on each panel, or a common one below if all are equal and would hide lines."""
     keys = [place.get_legend_handles_labels() for place in axes]
     if all(labels == keys[0][1] for _, labels in keys) and len(keys[0][1]) >= CROWD:
         widest = NAME_WIDTH * max(map(len, keys[0][1])) + KEY_WIDTH
@@ -131,7 +131,7 @@ def _draw(place: Axes, panel: Panel, labels: Sequence[str], centre: Centre) -> N
 
 
 def steps_text(steps: float) -> str:
-    """Environment steps in thousands (k) or millions (M)."""
+    """A number of environment steps as text, in thousands (k) or millions (M)."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(steps) >= size:
             return f"{steps / size:.3g}{unit}"
@@ -141,7 +141,7 @@ def steps_text(steps: float) -> str:
 def write_data(
     panels: Sequence[Panel], stem: Path, metric: str, centre: Centre = "mean", place: str = "env_steps"
 ) -> list[Path]:
-    """The numbers of a picture: STEM.csv, a row per test of a seed, and STEM_CENTRE.csv, a row per point of a line."""
+    """Write STEM.csv, one row per seed and test, and STEM_CENTRE.csv, one row per point of a line."""
     points, bands = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}_{centre}.csv")
     lines = [(panel.title, line) for panel in panels for drawn in panel.lines for line in _with_null(drawn)]
     write_csv(

@@ -1,4 +1,4 @@
-"""Tables of numbers as heat maps: payoffs that were learned, conflict between agents."""
+"""Heat maps of matrices: learned payoff tables, conflict between agents."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_IN_NUMBERS = 8  # rows or columns of a table whose cells say their value
+LARGEST_IN_NUMBERS = 8  # maximum rows or columns with values written in cells
 IN_A_ROW = 4
 MARK = "#D55E00"
 
 
 class Grid(NamedTuple):
-    """One heat map. values: [R, C]. rows, columns: names. marked: of those names, to stand out."""
+    """One heat map. values: [R, C]. rows, columns: names. marked: highlighted names."""
 
     title: str
     values: np.ndarray
@@ -31,14 +31,14 @@ class Grid(NamedTuple):
 
 
 def logged_tables(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The matrices of a row of metrics.jsonl by name: conflict between agents, payoffs that were learned."""
+    """The matrices in a row of metrics.jsonl by name: conflict between agents, learned payoff tables."""
     names = (name for name in row if name == "conflict" or name.startswith("payoff_table"))
     found = {name: np.array(row[name], float) for name in names if row[name] is not None}
     return {name: table for name, table in found.items() if table.ndim == 2}
 
 
 def by_role(title: str, values: np.ndarray, roles: np.ndarray) -> Grid:
-    """Agents by agents [A, A], by number from 1; those whose role [A] is not 0 come first and stand out."""
+    """A heat map over agents [A, A], numbered from 1; agents with a role [A] other than 0 come first, highlighted."""
     order = np.argsort(roles == 0, kind="stable")
     names = [str(agent + 1) for agent in order]
     marked = frozenset(str(agent + 1) for agent in np.flatnonzero(roles))
@@ -46,7 +46,7 @@ def by_role(title: str, values: np.ndarray, roles: np.ndarray) -> Grid:
 
 
 def heat_maps(grids: Sequence[Grid], label: str) -> Figure:
-    """Heat maps side by side with one scale of colours, symmetric about zero where there is a negative value.
+    """Heat maps side by side with a common colour scale, symmetric about zero if any value is negative.
 
     Raises SettingError without matplotlib.
     """
@@ -89,13 +89,13 @@ def _draw(place: Axes, grid: Grid, image_style: dict, top: float):
 
 
 def number(value: float, top: float) -> str:
-    """A cell's text: as many digits as the largest magnitude of the picture leaves room for, and two of that."""
+    """The text of a cell, rounded by the largest magnitude of the figure, to two significant digits of it."""
     digits = 0 if top >= 100 else 1 if top >= 10 else max(2, 1 - math.floor(math.log10(top)))
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def write_grids(grids: Sequence[Grid], stem: Path, metric: str) -> Path:
-    """The numbers of heat maps: STEM.csv, a row per cell."""
+    """Write STEM.csv, one row per cell."""
     path = stem.with_name(f"{stem.name}.csv")
     cells = [
         (grid.title, grid.rows[row], grid.columns[column], value)

@@ -1,4 +1,4 @@
-"""How full GPVD's buckets are, by the length of their code."""
+"""Occupancy of GPVD's buckets by code length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKERS = "os^Dv"
 
 
 def draw_occupancy(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Shares of transitions by bits k of a code, a line for each preprocessing g; rows as `gpgrad occupancy` has them.
+    """Shares of transitions by code length k, one line per preprocessing g; rows are those of `gpgrad occupancy`.
 
     Raises SettingError without matplotlib.
     """
@@ -34,7 +34,7 @@ def draw_occupancy(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 place.plot(*zip(*sorted(points), strict=True), label=g, **style, **line_style(index))
             place.set_xticks(range(len(bits)), [str(k) for k in bits])
             place.set_title(title)
-            place.set_xlabel("bits of a code, k")
+            place.set_xlabel("code length k (bits)")
             place.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes[0].set_ylim(-0.03, 1.03)
         axes[1].set_yscale("log")
@@ -45,7 +45,7 @@ def draw_occupancy(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def write_occupancy(rows: Sequence[Mapping[str, Any]], stem: Path) -> Path:
-    """The numbers: STEM.csv, a row per preprocessing and length of code."""
+    """Write STEM.csv, one row per preprocessing and code length."""
     path = stem.with_name(f"{stem.name}.csv")
     write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
     return path

@@ -1,4 +1,4 @@
-"""Performance profiles: which share of an algorithm's runs exceeds each score.
+"""Performance profiles: the fraction of runs above each score.
 
 Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021.
 """
@@ -22,21 +22,21 @@ REPETITIONS = 2000
 
 
 class Scores(NamedTuple):
-    """One algorithm's final scores, by task: [tasks][seeds], the seeds of each task independent of the others'."""
+    """The final scores of one algorithm, [tasks][seeds]; seeds of different tasks are independent."""
 
     label: str
     tasks: Sequence[Sequence[float]]
 
 
 class ProfilePanel(NamedTuple):
-    """Algorithms on the same tasks, whose scores must have one unit."""
+    """Algorithms on the same tasks; all scores must have the same unit."""
 
     title: str
     scores: Sequence[Scores]
 
 
 class Profile(NamedTuple):
-    """At thresholds [K]: the share of runs with a higher score, a mean over tasks, and both ends of its interval."""
+    """At thresholds [K]: fraction of runs with a higher score, averaged over tasks, with its interval."""
 
     thresholds: np.ndarray
     share: np.ndarray
@@ -45,9 +45,9 @@ class Profile(NamedTuple):
 
 
 def profile(scores: Scores, thresholds: np.ndarray, rng: np.random.Generator) -> Profile:
-    """The profile with its pointwise 95 percent bootstrap interval; seeds are drawn again within each task.
+    """The profile with its pointwise 95 percent bootstrap interval; seeds are resampled within each task.
 
-    The bootstrap of few seeds is too narrow, and of one seed it has no width. Raises ValueError for a task without
+    The bootstrap interval is too narrow for few seeds and has no width for one. Raises ValueError for a task without
     seeds and scores that are not finite.
     """
     shares, drawn = [], []
@@ -64,7 +64,7 @@ def profile(scores: Scores, thresholds: np.ndarray, rng: np.random.Generator) ->
 
 
 def profiles_of(panel: ProfilePanel) -> dict[str, Profile]:
-    """Every algorithm's profile at the same thresholds, from below the lowest score to the highest."""
+    """The profiles of all algorithms at common thresholds, from below the lowest score to the highest."""
     values = np.array([value for scores in panel.scores for task in scores.tasks for value in task])
     margin = 0.02 * (np.ptp(values) or 1.0)
     thresholds = np.linspace(values.min() - margin, values.max(), POINTS)
@@ -72,7 +72,7 @@ def profiles_of(panel: ProfilePanel) -> dict[str, Profile]:
 
 
 def performance_profiles(panels: Sequence[ProfilePanel], xlabel: str) -> Figure:
-    """A page of profiles; a label has the same colour in all panels. Raises SettingError without matplotlib."""
+    """Profiles in panels; a label has the same colour in all panels. Raises SettingError without matplotlib."""
     matplotlib = require()
     from matplotlib.lines import Line2D
     from matplotlib.ticker import PercentFormatter
@@ -98,7 +98,7 @@ def performance_profiles(panels: Sequence[ProfilePanel], xlabel: str) -> Figure:
             place.set_ylim(-0.02, 1.02)
             place.yaxis.set_major_formatter(PercentFormatter(1.0))
             place.margins(x=0)
-        axes[0].set_ylabel("runs with a higher score")
+        axes[0].set_ylabel("fraction of runs above the score")
         handles = [
             Line2D([], [], label=f"{label} ({_runs(panels, label)})", **line_style(labels.index(label)))
             for label in labels
@@ -114,7 +114,7 @@ def _runs(panels: Sequence[ProfilePanel], label: str) -> str:
 
 
 def write_profiles(panels: Sequence[ProfilePanel], stem: Path, metric: str) -> Path:
-    """The numbers of profiles: STEM.csv, a row per threshold of an algorithm."""
+    """Write STEM.csv, one row per algorithm and threshold."""
     path = stem.with_name(f"{stem.name}.csv")
     rows = [
         (panel.title, label, *point)

@@ -1,4 +1,4 @@
-"""How pictures look and how they become files: one palette, fonts embedded, no dates, no random ids.
+"""Style and output of figures: one palette, embedded fonts, no dates, no random ids.
 
 Imports no jax; matplotlib only when something is drawn. The same data give the same bytes.
 """
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, told apart by all kinds of colour vision; those that stand out on white come first.
+# The palette of Okabe and Ito (2008), safe for colour-blind readers; colours with high contrast on white come first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-DASHES = ("-", "--", ":", "-.")  # after all colours, all colours again
-COLUMN, PAGE = 3.25, 6.75  # inches, of a paper of two columns
+DASHES = ("-", "--", ":", "-.")  # used in turn after all colours
+COLUMN, PAGE = 3.25, 6.75  # inches, widths of a two-column paper
 PANEL_HEIGHT = 2.2  # inches
-FORMATS: dict[str, dict[str, Any]] = {  # what would carry a date or a version
+FORMATS: dict[str, dict[str, Any]] = {  # metadata without date and version
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -47,18 +47,18 @@ STYLE = {
     "legend.edgecolor": "none",
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # TrueType, embedded; type 3 is refused by some publishers
-    "svg.fonttype": "path",  # letters as shapes, so that no font is needed to look at them
+    "svg.fonttype": "path",  # text as paths, so that no font is needed
     "svg.hashsalt": "gpgrad",
 }
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Colour and dash of the index-th line of a picture: after all colours, all colours again."""
+    """Colour and dash of the index-th line: all colours, then all colours with the next dash."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
 
 
 def is_dark(colour: Any) -> np.ndarray:
-    """Whether white reads better than black on colours, as matplotlib takes them or RGBA [..., 4]: bool [...]."""
+    """Whether white text has a higher contrast than black on colours (matplotlib's or RGBA [..., 4]), bool [...]."""
     if isinstance(colour, str):
         from matplotlib.colors import to_rgba
 
@@ -67,7 +67,7 @@ def is_dark(colour: Any) -> np.ndarray:
 
 
 def panel_axes(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with that many axes of a height in inches: a column wide for one, else a page wide, three in a row."""
+    """A figure with `count` axes of a height in inches; one column wide for one, else a page wide, three per row."""
     from matplotlib.figure import Figure
 
     columns = max(1, min(count, 3))
@@ -80,7 +80,7 @@ def panel_axes(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write PNG, SVG and PDF beside each other; the same figure gives the same bytes."""
+    """Write PNG, SVG and PDF; equal figures give equal bytes."""
     matplotlib = require()
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
     with matplotlib.rc_context(STYLE):
@@ -90,7 +90,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """The numbers of a picture."""
+    """Write a CSV file."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -98,12 +98,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 
 def installed() -> bool:
-    """Whether there is a drawing library."""
+    """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def require() -> Any:
-    """The drawing library. Raises SettingError where it is not installed."""
+    """The matplotlib module. Raises SettingError if it is not installed."""
     try:
         import matplotlib
     except ImportError:

@@ -1,1 +1,1 @@
-"""Films, pages and dashboards."""
+"""Rendered episodes, HTML reports and wandb dashboards."""

@@ -1,4 +1,4 @@
-"""The dashboard in wandb that `configs/dashboard.yaml` lays out."""
+"""The wandb dashboard defined in `configs/dashboard.yaml`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gpgrad.config import presets
 from gpgrad.errors import SettingError
 from gpgrad.runs.logs import STEPS
 
-COLUMNS, WIDTH, HEIGHT = 3, 8, 6  # panels in a row, and their size in units of the layout
+COLUMNS, WIDTH, HEIGHT = 3, 8, 6  # panels per row, and their size in layout units
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The layout as wandb-workspaces keeps it; `save()` sends it. Raises SettingError without that package."""
+    """The layout as a wandb-workspaces object; `save()` uploads it. Raises SettingError without that package."""
     try:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as workspaces
@@ -42,7 +42,7 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def save(entity: str, project: str) -> str:
-    """Send the layout to wandb; its address. Raises SettingError as `workspace`, and where wandb refuses."""
+    """Upload the layout to wandb and return its URL. Raises SettingError as `workspace`, or if wandb refuses."""
     made = workspace(entity, project)
     import wandb
 

@@ -86,7 +86,7 @@ def test_only_pieces_asked_for_are_measured():
     rows = bench.report(ready, bench.measure(ready, 3, ("update", "iteration")))
     assert calls == {"update": 8, "iteration": 8}  # once to warm up, of each of the two
     assert all("update ms" in row and "trained episodes/s" in row and "update ratio" in row for row in rows)
-    assert not any("sampling ms" in row or "world steps/s" in row for row in rows)
+    assert not any("sampling ms" in row or "environment steps/s" in row for row in rows)
 
 
 @pytest.mark.slow
@@ -101,9 +101,9 @@ def test_bench_prints_and_writes(tmp_path, capsys):
     for row in rows:
         assert all(value > 0 for name, value in row.items() if name not in ("configuration", "outside the update"))
         assert row["outside the update"] < 1
-        assert row["state MiB a seed"] > row["replay MiB a seed"]
+        assert row["state MiB per seed"] > row["replay MiB per seed"]
     printed = capsys.readouterr().out
-    for name in ("update ms", "sampling ms", "view ms", "share of machine", "world steps/s", "compile s"):
+    for name in ("update ms", "sampling ms", "view ms", "share of machine", "environment steps/s", "compile s"):
         assert name in printed
     assert cli.main(["bench", "--rounds", "1"]) == 2
     assert cli.main(["bench", "--vary", "seeds"]) == 2

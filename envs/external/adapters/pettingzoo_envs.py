@@ -57,7 +57,7 @@ class ZooSimulator:
         return self._seen(obs, infos, self._alive)
 
     def step(self, actions: list[int]) -> Outcome:
-        """One step. The step is terminal if all agents are done and none was only truncated."""
+        """One step. It is terminal if all agents are done and none of those that acted was only truncated."""
         places, before = zip(self._agents, actions, self._choices, strict=True), self._alive
         chosen = {agent: action + choice.start for agent, action, choice in places if agent in before}
         obs, rewards, terminations, truncations, infos = self._world.step(chosen)

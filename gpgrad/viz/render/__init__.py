@@ -1,4 +1,4 @@
-"""Agents at work: an episode of a trained team as GIF or MP4. matplotlib is imported only when something is drawn."""
+"""Rendering of a trained team's episode as GIF or MP4. Imports matplotlib only when something is drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FPS = {PredatorPrey: 5.0, Battle: 6.0, Smax: 6.0, Mpe: 6.0}
 
 
 def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
-    """Write an episode of a run's team to a file. Raises SettingError for runs, worlds and files that it cannot do."""
+    """Write an episode of a run's team to a file. Raises SettingError for unsupported runs, environments and files."""
     check(out)
     team = trained.team_of(folder, seed)
     pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
@@ -40,13 +40,13 @@ def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, f
 
 
 def heading(team: Trained, episode: int) -> str:
-    """What is seen, for people."""
+    """The heading of the frames."""
     when = "" if team.steps is None else f" after {team.steps:,} steps"
     return f"{config.label(team.config)} on {team.config.env.name}{when}, seed {team.seed}, episode {episode}"
 
 
 def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
-    """Frames uint8 [H, W, 3] of an episode, one size for all."""
+    """Frames uint8 [H, W, 3] of an episode, all of one size."""
     env = team.parts.env
     if isinstance(env, Smax):
         return simulators.smax_frames(env, episode, words)

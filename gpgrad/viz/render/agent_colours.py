@@ -1,4 +1,4 @@
-"""Which agents share what they have learned, as one group for each agent."""
+"""Groups of agents that share parameters, for the colours of agents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Grouping(NamedTuple):
-    """groups: int [A], from 0 in order of appearance. words: where they come from, for people."""
+    """groups: int [A], numbered from 0 by appearance. words: explanation for the legend."""
 
     groups: np.ndarray
     words: str

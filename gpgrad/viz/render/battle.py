@@ -1,4 +1,4 @@
-"""An episode of a battle as frames: units as discs, health and shields as arcs, shots, heals, beams and bursts."""
+"""Frames of a battle: units as discs, health and shields as arcs, shots, heals, beams and bursts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 100
-SIDE = 4.6  # inches of the longer side of the part of the board that is shown
+SIDE = 4.6  # inches of the longer side of the visible part of the board
 HEAD, FOOT = 0.42, 0.34  # inches above and below it
-MARGIN = 2.0  # cells around everything that happens
+MARGIN = 2.0  # cells around all units
 ENEMY, WALL, SHIELD = "#6d6d6d", "#d9d4cb", "#56B4E9"
-OURS = GROUPS[:-1]  # the last is grey, as enemies are
+OURS = GROUPS[:-1]  # without the last, which is grey as are enemies
 HEALING, FIRE = GAIN, LOSS
 
 
 class Moment(NamedTuple):
-    """Units of one state, each [N]. aims: who attacks whom in the step that led here, -1 for nobody."""
+    """Units of one state, each [N]. aims: target of attacks in the step before, -1 for none."""
 
     x: np.ndarray
     y: np.ndarray
@@ -44,7 +44,7 @@ class Moment(NamedTuple):
 
 
 def moment(env: Battle, state: Any) -> Moment:
-    """What is drawn of a state."""
+    """The drawn quantities of a state."""
     field = jax.device_get(unpack(env.rules, jax.tree.map(jnp.asarray, state)))
     types = env.rules.types if state.types is None else np.asarray(state.types)
     assert types is not None
@@ -62,7 +62,7 @@ def moment(env: Battle, state: Any) -> Moment:
 
 
 def frames(env: Battle, episode: Episode, grouping: Grouping, heading: str) -> Iterator[np.ndarray]:
-    """uint8 [H, W, 3] for each state: who attacks in the last tick before it, and for our units where they will go."""
+    """One frame uint8 [H, W, 3] per state, with attacks of the last tick and the next moves of allied units."""
     matplotlib = require()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def frames(env: Battle, episode: Episode, grouping: Grouping, heading: str) -> I
 
 
 def _window(moments: list[Moment]) -> tuple[np.ndarray, np.ndarray]:
-    """Lower left and upper right of what is shown: everywhere that units are, in cells."""
+    """Lower left and upper right corner, in cells, of the area that contains all units."""
     places = np.concatenate([np.stack([m.x, m.y], -1) for m in moments])
     low = np.floor(np.maximum(places.min(0) - MARGIN, -MARGIN))
     return low, np.ceil(np.maximum(np.minimum(places.max(0) + MARGIN, BOARD + MARGIN), low + 8))
@@ -168,7 +168,7 @@ def _is_ours(env: Battle, unit: int) -> bool:
 
 
 def _key(env: Battle, now: Moment, grouping: Grouping) -> str:
-    """What letters and colours mean."""
+    """The explanation of letters and colours."""
     kinds = {unit.letter: unit.name.replace("_", " ") for unit in now.kinds}
     words = ", ".join(f"{letter} {name}" for letter, name in kinds.items())
     return f"{words}; enemies grey" + (f"; {grouping.words}" if grouping.words else "")

@@ -1,4 +1,4 @@
-"""One episode of a trained team, step by step, with its chance."""
+"""One episode of a trained team, step by step, with its random keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gpgrad.types import Purpose
 
 
 class Episode(NamedTuple):
-    """states: compact world states, leading axis T + 1 for the T steps until the end. actions: int [T, A].
-    reward: float [T]. keys: random keys [T], each step's own chance.
+    """states: compact environment states, leading axis T + 1. actions: int [T, A]. reward: float [T].
+    keys: random keys [T] of the steps.
     """
 
     states: EnvState
@@ -27,16 +27,16 @@ class Episode(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Steps."""
+        """Number of steps."""
         return len(self.reward)
 
     def state(self, t: int) -> EnvState:
-        """Before step t."""
+        """The state before step t."""
         return jax.tree.map(lambda leaf: leaf[t], self.states)
 
 
 def play(parts: Parts, actor: Actor, index: int) -> Episode:
-    """The greedy episode number `index` of the test of the last parameters, stream 0."""
+    """The greedy episode number `index` of the final test, stream 0."""
     key = iteration.stream(actor.key, Purpose.FINAL, 0)
 
     @jax.jit

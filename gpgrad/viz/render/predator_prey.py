@@ -1,4 +1,4 @@
-"""An episode of predator-prey as frames."""
+"""Frames of a predator-prey episode."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-BOARD = 4.0  # inches of its longer side
+BOARD = 4.0  # inches of the longer side
 HEAD, FOOT = 0.42, 0.5  # inches above and below it
 
 
 def frames(
     env: PredatorPrey, params: PredatorPreyParams, episode: Episode, grouping: Grouping, heading: str
 ) -> Iterator[np.ndarray]:
-    """uint8 [H, W, 3] for each step, the state with what is done in it and what that brings, and for the end."""
+    """One frame uint8 [H, W, 3] per step with state, actions and outcomes, and one for the final state."""
     matplotlib = require()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def frames(
 
 
 def _key(figure: Figure, env: PredatorPrey, shown: Scene, grouping: Grouping, width: float) -> None:
-    """What the shapes and colours mean."""
+    """The legend of shapes and colours."""
     from matplotlib.lines import Line2D
 
     disc: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 7}

@@ -1,4 +1,4 @@
-"""Predator-prey as pictures: states, joint actions and what comes of them, as `plots` draws boards."""
+"""Scenes of predator-prey for `plots.board`: states, joint actions and their outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scene(
     groups: np.ndarray,
     actions: np.ndarray | None = None,
 ) -> Scene:
-    """A moment; groups: int [A]. actions: int [A], of those who can act."""
+    """The scene of a state. groups: int [A]. actions: int [A]; those of inactive predators are not shown."""
     prey, alive = np.asarray(state.prey), np.asarray(state.alive)
     is_stag = np.arange(env.n_prey) < env.n_stags
     return Scene(
@@ -41,7 +41,7 @@ def scene(
 def outcomes(
     env: PredatorPrey, params: PredatorPreyParams, state: PredatorPreyState, actions: np.ndarray, key: jax.Array
 ) -> Outcomes:
-    """What a step with this chance brings, where the prey stood before it."""
+    """The outcomes of a step with this random key, at the cells of the prey before it."""
     draws, found = _settle(env, key, state, jnp.asarray(actions))
     order, prey, special = (np.asarray(x) for x in (draws.prey_order, state.prey, params.special))
     caught, lone = {}, {}
@@ -61,7 +61,7 @@ def _settle(env: PredatorPrey, key: jax.Array, state: PredatorPreyState, actions
 
 
 def buckets(env: PredatorPrey, params: PredatorPreyParams, dump: PyTree) -> list[Bucket]:
-    """Buckets of a `diagnostics.BucketDump`, without those of which nothing is known."""
+    """The buckets of a `probes.BucketDump` that have members."""
     groups = np.zeros(env.n_agents, int)
     dump = jax.tree.map(np.asarray, dump)
 

@@ -1,4 +1,4 @@
-"""Episodes of JaxMARL's worlds as frames, drawn by its own visualisers."""
+"""Frames of JaxMARL's environments, drawn by its own visualisers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DPI = 72
 
 
 def smax_frames(env: Smax, episode: Episode, heading: str) -> Iterator[np.ndarray]:
-    """A frame for each state, with the shots of the step that follows on half their way.
+    """One frame per state, with the next step's shots halfway to their targets.
 
-    Allies are blue, enemies green, lighter where they are shot at.
+    Allies are blue, enemies green; units under attack are lighter.
     """
     require()
     smax, game = jaxmarl_import.load(SMAX), _game(env)
@@ -33,16 +33,16 @@ def smax_frames(env: Smax, episode: Episode, heading: str) -> Iterator[np.ndarra
         orders = episode.state(t + 1).action if t < episode.length else [STOP] * env.rules.n_units
         shots = dict(zip(game.agents, np.asarray(orders).astype(int), strict=True))
         now = _smax_state(env, smax, episode.state(t))
-        with jax.disable_jit():  # it would compile branches anew for every unit
+        with jax.disable_jit():  # jit would recompile branches for every unit
             laid = game.init_render(place, (None, now, shots), half, t)
-        laid.remove()  # what has been drawn so far, as an image of another shape over the field
+        laid.remove()  # the previous drawing, an image of another shape over the field
         place.set(xlim=(0, game.map_width), ylim=(0, game.map_height), aspect="equal", xticks=[], yticks=[])
         place.set_title(f"{heading}\nstep {t} of {episode.length}; return {_earned(episode, t):.3g}", fontsize=9)
         yield _image(canvas)
 
 
 def mpe_frames(env: Mpe, episode: Episode, heading: str) -> Iterator[np.ndarray]:
-    """A frame for each state."""
+    """One frame per state."""
     require()
     module = jaxmarl_import.load("environments.mpe.mpe_visualizer")
     states = [env.restore(episode.state(t)) for t in range(episode.length + 1)]
@@ -63,12 +63,12 @@ def mpe_frames(env: Mpe, episode: Episode, heading: str) -> Iterator[np.ndarray]
 
 
 def _game(env: Smax) -> Any:
-    """JaxMARL's battle itself, without an opponent."""
+    """JaxMARL's environment without the scripted opponent."""
     return jaxmarl_import.load(SMAX).SMAX(scenario=scenario(env.map))
 
 
 def _smax_state(env: Smax, smax: Any, state: Any) -> Any:
-    """A battle as JaxMARL keeps it."""
+    """A battle as JaxMARL's state."""
     rules = env.rules
     types = rules.types if state.types is None else state.types
     health = jnp.asarray(state.health, jnp.float32)

@@ -1,4 +1,4 @@
-"""Frames as an animated GIF or an MP4."""
+"""Output of frames as animated GIF or MP4."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from gpgrad.errors import SettingError
 
 COLOURS = 96  # of a GIF's palette: enough for flat drawings
-LAST = 2.0  # seconds that the last frame of a GIF stays
+LAST = 2.0  # seconds of a GIF's last frame
 KINDS = (".gif", ".mp4")
 
 
 def check(path: Path) -> None:
-    """Raise SettingError for files that cannot be written, before anything is drawn."""
+    """Raise SettingError for file types that cannot be written, before anything is drawn."""
     if path.suffix not in KINDS:
         raise SettingError(f"--out must be a name that ends in {' or '.join(KINDS)} (got {str(path)!r})")
     if path.suffix == ".mp4":
@@ -34,7 +34,7 @@ def write(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
 
 
 def _gif(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
-    """One palette for all frames; `optimize` makes what does not change transparent, at half the bytes."""
+    """Write a GIF with one palette; `optimize` makes unchanged pixels transparent, which halves the size."""
     from PIL import Image
 
     plain = Image.Dither.NONE
@@ -46,7 +46,7 @@ def _gif(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
 
 
 def _palette(frames: Sequence[np.ndarray]):
-    """The commonest colours as they are; the shades between them by median cut, in which each counts once."""
+    """A palette of the most common colours, and of the others by median cut, each counted once."""
     from PIL import Image
 
     found = [np.unique(frame @ (65536, 256, 1), return_counts=True) for frame in frames]
@@ -64,7 +64,9 @@ def _palette(frames: Sequence[np.ndarray]):
 
 
 def _mp4(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
-    height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 halves the colours' resolution
+    height, width = (
+        size - size % 2 for size in frames[0].shape[:2]
+    )  # H.264 halves the colour resolution, so sizes must be even
     options = {"fps": fps, "codec": "libx264", "macro_block_size": 2, "quality": 7}
     writer = _ffmpeg().write_frames(str(path), (width, height), **options)
     with warnings.catch_warnings():
