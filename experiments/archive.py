@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpgrad import config
+from gpgrad.config import dump
 from gpgrad.config.schema import Config
 from gpgrad.runs import logs, provenance, run_folder
 from gpgrad.runs.run_folder import Run
@@ -42,14 +42,14 @@ def keep(found: Iterable[Run], results: Path) -> None:
         for path in (run.folder / name for name in ROWS):
             if path.is_file():  # without a timestamp, so that the same rows give the same file
                 (draft / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
-        (draft / "config.yaml").write_text(config.dump(_anywhere(run.config)))  # last, since it marks a folder as a run
+        (draft / "config.yaml").write_text(dump(_anywhere(run.config)))  # last, since it marks a folder as a run
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
 
 
-def _anywhere(settings: Config) -> Config:
+def _anywhere(config: Config) -> Config:
     """The settings without the machine's folder for runs."""
-    return dataclasses.replace(settings, log=dataclasses.replace(settings.log, dir="runs"))
+    return dataclasses.replace(config, log=dataclasses.replace(config.log, dir="runs"))
 
 
 def _relative(path: Path) -> Path:

@@ -75,17 +75,17 @@ def setups(definition: Definition, scale: str) -> list[Setup]:
         preset = {"preset": arm.preset} if arm.preset is not None else {}
         options = {**preset, **arm.overrides, **chosen.overrides}
         try:
-            settings = config.load(arm.env, arm.algo, {**options, "seed": chosen.seeds[0], "seeds": len(chosen.seeds)})
+            loaded = config.load(arm.env, arm.algo, {**options, "seed": chosen.seeds[0], "seeds": len(chosen.seeds)})
         except SettingError as error:
             raise SettingError(f"{arm.label} of {definition.name}: {error}") from None
-        identity = config.identity(settings)
+        identity = config.identity(loaded)
         same = labels.setdefault((arm.panel, identity), arm.label)
         if same != arm.label:
             raise SettingError(
                 f"{arm.label} of {definition.name} trains the same as {same} in panel {arm.panel!r}; "
                 f"arms must differ in what they train"
             )
-        result.append(Setup(arm, settings, identity, chosen.seeds, options))
+        result.append(Setup(arm, loaded, identity, chosen.seeds, options))
     return result
 
 

@@ -1,4 +1,4 @@
-"""gpgrad: multi-agent reinforcement learning where gradients fight each other, in JAX."""
+"""gpgrad: JAX value-decomposition MARL with conflict-aware gradients (GPVD, GradPS)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when first used: importing gpgrad runs no jax code."""
+    """Public names, imported on first use, so that importing gpgrad does not import jax."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gpgrad' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

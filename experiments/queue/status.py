@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from gpgrad import config
+from gpgrad.config import label
 from gpgrad.config.schema import Config
 from gpgrad.experiments.queue import lane, queue_file
 from gpgrad.experiments.queue.queue_file import Item, Unit
@@ -56,10 +56,10 @@ class Rates:
         return None
 
 
-def _alike(settings_id: str, settings: Config) -> list[tuple[str, ...]]:
+def _alike(settings_id: str, config: Config) -> list[tuple[str, ...]]:
     """Keys of runs that take about as long, the closest first."""
-    kind = settings.env.name, config.label(settings)
-    return [(settings_id,), (*kind, settings.preset), kind]
+    kind = config.env.name, label(config)
+    return [(settings_id,), (*kind, config.preset), kind]
 
 
 def states(units: Sequence[Unit], found: Sequence[Run]) -> list[State]:
