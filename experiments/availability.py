@@ -14,8 +14,8 @@ NOT_TESTABLE = "not testable here"
 
 def obstacle(setup: Setup) -> str:
     """What an external environment lacks on this machine, in a sentence; empty if nothing."""
-    world = setup.config.env
-    return _obstacle(world.name, json.dumps(world.options, sort_keys=True)) if envs.is_external(world.name) else ""
+    env = setup.config.env
+    return _obstacle(env.name, json.dumps(env.options, sort_keys=True)) if envs.is_external(env.name) else ""
 
 
 @functools.cache

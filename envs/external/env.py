@@ -148,8 +148,8 @@ def seeds_of(words: np.ndarray) -> np.ndarray:
 class Bridge:
     """The workers behind `reset` and `step` of an environment, as many as lanes of the last `reset`."""
 
-    def __init__(self, world: ExternalEnv) -> None:
-        self._world, self._pool = world, None
+    def __init__(self, env: ExternalEnv) -> None:
+        self._env, self._pool = env, None
         self._running = np.zeros(0, bool)
         self.calls = (one_call(self._reset_call), one_call(self._step_call))
 
@@ -163,14 +163,14 @@ class Bridge:
         return io_callback(self._reset, self._seen_shapes(words.shape[:-1]), words, ordered=True)
 
     def _step_call(self, actions: jax.Array) -> Any:
-        lead, sizes = actions.shape[:-1], self._world.sizes
+        lead, sizes = actions.shape[:-1], self._env.sizes
         reward = jax.ShapeDtypeStruct(lead, np.float32)
         flags = (jax.ShapeDtypeStruct(lead, np.bool_),) * 2
         info = (reward,) * len(sizes.info)
         return io_callback(self._step, (self._seen_shapes(lead), reward, flags, info), actions, ordered=True)
 
     def _seen_shapes(self, lead: tuple[int, ...]) -> ExternalState:
-        sizes = self._world.sizes
+        sizes = self._env.sizes
         a, d = sizes.n_agents, sizes.state_dim
         return ExternalState(
             jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.float32),
@@ -185,11 +185,11 @@ class Bridge:
         lead, n = words_.shape[:-1], words_.size // 2
         if n > MOST_LANES:
             raise SettingError(
-                f"at most {MOST_LANES} episodes of {self._world.name} can be played at once inside jit (got {n})"
+                f"at most {MOST_LANES} episodes of {self._env.name} can be played at once inside jit (got {n})"
             )
         if self._pool is None or len(self._pool) < n:
             self.close()
-            self._pool = self._world.open(n)
+            self._pool = self._env.open(n)
         self._running = np.ones(n, bool)
         self._refuse(self._pool.reset(range(n), list(seeds_of(words_))))
         return self._seen(self._pool, lead)
@@ -210,7 +210,7 @@ class Bridge:
         return self._seen(pool, lead), reward, tuple(flag.reshape(lead) for flag in flags), infos
 
     def _seen(self, pool: Pool, lead: tuple[int, ...]) -> ExternalState:
-        n, sizes = len(self._running), self._world.sizes
+        n, sizes = len(self._running), self._env.sizes
         obs, avail = (x[:n].copy().reshape(*lead, *x.shape[1:]) for x in (pool.obs, pool.avail))
         return ExternalState(obs, avail, pool.state[:n].copy().reshape(*lead, -1) if sizes.state_dim else None)
 
@@ -223,9 +223,9 @@ class Bridge:
 
 
 @functools.cache
-def bridge(world: ExternalEnv) -> Bridge:
+def bridge(env: ExternalEnv) -> Bridge:
     """The bridge of an environment, one per process."""
-    made = Bridge(world)
+    made = Bridge(env)
     atexit.register(made.close)
     return made
 

@@ -128,31 +128,31 @@ def rest(name: str) -> str:
     return name.partition("_")[2]
 
 
-def common(world: Gym | Zoo) -> dict[str, str | int]:
+def common(env: Gym | Zoo) -> dict[str, str | int]:
     """The checked settings that Gymnasium and PettingZoo environments share."""
-    if world.team_reward not in ("sum", "mean"):
-        raise SettingError(f"team_reward of {world.name} must be sum or mean (got {world.team_reward!r})")
-    parsed(world)
-    limit = at_least_0(world, "episode_limit")
-    return {"episode_limit": limit, "team_reward": world.team_reward, "arguments": world.arguments}
+    if env.team_reward not in ("sum", "mean"):
+        raise SettingError(f"team_reward of {env.name} must be sum or mean (got {env.team_reward!r})")
+    parsed(env)
+    limit = at_least_0(env, "episode_limit")
+    return {"episode_limit": limit, "team_reward": env.team_reward, "arguments": env.arguments}
 
 
-def parsed(world: Gym | Zoo | Own) -> dict[str, Any]:
+def parsed(env: Gym | Zoo | Own) -> dict[str, Any]:
     """The parsed arguments. Raises SettingError unless they are a JSON object."""
     try:
-        arguments = json.loads(world.arguments)
+        arguments = json.loads(env.arguments)
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         raise SettingError(
-            f"arguments of {world.name} must be a JSON object such as '{{\"name\": 1}}' (got {world.arguments!r})"
+            f"arguments of {env.name} must be a JSON object such as '{{\"name\": 1}}' (got {env.arguments!r})"
         )
     return arguments
 
 
-def at_least_0(world: ExternalEnv, option: str) -> int:
+def at_least_0(env: ExternalEnv, option: str) -> int:
     """The value of an option. Raises SettingError if it is negative."""
-    value = getattr(world, option)
+    value = getattr(env, option)
     if value < 0:
-        raise SettingError(f"{option} of {world.name} must be 0 or more (got {value})")
+        raise SettingError(f"{option} of {env.name} must be 0 or more (got {value})")
     return value

@@ -65,12 +65,12 @@ def test_foraging_is_cut_not_ended_at_its_limit():
     assert (rows[-1].terminated, rows[-1].truncated) == (False, True), "the world itself calls this its end"
     assert picture(play(simulator, 3)) == picture(play(simulator, 3)) != picture(play(simulator, 4))
     simulator.reset(3)
-    simulator._world.unwrapped.field[:] = 0  # all food is gone
+    simulator._env.unwrapped.field[:] = 0  # all food is gone
     assert simulator.step([0, 0]).terminated
     simulator.reset(3)
     for _ in range(49):
         simulator.step([0, 0])
-    simulator._world.unwrapped.field[:] = 0
+    simulator._env.unwrapped.field[:] = 0
     last = simulator.step([0, 0])
     assert (last.terminated, last.truncated) == (True, False), "a true end on the last step"
     shorter = GymSimulator("Foraging-8x8-2p-2f-coop-v3", episode_limit=7)
@@ -82,9 +82,9 @@ def test_the_team_earns_the_sum_or_the_mean():
     for team, factor in (("sum", 1.0), ("mean", 0.5)):
         simulator = GymSimulator("Foraging-8x8-2p-2f-coop-v3", team_reward=team)
         simulator.reset(0)
-        step = simulator._world.step
+        step = simulator._env.step
         answer = (step((0, 0))[0], [0.25, 0.5], False, False, {})
-        simulator._world = types.SimpleNamespace(step=lambda actions, answer=answer: answer)
+        simulator._env = types.SimpleNamespace(step=lambda actions, answer=answer: answer)
         assert simulator.step([0, 0]).reward == 0.75 * factor
 
 

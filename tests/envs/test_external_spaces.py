@@ -164,8 +164,8 @@ def test_rewards_come_in_any_container(rewards, earned):
 def test_actions_begin_where_the_world_has_them_begin(by_name):
     simulator = by_tuple(acts=spaces.Discrete(3, start=1))
     played(simulator)
-    assert set(simulator._world.unwrapped.sent) == {(2, 3)}
-    assert all(type(action) is int for action in simulator._world.unwrapped.sent[0])
+    assert set(simulator._env.unwrapped.sent) == {(2, 3)}
+    assert all(type(action) is int for action in simulator._env.unwrapped.sent[0])
     world = Names(acts=spaces.Discrete(3, start=-1))
     played(by_name(world))
     assert world.sent == [{"a": 0, "b": 1}] * LIMIT
@@ -297,7 +297,7 @@ def test_states_that_are_the_observations_are_not_stored_twice():
         rows = simulator.step([1] * simulator.sizes.n_agents).seen.obs
         widths = simulator.sizes.obs_sizes or (simulator.sizes.obs_dim,) * len(rows)
         unpadded = np.concatenate([row[:width] for row, width in zip(rows, widths, strict=True)])
-        np.testing.assert_array_equal(unpadded, simulator._world.state())
+        np.testing.assert_array_equal(unpadded, simulator._env.state())
 
 
 def stored(**changes) -> Block:

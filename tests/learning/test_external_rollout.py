@@ -262,7 +262,7 @@ def test_what_host_worlds_cannot_do_is_refused(changes, sentence):
 
 
 def test_bench_refuses_and_lists_show_the_patterns(capsys):
-    with pytest.raises(SettingError, match="bench measures worlds in JAX"):
+    with pytest.raises(SettingError, match="bench measures JAX environments only"):
         bench.setup("x", tiny("vdn", WORLD, **RUN))
     assert cli.main(["list", "worlds"]) == 0
     printed = capsys.readouterr().out

@@ -27,12 +27,12 @@ class Family(NamedTuple):
     over: Callable[[Any], bool]
     return_scale: float = 1.0
     ends_early: bool = False
-    forget: Callable[[Any], None] = lambda world: None
+    forget: Callable[[Any], None] = lambda env: None
 
 
-def forget_players(world: Any) -> None:
+def forget_players(env: Any) -> None:
     """Clear the foragers' last positions, which a reset would treat as occupied."""
-    for player in world.players:
+    for player in env.players:
         player.position = None
 
 
@@ -71,11 +71,11 @@ class GymSimulator:
         elif ":" in id:
             package(id.split(":")[0], id.split(":")[0], id)
         try:
-            self._world = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
+            self._env = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
         except gymnasium.error.Error as error:
             raise Missing(f"Gymnasium has no environment {id!r}: {' '.join(str(error).split())}") from None
         self._how = team_reward
-        actions, seen = self._world.action_space, self._world.observation_space
+        actions, seen = self._env.action_space, self._env.observation_space
         if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
             both = f"{spaces.short(seen)} and {spaces.short(actions)}"
             raise Missing(f"the spaces of {id} must be tuples with one entry per agent (got {both})")
@@ -101,18 +101,18 @@ class GymSimulator:
         """Start an episode; the seed determines the environment's randomness."""
         self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         if self._family:
-            self._family.forget(self._world.unwrapped)
-        return self._seen(*self._world.reset(seed=seed % 2**31))
+            self._family.forget(self._env.unwrapped)
+        return self._seen(*self._env.reset(seed=seed % 2**31))
 
     def step(self, actions: list[int]) -> Outcome:
         """One step; terminal steps that are only the environment's limit become truncations."""
         chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
-        obs, rewards, terminated, truncated, info = self._world.step(chosen)
+        obs, rewards, terminated, truncated, info = self._env.step(chosen)
         self._time += 1
         n, before = len(self._counts), self._gone
         over, cut = spaces.flags(terminated, n, "terminated"), spaces.flags(truncated, n, "truncated")
         if over.all() and self._family and self._time >= self._own_limit():
-            over[:] = self._family.over(self._world.unwrapped)
+            over[:] = self._family.over(self._env.unwrapped)
             cut = ~over
         self._gone = before | over | cut
         ended = bool(self._gone.all())
@@ -128,12 +128,12 @@ class GymSimulator:
 
     def close(self) -> None:
         """Close the environment."""
-        self._world.close()
+        self._env.close()
 
     def _own_limit(self) -> int:
         if self._family:
-            return int(self._family.limit(self._world.unwrapped) or 0)
-        return int(self._world.spec.max_episode_steps or 0)
+            return int(self._family.limit(self._env.unwrapped) or 0)
+        return int(self._env.spec.max_episode_steps or 0)
 
     def _seen(self, obs: Any, info: dict[str, Any], last: bool = False) -> Seen:
         n, avail = len(self._counts), available(self._counts)
@@ -155,13 +155,13 @@ class GymSimulator:
         return Seen(padded(rows, self._widths), avail)
 
 
-def package(module: str, distribution: str, world: str) -> Any:
+def package(module: str, distribution: str, env_name: str) -> Any:
     """An imported module. Raises Missing if it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise Missing(
-            f"{world} needs the package {error.name}, which is not installed: pip install {distribution}"
+            f"{env_name} needs the package {error.name}, which is not installed: pip install {distribution}"
         ) from None
 
 

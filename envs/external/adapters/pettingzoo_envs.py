@@ -32,13 +32,13 @@ class ZooSimulator:
 
     def __init__(self, module: str, episode_limit: int = 0, team_reward: str = "mean", arguments: str = "{}") -> None:
         found = find(module)
-        self._world = found.parallel_env(**json.loads(arguments))
-        self._agents = list(self._world.possible_agents)
-        self._choices = [spaces.choice(self._world.action_space(agent), module) for agent in self._agents]
-        self._spaces = [spaces.visible(self._world.observation_space(agent), module) for agent in self._agents]
+        self._env = found.parallel_env(**json.loads(arguments))
+        self._agents = list(self._env.possible_agents)
+        self._choices = [spaces.choice(self._env.action_space(agent), module) for agent in self._agents]
+        self._spaces = [spaces.visible(self._env.observation_space(agent), module) for agent in self._agents]
         self._widths = [spaces.width(space) for space in self._spaces]
         self._counts = [choice.size for choice in self._choices]
-        inside = self._world.unwrapped
+        inside = self._env.unwrapped
         sources = (inside, getattr(inside, "aec_env", inside), getattr(inside, "env", inside))
         own = [getattr(getattr(s, "unwrapped", s), name, 0) for s in sources for name in _LIMITS]
         self._limit = episode_limit or next((int(limit) for limit in own if limit), 0)
@@ -52,19 +52,19 @@ class ZooSimulator:
 
     def reset(self, seed: int) -> Seen:
         """Start an episode; the seed determines the environment's randomness."""
-        obs, infos = self._world.reset(seed=seed % 2**31)
-        self._time, self._alive, self._ended = 0, set(self._world.agents), set()
+        obs, infos = self._env.reset(seed=seed % 2**31)
+        self._time, self._alive, self._ended = 0, set(self._env.agents), set()
         return self._seen(obs, infos, self._alive)
 
     def step(self, actions: list[int]) -> Outcome:
         """One step. It is terminal if all agents are done and none of those that acted was only truncated."""
         places, before = zip(self._agents, actions, self._choices, strict=True), self._alive
         chosen = {agent: action + choice.start for agent, action, choice in places if agent in before}
-        obs, rewards, terminations, truncations, infos = self._world.step(chosen)
+        obs, rewards, terminations, truncations, infos = self._env.step(chosen)
         self._time += 1
         over, cut = self._flags(terminations, "terminations"), self._flags(truncations, "truncations")
         self._ended |= over | cut
-        self._alive = set(self._agents).intersection(self._world.agents) - self._ended
+        self._alive = set(self._agents).intersection(self._env.agents) - self._ended
         ended = not self._alive
         was_cut = ended and bool((cut - over) & before)
         earned = [spaces.single(rewards.get(agent, 0.0), f"the reward of {agent}") for agent in self._agents]
@@ -78,7 +78,7 @@ class ZooSimulator:
 
     def close(self) -> None:
         """Close the environment."""
-        self._world.close()
+        self._env.close()
 
     def _flags(self, flags: dict[str, Any], what: str) -> set[str]:
         """The agents whose flag is true."""
@@ -96,18 +96,18 @@ class ZooSimulator:
             rows[i] = spaces.flat(self._spaces[i], seen)
             if mask is not None:
                 avail[i] = spaces.allowed(mask, self._counts[i], avail.shape[1], last)
-        state = np.asarray(self._world.state(), np.float32).ravel() if self.sizes.state_dim else None
+        state = np.asarray(self._env.state(), np.float32).ravel() if self.sizes.state_dim else None
         return Seen(padded(rows, self._widths), avail, state)
 
     def _state_width(self, module: str) -> int:
         """Size of the environment's own state; 0 if there is none, it is an image, or it is the observations."""
         if module.split(".")[0] in STATES_ARE_OBSERVATIONS:
             return 0
-        shape = getattr(getattr(self._world, "state_space", None), "shape", None)
+        shape = getattr(getattr(self._env, "state_space", None), "shape", None)
         if shape is None:
-            self._world.reset(seed=0)
+            self._env.reset(seed=0)
             try:
-                shape = np.shape(self._world.state())
+                shape = np.shape(self._env.state())
             except (AttributeError, NotImplementedError):  # `ParallelEnv.state` itself raises the second
                 return 0
         return int(np.prod(shape)) if len(shape) <= 2 else 0

@@ -33,15 +33,15 @@ class SmacliteSimulator:
     """A map of SMAClite. maker: the module with gymnasium's `make`. episode_limit: steps; 0: the limit in SMAC."""
 
     def __init__(self, map: str, episode_limit: int = 0, maker: str = "gymnasium") -> None:
-        world = f"smaclite_{map}"
+        env_name = f"smaclite_{map}"
         if maker == "gymnasium":
-            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", world)
+            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", env_name)
         if map not in LIMITS:
             raise Missing(
-                f"{world} needs the map {map}, which SMAClite does not have; its maps are {', '.join(LIMITS)}"
+                f"{env_name} needs the map {map}, which SMAClite does not have; its maps are {', '.join(LIMITS)}"
             )
-        self._world = importlib.import_module(maker).make(f"smaclite/{map}-v0")
-        self._battle = battle = self._world.unwrapped
+        self._env = importlib.import_module(maker).make(f"smaclite/{map}-v0")
+        self._battle = battle = self._env.unwrapped
         self._limit, self._time = episode_limit or LIMITS[map], 0
         self.sizes = Sizes(
             n_agents=int(battle.n_agents),
@@ -64,11 +64,11 @@ class SmacliteSimulator:
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002, SMAClite samples from it
         self._battle.last_actions = np.zeros_like(self._battle.last_actions)
-        return self._observe(self._world.reset(seed=seed % 2**31)[0])
+        return self._observe(self._env.reset(seed=seed % 2**31)[0])
 
     def step(self, actions: list[int]) -> Outcome:
         """One step; reaching the limit is a loss, as in SMAC."""
-        obs, reward, over, _, info = self._world.step(actions)
+        obs, reward, over, _, info = self._env.step(actions)
         self._time += 1
         cut = not over and self._time >= self._limit
         info = {"won": bool(over and info["battle_won"]), "timed_out": cut}
@@ -76,7 +76,7 @@ class SmacliteSimulator:
 
     def close(self) -> None:
         """Close the environment."""
-        self._world.close()
+        self._env.close()
 
     def _observe(self, obs: Any) -> Seen:
         return Seen(obs, self._battle.get_avail_actions(), self._battle.get_state())

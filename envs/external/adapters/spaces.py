@@ -24,18 +24,18 @@ class Choice(NamedTuple):
     start: int
 
 
-def choice(space: Any, world: str) -> Choice:
+def choice(space: Any, env_name: str) -> Choice:
     """The actions of a Discrete space. Raises Missing for other spaces."""
     from gymnasium import spaces
 
     if not isinstance(space, spaces.Discrete):
         raise Missing(
-            f"{world} has actions {short(space)}; they must be Discrete, since an agent chooses one of n actions"
+            f"{env_name} has actions {short(space)}; they must be Discrete, since an agent chooses one of n actions"
         )
     return Choice(int(space.n), int(space.start))
 
 
-def visible(space: Any, world: str) -> Any:
+def visible(space: Any, env_name: str) -> Any:
     """An agent's observation space without the mask. Raises Missing for spaces without a fixed width."""
     from gymnasium import spaces
 
@@ -44,7 +44,7 @@ def visible(space: Any, world: str) -> Any:
         space = spaces.Dict(rest) if len(rest) != 1 else next(iter(rest.values()))
     if not _is_fixed(space):
         raise Missing(
-            f"{world} has observations {short(space)}; they must be Box, Discrete, MultiBinary, MultiDiscrete, or a "
+            f"{env_name} has observations {short(space)}; they must be Box, Discrete, MultiBinary, MultiDiscrete, or a "
             "Dict or Tuple of these"
         )
     return space

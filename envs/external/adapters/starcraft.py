@@ -95,27 +95,27 @@ class StarcraftSimulator:
 
 def smac(map: str, difficulty: str = "7") -> StarcraftSimulator:
     """A map of SMAC. Raises Missing."""
-    world = f"smac_{map}"
-    module = package("smac.env", "git+https://github.com/oxwhirl/smac.git", world)
-    found = versions({"smac", "pysc2"}) | installation(world, map, MAPS)
+    env_name = f"smac_{map}"
+    module = package("smac.env", "git+https://github.com/oxwhirl/smac.git", env_name)
+    found = versions({"smac", "pysc2"}) | installation(env_name, map, MAPS)
 
     def make(seed: int) -> Any:
         try:
             return module.StarCraft2Env(map_name=map, difficulty=difficulty, seed=seed)
         except KeyError:
-            raise Missing(f"{world} needs the map {map}, which smac does not know") from None
+            raise Missing(f"{env_name} needs the map {map}, which smac does not know") from None
 
     return StarcraftSimulator(make, found)
 
 
 def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> StarcraftSimulator:
     """SMACv2 with teams of a race sampled for each battle. Raises Missing."""
-    world, map = f"smacv2_{race}_{allies}_vs_{enemies}", f"10gen_{race}"
+    env_name, map = f"smacv2_{race}_{allies}_vs_{enemies}", f"10gen_{race}"
     if race not in TEAMS:
-        raise Missing(f"{world} needs a race of {', '.join(TEAMS)}")
+        raise Missing(f"{env_name} needs a race of {', '.join(TEAMS)}")
     address = "git+https://github.com/oxwhirl/smacv2.git"
-    module = package("smacv2.env.starcraft2.wrapper", address, world)
-    found = versions({"smacv2", "pysc2"}) | installation(world, map, V2_MAPS)
+    module = package("smacv2.env.starcraft2.wrapper", address, env_name)
+    found = versions({"smacv2", "pysc2"}) | installation(env_name, map, V2_MAPS)
 
     def make(seed: int) -> Any:
         units = TEAMS[race]
@@ -146,14 +146,14 @@ def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> Starc
     return StarcraftSimulator(make, found)
 
 
-def installation(world: str, map: str, maps: str) -> dict[str, str]:
+def installation(env_name: str, map: str, maps: str) -> dict[str, str]:
     """The newest build of StarCraft II. Raises Missing if the game or the map is not installed."""
     root = Path(os.environ.get("SC2PATH", "~/StarCraftII")).expanduser()
     builds = sorted(path.name for path in root.glob("Versions/Base*"))
     if not builds:
-        raise Missing(f"{world} needs StarCraft II, which is not in {root} (set SC2PATH): unzip {GAME} there")
+        raise Missing(f"{env_name} needs StarCraft II, which is not in {root} (set SC2PATH): unzip {GAME} there")
     if not any(root.glob(f"[Mm]aps/**/{map}.SC2Map")):
-        raise Missing(f"{world} needs the map {map}, which is not in {root / 'Maps'}: unzip {maps} there")
+        raise Missing(f"{env_name} needs the map {map}, which is not in {root / 'Maps'}: unzip {maps} there")
     return {"StarCraftII": builds[-1]}
 
 
