@@ -123,7 +123,7 @@ def test_what_each_method_chose_is_written_beside_the_sweep(tmp_path, capsys):
         ({"grid": {"learner.lr": 1}}, "learner.lr in the grid in .* is 1, expected a list of values"),
         ({"grid": {"seeds": [1, 2]}}, "grid of the sweep in .* cannot set 'seeds'"),
         ({"list": [{"log.dir": "x"}]}, "entry 1 of list of the sweep in .* cannot set 'log.dir'"),
-        ({"list": {"learner.lr": 1}}, "list of the sweep in .* expected a list"),
+        ({"list": {"learner.lr": 1}}, "list of the sweep in .* must be a list"),
         ({"seeds": 0}, "has seeds 0 from 0, expected 1 or more"),
         ({"grid": {"learner.lrr": [1, 2]}}, "vdn on matrix_additive, learner.lrr 1: unknown setting 'learner.lrr'"),
         ({"algorithms": ["vdn", "vdnn"]}, "vdnn on matrix_additive, .*unknown algorithm 'vdnn'; did you mean"),
