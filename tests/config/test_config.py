@@ -1,4 +1,4 @@
-"""Settings: presets, precedence, and one sentence for every mistake."""
+"""Settings: presets, precedence, and one-sentence errors."""
 
 from __future__ import annotations
 

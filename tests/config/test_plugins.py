@@ -1,4 +1,4 @@
-"""Methods and worlds from outside: the module of docs/extending.md, and plugins that cannot be."""
+"""Plugins: the module of docs/extending.md, and invalid plugins."""
 
 from __future__ import annotations
 

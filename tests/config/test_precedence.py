@@ -1,4 +1,4 @@
-"""Presets mean what they say in every world, and one network has one name."""
+"""Which file may set what: presets are the same for every environment, and each network has one name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The linear programs of avoidance against searches, and the blocks in which they are solved."""
+"""The linear programs of ORCA against exhaustive search, and the solution in blocks."""
 
 from __future__ import annotations
 

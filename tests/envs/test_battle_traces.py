@@ -1,4 +1,4 @@
-"""Battles against recordings of SMAClite: one tick ahead from every recorded table, the order of turns injected."""
+"""Battles against recordings of SMAClite: one tick from every recorded table, with the recorded order of turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Battles: maps, ends, masks, drawn teams, files of one's own, and what holds for any play."""
+"""Battles: maps, ends, available actions, sampled teams, custom battles, and invariants of random play."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_worlds_are_merged_and_split_again():
     np.testing.assert_array_equal(function(x[0, 0], y[0])[0], 2 * x[0, 0] + y[0])
 
 
-def test_nothing_goes_to_the_host():
+def test_nothing_is_transferred_to_python():
     env = envs.make("battle_3m")
     state = env.reset(jax.random.key(0), ())
     text = str(jax.make_jaxpr(env.step)(jax.random.key(0), (), state, jnp.ones(3, jnp.int32)))

@@ -1,4 +1,4 @@
-"""The checker of worlds: one broken world for each of its findings, and none for a good one. See test_contract too."""
+"""The checker of environments: one broken environment per finding, and none for a valid one. See test_contract too."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_training_refuses_a_broken_world_before_anything_compiles(registered, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_factory_that_is_nowhere_is_said(registered):
+def test_a_missing_factory_is_named(registered):
     registered("no_such_module:World")
     with pytest.raises(SettingError, match="the environment 'no_such_module:World' cannot be imported"):
         config.load("mine", "vdn")

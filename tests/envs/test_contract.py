@@ -1,4 +1,4 @@
-"""What `gpgrad.envs.api` promises, for every registered world."""
+"""The contract of `gpgrad.envs.api`, for every registered environment."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def test_lanes_must_agree_on_sizes(pools):
     pool.close()
 
 
-def test_what_cannot_be_built_is_said():
+def test_build_errors_are_reported():
     with pytest.raises(SimulatorError, match=r"could not be built: TypeError: 'list' object.* \(.*toy_starcraft.py"):
         describe(Recipe("tests.helpers.toy_starcraft:Nothing", {"agents": []}).dumps(), 60.0)
     with pytest.raises(SettingError, match="no_such_package, which is not installed"):

@@ -1,4 +1,4 @@
-"""Matrix games: exact payoffs and best values, and the rules of the games of several steps."""
+"""Matrix games: exact payoffs, best values, and the rules of games with several steps."""
 
 from __future__ import annotations
 

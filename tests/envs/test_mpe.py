@@ -1,4 +1,4 @@
-"""Particle worlds against JaxMARL itself: the same keys give the same steps, observations and rewards."""
+"""Particle environments against JaxMARL: equal keys give equal steps, observations and rewards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds by name: options, errors with the nearest name, worlds from outside, and no jax on import."""
+"""Environments by name: options, errors with the nearest name, registration, and no jax on import."""
 
 from __future__ import annotations
 

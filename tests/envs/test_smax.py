@@ -1,4 +1,4 @@
-"""SMAX against JaxMARL itself: the same keys give the same battles, views and rewards."""
+"""SMAX against JaxMARL: equal keys give equal battles, views and rewards."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_added_maps(name, agents, enemies, types):
 
 
 @pytest.mark.parametrize("name", ["MMM2", "1c3s5z", "1c3s8z_vs_1c3s9z", "2c_vs_64zg", "2s_vs_1sc"])
-def test_maps_without_units_in_smax_say_so(name):
+def test_maps_without_units_in_smax_are_refused_with_the_reason(name):
     with pytest.raises(SettingError, match=f"{name} needs [a-z ]+, and SMAX has") as caught:
         envs.make(f"smax_{name}")
     assert "\n" not in str(caught.value)

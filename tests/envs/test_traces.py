@@ -1,4 +1,4 @@
-"""Recorded episodes of the reference hunt, replayed with the recorded chance: all must be equal, exactly."""
+"""Recorded episodes of the reference predator-prey, replayed with the recorded random draws, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiment of two arms, where its runs lie, and runs that end at once."""
+"""An experiment of two arms, its folder of runs, and runs that end at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arms are compared as methods only where nothing else differs."""
+"""Arms are compared as methods only if nothing else differs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_fewer_than_five_seeds_are_not_conclusive(two, root, tmp_path):
     assert "| not conclusive (2 of 5 seeds): VDN > IQL |" in (tmp_path / "RESULTS.md").read_text()
 
 
-def test_one_seed_is_said_to_be_one(two, root, tmp_path):
+def test_one_seed_is_marked(two, root, tmp_path):
     put(root, "vdn", settings_of(seeds=1), top=20.0)
     put(root, "iql", settings_of("iql", seeds=1))
     assert cli.main(["report", str(tmp_path / "mine.yaml"), "--log.dir", str(root), "--results", str(tmp_path)]) == 0

@@ -1,4 +1,4 @@
-"""Experiments are declared strictly."""
+"""Strict reading of experiments' definitions."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_every_figure_of_both_papers_has_an_experiment():
     assert set(named) == set(definition.names())
 
 
-def test_a_scale_says_seeds_and_steps():
+def test_a_scale_sets_seeds_and_steps():
     quick, paper = (definition.setups(definition.load("pp_small_qmix"), scale)[0] for scale in ("quick", "paper"))
     assert (quick.seeds, paper.seeds) == (range(3), range(5))
     assert (quick.config.t_max, paper.config.t_max) == (300_000, 1_050_000)
     assert quick.identity != paper.identity
 
 
-def test_what_is_said_once_holds_for_all_arms(tmp_path):
+def test_common_settings_hold_for_all_arms(tmp_path):
     content = {
         **TWO,
         "env": "matrix_additive",

@@ -1,4 +1,4 @@
-"""A killed experiment goes on, with real processes."""
+"""A killed experiment can be continued, with real processes."""
 
 from __future__ import annotations
 

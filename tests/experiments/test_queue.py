@@ -1,4 +1,4 @@
-"""The queue is worked off in order, beside whatever else is trained."""
+"""The queue trains its runs in order, beside other training processes."""
 
 from __future__ import annotations
 

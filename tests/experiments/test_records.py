@@ -1,4 +1,4 @@
-"""What there is of an experiment, and what is still to do."""
+"""The state of an experiment's runs, and the runs still to train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports say what the runs say."""
+"""The content of reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpgrad.runs import logs, stats
 from tests.helpers.fake_experiment import TWO, put, reported, settings_of, written
 
 
-def test_a_report_says_what_the_runs_say(two, root, tmp_path, capsys):
+def test_a_report_has_the_statistics_of_the_runs(two, root, tmp_path, capsys):
     put(root, "vdn", settings_of(seeds=5), top=20.0)
     put(root, "iql", settings_of("iql", seeds=5))
     file = str(tmp_path / "mine.yaml")
@@ -156,7 +156,7 @@ def test_a_report_of_what_there_is(two, root, tmp_path, capsys):
     assert json.loads((out / "mine-quick" / "rliable.json").read_text()) == {"VDN": [[12]], "IQL": [[12]]}
 
 
-def test_a_report_is_made_again_where_the_runs_are_gone(two, root, tmp_path, capsys):
+def test_a_report_can_be_rebuilt_without_the_runs(two, root, tmp_path, capsys):
     file, out = str(tmp_path / "mine.yaml"), tmp_path / "out"
     places = ["--log.dir", str(root), "--results", str(out)]
     put(root, "vdn", settings_of(seeds=2, **{"log.dir": str(root)}), top=20.0)

@@ -1,4 +1,4 @@
-"""An experiment does what is missing and no more."""
+"""An experiment trains exactly the missing runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_experiment_does_what_is_missing_and_no_more(two, root, pretend):
     assert [command[-4:-2] for command in commands[3:]] == [["--seeds=3", "--seed=2"]] * 2
 
 
-def test_what_is_kept_beside_the_reports_is_not_trained_again(two, root, pretend, tmp_path, monkeypatch):
+def test_recorded_runs_are_not_trained_again(two, root, pretend, tmp_path, monkeypatch):
     """Of an arm whose seed 0 is kept as a record seed 1 is trained; the other arm is trained whole."""
     commands, _ = pretend
     results = tmp_path / "results"

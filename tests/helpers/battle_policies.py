@@ -1,4 +1,4 @@
-"""Scripted play in battles, for measurements of law and speed."""
+"""Scripted policies for battles, for measurements of returns and speed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _play(env: Battle, state, avail, score) -> jax.Array:
 
 
 def noisy(policy, env: Battle, state, key: jax.Array, noise: float) -> jax.Array:
-    """A policy whose agents act at random among what is available with a chance `noise`."""
+    """A policy whose agents take random available actions with probability `noise`."""
     avail = env.view((), state).avail
     k_who, k_what = jax.random.split(key)
     scores = jnp.where(avail, jax.random.uniform(k_what, avail.shape), -1.0)
@@ -74,7 +74,7 @@ def noisy(policy, env: Battle, state, key: jax.Array, noise: float) -> jax.Array
 
 
 def episodes(env: Battle, key: jax.Array, worlds: int, policy, noise: float) -> dict[str, jax.Array]:
-    """Return, length and win of an episode in each of so many worlds, [worlds]."""
+    """Return, length and win of one episode in each environment, [worlds]."""
     step, start = jax.vmap(lambda s, a, k: env.step(k, (), s, a)), jax.vmap(lambda k: env.reset(k, ()))
 
     def more(carry):

@@ -1,4 +1,4 @@
-"""An experiment of two arms, and runs of it as training leaves them."""
+"""An experiment of two arms, and run folders as training leaves them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def settings_of(algo: str = "vdn", **changes) -> Config:
 
 
 def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, **manifest: Any) -> Path:
-    """A run's folder as training leaves it; `final` is how many seeds have a final row, by default all."""
+    """A run folder as training leaves it. final: number of seeds with a final row, by default all."""
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config.dump(settings))

@@ -1,4 +1,4 @@
-"""XLA's flags for tests. XLA ends the process at the first flag that its version does not know."""
+"""XLA flags of the tests. XLA aborts the process at the first flag that its version does not know."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PARSE = "from jaxlib import xla_client; xla_client.make_cpu_client()"
 
 
 class FlagError(Exception):
-    """XLA cannot start, for another reason than a flag of ours, or with the caller's own flags."""
+    """XLA cannot start, for a reason other than our flags, or with the caller's own flags."""
 
 
 def refusal(flags: str) -> str | None:
-    """The sentence with which XLA refuses these flags, asked in a child process; None if it takes them.
+    """XLA's error for these flags, from a child process; None if it accepts them.
 
     Raises FlagError if XLA cannot start for another reason.
     """
@@ -35,7 +35,7 @@ def refusal(flags: str) -> str | None:
 
 
 class Memory:
-    """Answers of one jaxlib, kept in a file; `ask` is called once for each string of flags."""
+    """Results for one jaxlib, cached in a file; `ask` is called once per string of flags."""
 
     def __init__(self, file: Path, version: str, ask: Callable[[str], str | None] = refusal) -> None:
         self.file, self.version, self.ask = file, version, ask
@@ -59,7 +59,7 @@ class Memory:
 
 
 def accepted(flags: Sequence[str], refused: Callable[[str], str | None]) -> str:
-    """Those of the flags that XLA takes, joined. One question, and one for each flag where the first is refused."""
+    """The flags that XLA accepts, joined. Asks once, and once per flag if all together are refused."""
     joined = " ".join(flags)
     if refused(joined):
         return " ".join(flag for flag in flags if not refused(flag))
@@ -80,5 +80,5 @@ def choose(wanted: Sequence[str], given: str | None, memory: Memory) -> str:
 
 
 def installed(file: Path) -> Memory:
-    """The memory of the installed jaxlib."""
+    """The cache of the installed jaxlib."""
     return Memory(file, metadata.version("jaxlib"))

@@ -1,4 +1,4 @@
-"""SMAX's battles as JaxMARL keeps them."""
+"""SMAX battles as JaxMARL's states."""
 
 from __future__ import annotations
 

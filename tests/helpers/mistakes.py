@@ -1,4 +1,4 @@
-"""Ordinary mistakes, generated: on the command line, in settings, in files, in folders of runs.
+"""Generated user mistakes: on the command line, in settings, files and run folders.
 
 Each is the arguments of a command. A file's content or a folder is made where the mistake is tried.
 """
@@ -41,7 +41,7 @@ class Mistake(NamedTuple):
 
 
 def wrong_values(kind: Any) -> list[str]:
-    """Text that no setting of this type takes."""
+    """Texts that are invalid for this type."""
     if get_origin(kind) is Literal:
         return ["nothing_of_this_name", "", "1e9"]
     if get_origin(kind) is Union or type(kind).__name__ == "UnionType":
@@ -54,7 +54,7 @@ def wrong_values(kind: Any) -> list[str]:
 
 
 def of_settings() -> Iterator[Mistake]:
-    """Every setting of one world with some algorithms, with values of other types."""
+    """Every setting of one environment with some algorithms, with values of other types."""
     seen: set[str] = set()
     for algo in ("gpvd", "gradps", "qplex", "kaleidoscope"):
         for name, kind in config.types(config.load("pp_small", algo)).items():
@@ -66,7 +66,7 @@ def of_settings() -> Iterator[Mistake]:
 
 
 def of_sizes() -> Iterator[Mistake]:
-    """Sizes that cannot be."""
+    """Invalid sizes."""
     names = ("seeds", "t_max", "agent.hidden", "agent.layers", "learner.lr", "learner.clip", "replay.capacity")
     names += ("learner.batch_episodes", "rollout.worlds", "rollout.anneal_steps", "evaluation.episodes")
     names += ("evaluation.every_steps", "evaluation.every_episodes", "checkpoint.keep", "devices", "env.n_agents")
@@ -171,12 +171,12 @@ RIGHT = {  # what of WRONG a key takes
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of one type."""
+    """Whether values are equal and of the same type."""
     return type(one) is type(other) and one == other
 
 
 def wrong(key: str) -> Iterator[Any]:
-    """Values that a key of a file does not take."""
+    """Invalid values for a key of a file."""
     for value in WRONG:
         if not any(same(value, right) for right in RIGHT.get(key, ())):
             yield value
@@ -244,7 +244,7 @@ BROKEN_TEXT = (
 
 
 def of_files(folder: Path, run: Path) -> Iterator[Mistake]:
-    """Files and folders on disk that are not what they should be, for every command that reads a run or a file."""
+    """Invalid files and folders, for every command that reads a run or a file."""
     latin = folder / "latin.yaml"
     latin.write_bytes("question: Größe".encode("latin-1"))
     empty, directory = folder / "empty.yaml", folder / "directory.yaml"
@@ -339,7 +339,7 @@ def broken_run(place: Path, run: Path, change: Callable[[Path], None]) -> Path:
 
 
 def of_rows(folder: Path, run: Path) -> Iterator[Mistake]:
-    """Rows that are damaged."""
+    """Damaged rows."""
     contents = (b"{", b"{\n", b"5\n", b"[]\n", b'"text"\n', b"\xff\xfe\n", b"null\n", b"{}\n", b'{"seed": "x"}\n')
     for i, content in enumerate(contents[1:]):
         place = broken_run(folder / f"rows{i}", run, put("metrics.jsonl", content))
@@ -349,7 +349,7 @@ def of_rows(folder: Path, run: Path) -> Iterator[Mistake]:
 
 
 def finished_run(folder: Path) -> Path:
-    """A run's folder without a team, as a finished run leaves its settings and rows."""
+    """A finished run's folder with settings and rows, without a team."""
     run = folder / "a_run"
     run.mkdir()
     settings = config.load("matrix_additive", "vdn", {"t_max": 2000, "evaluation.every_steps": 500, "seeds": 2})
@@ -364,7 +364,7 @@ NUMPY = (np.int64(3), np.int32(3), np.uint8(3), np.float32(3))
 
 
 def unreadable(path: Path) -> bool:
-    """Whether taking all permissions away hides a file, which it does from everybody but root."""
+    """Whether a file without permissions is unreadable, which it is not for root."""
     path.chmod(0)
     try:
         path.read_bytes()

@@ -1,4 +1,4 @@
-"""Worlds small enough to know what must be learned in them."""
+"""Environments that are small enough to know the optimal values."""
 
 from __future__ import annotations
 

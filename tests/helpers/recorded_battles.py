@@ -1,4 +1,4 @@
-"""Recorded battles of SMAClite, brought to one shape so that many of them run as one program.
+"""Recorded battles of SMAClite, padded to one shape so that many of them run as one program.
 
 Every recording of a group is padded with dead units to the same number of ours and of enemies; its types are given per
 tick, as drawn battles have them. Axes in comments: K ticks of all recordings of a group; N units, padded.
@@ -29,7 +29,7 @@ NEVER = Switches(raises=True)  # SMAClite's own rules
 
 
 class Trace(NamedTuple):
-    """raw: the file. kinds: type of each unit. ours: its units of ours. terrain: by name."""
+    """raw: the file. kinds: type of each unit. ours: its allied units. terrain: by name."""
 
     raw: dict[str, np.ndarray]
     kinds: list[str]
@@ -43,13 +43,13 @@ class Trace(NamedTuple):
 
     @property
     def ours_first(self) -> bool:
-        """Whether our units have the lower numbers."""
+        """Whether allied units have the lower numbers."""
         return self.ours.start == 0
 
 
 @functools.cache
 def load(name: str, folder: Path = DATA) -> Trace:
-    """A recording by its file's name."""
+    """The recording of a file name."""
     with np.load(folder / f"{name}.npz") as file:
         raw = dict(file)
     names = [str(kind).lower() for kind in raw["types"]]
@@ -165,7 +165,7 @@ class Ahead(NamedTuple):
 
 
 def run(ticks: Ticks) -> Ahead:
-    """What the rules make of each tick."""
+    """The result of the rules for each tick."""
 
     @jax.jit
     def play(types, before, commands, position):

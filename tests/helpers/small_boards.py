@@ -31,7 +31,7 @@ def put(agents, prey, *, active=None, alive=None, time=0) -> PredatorPreyState:
 
 
 def draws(env: PredatorPrey, agents=None, prey=None, choice=None) -> Draws:
-    """Everybody in turn, choosing the first free cell, unless said otherwise."""
+    """Draws in which all move in order and prey choose the first free cell, with changes."""
     given = (
         range(env.n_agents) if agents is None else agents,
         range(env.n_prey) if prey is None else prey,

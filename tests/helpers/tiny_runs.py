@@ -1,4 +1,4 @@
-"""Tiny runs for tests."""
+"""Tiny training runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _decomposition(algo: str) -> str:
 
 
 def programs(settings: Config) -> Program:
-    """The program of a configuration; one for all tests with these settings, so that it is compiled once."""
+    """The program of a configuration, shared by all tests with these settings, so that it is compiled once."""
     key = config.dump(settings)
     if key not in MADE:
         MADE[key] = program.make_program(settings)
@@ -65,11 +65,11 @@ def programs(settings: Config) -> Program:
 
 
 def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock, SeedState]:
-    """The program of a configuration, at its start; with a world of the test's own, a program of its own."""
+    """The program of a configuration with its initial states. env: a test's own environment, with its own program."""
     built = programs(settings) if env is None else program.make_program(settings, compose(settings, env))
     return built, initial.start_clock(), built.init(jnp.array(seeds, jnp.int32))
 
 
 def one_seed(tree: Any, index: int) -> Any:
-    """One seed's leaves."""
+    """The leaves of one seed."""
     return jax.tree.map(lambda leaf: leaf[index], tree)

@@ -1,4 +1,4 @@
-"""A battle small enough to be written twice, with StarCraft2Env's methods and faults on demand. Imports no jax.
+"""A toy battle with StarCraft2Env's methods and faults on demand. Does not import jax.
 
 Two agents against a fort that hits one of them at each step; which one, agents are shown. Actions: 0 nothing, for
 the dead; 1 wait; 2 attack; 3 hide, which the hit misses. All numbers are exact in float32, and every draw follows
@@ -25,7 +25,7 @@ def draw(number: int) -> int:
 
 
 class Skirmish:
-    """StarCraft2Env's interface. faults: a folder whose files say what goes wrong, one after another, each once."""
+    """StarCraft2Env's interface. faults: a folder whose files name faults, which happen in order, each once."""
 
     def __init__(self, faults: str | None = None, step_at: int = 2) -> None:
         self.force_restarts = 0
@@ -88,7 +88,7 @@ class Skirmish:
         return (self.luck >> 16) % 2
 
     def _claim(self, kind: str | None = None) -> bool:
-        """Let the next fault happen, if there is one; true where it shows in the step's answer alone."""
+        """Trigger the next fault, if there is one; true if it only changes the step's result."""
         if not self.faults:
             return False
         names = [kind] if kind else sorted(path.name for path in Path(self.faults).glob("*-*"))
@@ -115,7 +115,7 @@ class Skirmish:
 
 
 class SkirmishSimulator(StarcraftSimulator):
-    """The adapter of StarCraft II, which here can be told each episode's seed."""
+    """The adapter of StarCraft II, with a seed for each episode."""
 
     def __init__(self, faults: str | None = None, step_at: int = 2, ends_early: bool = False) -> None:
         super().__init__(lambda seed: Skirmish(faults, step_at), {"skirmish": "1"})
@@ -129,14 +129,14 @@ class SkirmishSimulator(StarcraftSimulator):
 
 
 def order(folder: Path, kinds: list[str]) -> None:
-    """Have these faults happen, in this order."""
+    """Schedule faults, in this order."""
     folder.mkdir(exist_ok=True)
     for i, kind in enumerate(kinds):
         (folder / ("reset" if kind == "reset" else f"{i:04d}-{kind}")).touch()
 
 
 class Nothing:
-    """A simulator of SMAC's largest arrays that does nothing, for measuring what the bridge takes."""
+    """A simulator with SMAC's largest arrays and no work, to measure the overhead of the bridge."""
 
     def __init__(self, agents: int = 27, obs: int = 285, actions: int = 36, state: int = 1170, limit: int = 180):
         from gpgrad.envs.external.protocol import Seen, Sizes
@@ -162,7 +162,7 @@ class Nothing:
 
 
 class Parent(SkirmishSimulator):
-    """Starts a program of its own, as StarCraft II's interface does, says its number, and then hangs in a step."""
+    """Starts a child process, as StarCraft II's interface does, prints its id, then hangs in a step."""
 
     def __init__(self, note: str) -> None:
         import subprocess
@@ -176,7 +176,7 @@ class Parent(SkirmishSimulator):
 
 
 class Faulty:
-    """One agent. changes: of the answer to the second step; sizes: of what it says of itself."""
+    """One agent. changes: to the result of the second step. sizes: changes to its reported sizes."""
 
     def __init__(self, changes: dict | None = None, sizes: dict | None = None, limit: int = 4) -> None:
         from gpgrad.envs.external.protocol import Sizes

@@ -1,4 +1,4 @@
-"""Costs of a test session: the programs that a process keeps compiled, its memory, its processor time."""
+"""Costs of a test session: compiled programs kept by a process, memory, processor time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def memory() -> float:
 
 
 def drop_programs() -> None:
-    """Forget compiled programs and give their memory back.
+    """Drop compiled programs and release their memory.
 
     JAX keeps every program that it ever compiled, 10 to 30 MB for an update. glibc keeps what they free in pieces too
     small to be unmapped, until it is asked to trim.
@@ -40,6 +40,6 @@ def spent() -> dict[str, float]:
 
 
 def line(costs: list[dict[str, float]]) -> str:
-    """The summary's sentence about all processes that ran tests."""
+    """The line of the summary about all test processes."""
     seconds, largest = sum(cost["seconds"] for cost in costs), max(cost["largest"] for cost in costs)
     return f"{seconds / 60:.1f} minutes of processor time; the largest test process had {largest / 1000:.1f} GB"

@@ -256,7 +256,7 @@ def test_memory_is_counted_with_what_was_seen(by_loop):
         ({"env__form": "graph", "evaluation__final_episodes": 65}, "evaluation.final_episodes is 65 for each of 1 see"),
     ],
 )
-def test_what_host_worlds_cannot_do_is_refused(changes, sentence):
+def test_unsupported_settings_of_external_environments_are_refused(changes, sentence):
     with pytest.raises(SettingError, match=sentence):
         make_program(tiny("vdn", WORLD, **{**RUN, **changes}))
 
