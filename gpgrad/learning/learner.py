@@ -1,7 +1,9 @@
 """One gradient step: sharing, decomposition and weighting composed.
 
-The learner knows none of them by name. Conflict statistics of sharing schemes ride on the same backward pass:
-the gates are differentiated beside the parameters and enter neither the clipping norm nor the optimiser.
+The learner knows none of them by name. Gates are factors of one behind an activation, one for each agent and neuron:
+the gradient on a gate is the part of the loss's gradient that reaches the neuron from that agent's data. They are
+differentiated beside the parameters, so the conflict statistics of sharing schemes cost no second backward pass, and
+they enter neither the clipping norm nor the optimiser.
 """
 
 from __future__ import annotations

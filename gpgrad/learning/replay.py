@@ -35,7 +35,14 @@ def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
 
 
 def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
-    """A uniform set of `count` different integers below `filled` >= count, int32 [count]: Floyd's algorithm."""
+    """A uniform set of `count` different integers below `filled` >= count, int32 [count].
+
+    Turn j of `count` draws from 0..m with m = filled - count + j. A number that is in the set already is replaced by
+    m, which cannot be in it yet, since earlier turns drew from smaller ranges. Each of the sets of `count` numbers is
+    then equally likely, after `count` draws and without a permutation of all of `filled`, which is a traced value.
+
+    Source: Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30(9), 1987).
+    """
     slots = jnp.arange(count, dtype=jnp.int32)
     last = filled - count + slots
     candidates = jax.random.randint(key, (count,), 0, last + 1)

@@ -35,7 +35,7 @@ class Rollout(NamedTuple):
 
 
 def epsilon(steps: jax.Array, start: float, finish: float, anneal_steps: int) -> jax.Array:
-    """Linear decay over environment steps from start to finish."""
+    """Exploration rate: linear decay over environment steps from start to finish, then constant."""
     return jnp.maximum(finish, start - (start - finish) / anneal_steps * steps)
 
 

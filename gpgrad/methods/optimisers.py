@@ -15,7 +15,10 @@ Optimiser = Literal["rmsprop", "adam", "sgd"]
 
 
 def make(name: Optimiser, lr: float) -> optax.GradientTransformation:
-    """`rmsprop`: decay 0.99, epsilon 1e-5 outside the root, slots from zero. `adam`: 0.9, 0.999, 1e-8. `sgd`: plain."""
+    """`rmsprop`: decay 0.99, epsilon 1e-5 outside the root, slots from zero. `adam`: 0.9, 0.999, 1e-8. `sgd`: plain.
+
+    Source: PyTorch's optimisers with the constants of PyMARL and PyMARL2.
+    """
     if name == "rmsprop":
         return optax.rmsprop(lr, decay=0.99, eps=1e-5, eps_in_sqrt=False, initial_scale=0.0)
     return {"adam": optax.adam, "sgd": optax.sgd}[name](lr)
@@ -43,7 +46,10 @@ def either(usual: optax.GradientTransformation, second: optax.GradientTransforma
 
 
 def clip_scale(grads: PyTree, max_norm: float) -> tuple[jax.Array, jax.Array]:
-    """The factor that clips gradients to a global norm, min(1, max / (norm + 1e-6)), and the norm."""
+    """The factor that clips gradients to a global norm, min(1, max / (norm + 1e-6)), and the norm.
+
+    Source: PyTorch's clip_grad_norm_.
+    """
     norm = optax.tree.norm(grads)
     return jnp.minimum(1.0, max_norm / (norm + 1e-6)), norm
 

@@ -45,7 +45,12 @@ def plain_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
 
 
 def greedy_actions(utilities: jax.Array, avail: jax.Array) -> jax.Array:
-    """The best available action of each agent, lowest index on ties: [..., A, U] to int32 [..., A]."""
+    """The best available action of each agent, lowest index on ties: [..., A, U] to int32 [..., A].
+
+    With individual-global-max, Q_tot's greedy joint action.
+
+    Source: QTRAN (ICML 2019), the condition of individual-global-max (IGM).
+    """
     return jnp.argmax(jnp.where(avail, utilities, -jnp.inf), axis=-1)
 
 
@@ -96,6 +101,8 @@ def choose(online: jax.Array, target: jax.Array, avail: jax.Array, double_q: boo
 
     With double Q the online network selects the next action and the target network values it; else the target
     network does both.
+
+    Source: Double DQN (van Hasselt et al., AAAI 2016).
     """
     best = greedy_actions(jax.lax.stop_gradient(online), avail)
     return Choices(best, best if double_q else greedy_actions(target, avail))
@@ -129,6 +136,8 @@ def lambda_returns(
 
     rewards, next_values: float [T, B], next_values[t] values the state after step t. terminated, valid: bool
     [T, B]. Returns float [T, B], zero where not valid.
+
+    Source: Q(lambda) of Peng and Williams (1996), without a cut of the traces, as in PyMARL2.
     """
     rewards = jnp.where(valid, rewards, 0.0)
     bootstrap = jnp.where(valid & ~terminated, next_values, 0.0)
@@ -161,7 +170,10 @@ def one_step(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Arra
 
 
 def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
-    """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
+    """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B].
+
+    Source: the TD loss of QMIX (ICML 2018), with the factor of PyMARL's learner.
+    """
     target = targets(next_values, batch, returns)
     loss = returns.loss_factor * jnp.square(q_tot - target)
     return Terms(loss, q_tot, q_tot_max, target, one_step(next_values, batch, returns), jnp.zeros(()), {})

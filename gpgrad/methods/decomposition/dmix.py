@@ -17,13 +17,21 @@ NUMERICS = 2
 
 
 def mean_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
-    """The mean over the fractions that were drawn."""
+    """The mean over the drawn fractions, which actions maximise.
+
+    Source: DFAC (ICML 2021); IQN (ICML 2018).
+    """
     del params, key
     return out.q.mean(-1)
 
 
 def join(values: jax.Array, q_tot: jax.Array) -> jax.Array:
-    """Z_jt(tau) = sum_i Z_i(tau) - E[Z_i], plus the joint mean: values [..., A, N], q_tot [...] to [..., N]."""
+    """Z_jt(tau) = q_tot + sum_i (Z_i(tau) - E[Z_i]): values [..., A, N], q_tot [...] to [..., N].
+
+    The mean of Z_jt is the mixed value of the agents' means, its shape the sum of the agents' shapes.
+
+    Source: DFAC (ICML 2021), mean-shape decomposition.
+    """
     return (values - values.mean(-1, keepdims=True)).sum(-2) + q_tot[..., None]
 
 
@@ -44,6 +52,8 @@ def make(
     For weightings Q_tot, its maximum and the target are means over the drawn fractions: of the actions taken, of the
     greedy ones, of the target distribution. Published with the target network selecting the next action, which
     `learner.double_q` decides here; lambda returns mix quantiles one by one, which is exact for their mean alone.
+
+    Source: DFAC (ICML 2021), DMIX.
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
@@ -51,7 +61,10 @@ def make(
 
 
 def make_sum(context: Context, fractions: int = 8, acting_fractions: int = 32) -> Decomposition:
-    """DDN: DMIX with VDN in the place of QMIX, so the joint quantiles are the sums of the agents'."""
+    """DDN: DMIX with VDN in the place of QMIX, so the joint quantiles are the sums of the agents'.
+
+    Source: DFAC (ICML 2021), DDN.
+    """
     return _make(
         context,
         lambda key, state: {},
@@ -93,5 +106,8 @@ def _make(
 
 
 def target_quantiles(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
-    """The returns of each quantile: next_values [T, B, N] to [T, B, N], without gradient."""
+    """The returns of each quantile: next_values [T, B, N] to [T, B, N], without gradient.
+
+    Source: IQN (ICML 2018): the Bellman update of each drawn quantile.
+    """
     return jax.vmap(lambda value: base.targets(value, batch, returns), in_axes=-1, out_axes=-1)(next_values)

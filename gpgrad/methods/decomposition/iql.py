@@ -19,6 +19,8 @@ def make(context: Context) -> Decomposition:
 
     For weightings Q_tot, its maximum and the target are sums over agents; delta is then the sum of the agents'
     TD errors. Each agent estimates the team's return, so Q_tot is A times an estimate of it, in payoff tables too.
+
+    Source: independent Q-learning (Tan, ICML 1993).
     """
     returns = context.returns
 

@@ -20,6 +20,8 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
 
     For weightings Q_tot is the value of the actions taken; its maximum, exact because Q_tot is monotone, that of the
     greedy ones.
+
+    Source: Qatten (Yang et al., 2020), the weighted variant.
     """
     base.check_sizes(heads=heads, embed=embed, hypernet_embed=hypernet_embed)
     spec = context.spec

@@ -23,6 +23,8 @@ def make(
 
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
+
+    Source: QMIX (ICML 2018).
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)

@@ -29,6 +29,8 @@ def make(
 
     Since the advantages carry no gradient, punished joint actions pull utilities down until they tie while lambda
     grows: a table that it can represent, as that of `matrix_gpvd`, may take it more than 10,000 updates to learn.
+
+    Source: QPLEX (ICLR 2021), with the stop-gradients of its code.
     """
     base.check_sizes(heads=heads, hypernet_embed=hypernet_embed)
     spec = context.spec

@@ -36,6 +36,8 @@ def losses(
 
     opt: the sum of the maxima plus V is the joint value of the greedy actions. nopt: elsewhere the sum plus V is not
     below the joint value. The joint value carries no gradient in either.
+
+    Source: QTRAN (ICML 2019), QTRAN-base: L_td, L_opt and L_nopt.
     """
     fixed, fixed_greedy = jax.lax.stop_gradient((q_joint, q_joint_greedy))
     below = jnp.minimum(q_sum - fixed + baseline, 0.0)
@@ -51,6 +53,8 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     action of the utilities, which is the true one only as far as L_opt and L_nopt have come. The other two losses are
     means over valid steps, not weighted. PyMARL2 gives the networks time and agents in the wrong order; this is what
     PyMARL and WQMIX's code do. Published with one-step targets, which `learner.td_lambda` decides here.
+
+    Source: QTRAN (ICML 2019), QTRAN-base.
     """
     base.check_sizes(embed=embed)
     for name, factor in (("opt_loss", opt_loss), ("nopt_loss", nopt_loss)):

@@ -48,6 +48,8 @@ def make(
     Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
     through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the
     loss is a mean over this world's agents instead of three.
+
+    Source: RMIX (NeurIPS 2021).
     """
     base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     if atoms < 2:

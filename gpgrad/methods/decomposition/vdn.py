@@ -10,7 +10,10 @@ NUMERICS = 1
 
 
 def make(context: Context) -> Decomposition:
-    """Q_tot = sum_i q_i; no parameters. Its maximum over joint actions is the sum of the agents' maxima."""
+    """Q_tot = sum_i q_i; no parameters. Its maximum over joint actions is the sum of the agents' maxima.
+
+    Source: VDN (AAMAS 2018).
+    """
 
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:
         del params, target_params, clock, key

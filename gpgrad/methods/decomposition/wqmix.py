@@ -23,7 +23,10 @@ Weigh = Callable[..., jax.Array]
 def optimistic_weights(
     q_tot: jax.Array, target: jax.Array, q_star: jax.Array, is_greedy: jax.Array, alpha: float
 ) -> jax.Array:
-    """OW: 1 where Q_tot is below the target, else alpha; all [T, B]."""
+    """1 where Q_tot is below the target, else alpha; all [T, B].
+
+    Source: Weighted QMIX (NeurIPS 2020), optimistic weighting (OW).
+    """
     del q_star, is_greedy
     return jnp.where(q_tot < target, 1.0, alpha)
 
@@ -31,7 +34,10 @@ def optimistic_weights(
 def central_weights(
     q_tot: jax.Array, target: jax.Array, q_star: jax.Array, is_greedy: jax.Array, alpha: float
 ) -> jax.Array:
-    """CW: 1 where the greedy joint action was played or the target exceeds its value q_star, else alpha; all [T, B]."""
+    """1 where the greedy joint action was played or the target exceeds its value q_star, else alpha; all [T, B].
+
+    Source: Weighted QMIX (NeurIPS 2020), central weighting (CW), in the form of its deep variant.
+    """
     del q_tot
     return jnp.where(is_greedy | (target > q_star), 1.0, alpha)
 
@@ -52,6 +58,8 @@ def make_optimistic(
 
     For weightings Q_tot is the monotone one against the critic's target, with the method's own weights in the loss, and
     its maximum that of the greedy actions; the critic's loss is a mean over valid steps, not weighted.
+
+    Source: Weighted QMIX (NeurIPS 2020), OW-QMIX.
     """
     return _make(context, optimistic_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
 
@@ -65,7 +73,10 @@ def make_central(
     positive: mixers.Positive = "abs",
     central_embed: int = 256,
 ) -> Decomposition:
-    """CW-QMIX: as OW-QMIX, with full weight for the greedy joint action and for what exceeds its value."""
+    """CW-QMIX: as OW-QMIX, with full weight for the greedy joint action and for what exceeds its value.
+
+    Source: Weighted QMIX (NeurIPS 2020), CW-QMIX.
+    """
     return _make(context, central_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
 
 

@@ -61,7 +61,10 @@ def input_size(spec: EnvSpec, net: NetSpec) -> int:
 
 
 def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
-    """The agent for a world's sizes."""
+    """The agent for an environment's sizes: dense layers, a GRU, a head.
+
+    Source: the recurrent agent of QMIX (ICML 2018), as in PyMARL.
+    """
     n_inputs = input_size(spec, net)
 
     def init(key: jax.Array) -> AgentParams:

@@ -22,6 +22,9 @@ def cvar(atoms: jax.Array, level: jax.Array) -> jax.Array:
 
     The atom at the edge counts in part, so that the mean is differentiable in the level; level * M atoms share the
     weight of one. Equal atoms share what falls to them. NaN where an atom is.
+
+    Source: conditional value at risk of atoms of equal mass, as in RMIX (NeurIPS 2021); divided by the number of atoms
+    kept, where the released code divides by one less.
     """
     return _cvar(atoms, jnp.broadcast_to(level, atoms.shape[:-1]))
 
@@ -47,7 +50,10 @@ def _forward(atoms: jax.Array, level: jax.Array) -> tuple[jax.Array, tuple[jax.A
 
 
 def _backward(found: tuple[jax.Array, jax.Array, Edge], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Compiled code may compute atoms anew, a last bit apart: they are counted again, so that the weights add up.
+    # value = (sum of atoms below the edge + (kept - count below) * edge atom) / kept. An atom below the edge has slope
+    # 1 / kept, the atoms at the edge share the rest of `kept`, and d value / d kept = (edge atom - value) / kept with
+    # kept = level * M. Compiled code may compute atoms anew with another last bit: they are counted again, so that the
+    # weights add up.
     atoms, kept, edge = found
     below = atoms < edge.lower[..., None]
     at = (atoms < edge.upper[..., None]) & ~below
@@ -142,8 +148,10 @@ class RiskPredictor(NamedTuple):
 def predictor(n_actions: int, n_atoms: int, embed: int, init_name: Init) -> RiskPredictor:
     """Each level's logit is the product of embeddings of the distributions before and now, over 8.
 
-    The embeddings are linear in the atoms, and these in what the head is given. The most likely level is taken;
-    gradients pass through as if it were the expected one.
+    The embeddings are linear in the atoms, and these in the input of the head. The most likely level is taken;
+    gradients pass through as if it were the expected one (straight-through): the published argmax has no gradient.
+
+    Source: RMIX (NeurIPS 2021), dynamic risk level predictor.
     """
     n = n_actions * n_atoms
 

@@ -75,7 +75,10 @@ class QmixHyper(nn.Module):
 
 
 def mix(weights: MixWeights, q: jax.Array) -> jax.Array:
-    """QMIX's joint value [...] of utilities q [..., A]; monotone in each of them (QMIX, equation 6)."""
+    """QMIX's joint value [...] of utilities q [..., A]: ELU(q W1 + b1) W2 + V, monotone in each utility.
+
+    Source: QMIX (ICML 2018), the mixing network.
+    """
     hidden = jax.nn.elu((q[..., None] * weights.w1).sum(-2) + weights.b1)  # [..., E]
     return (hidden * weights.w2).sum(-1) + weights.v
 
@@ -89,7 +92,10 @@ class Mixer(NamedTuple):
 
 
 def qmix(n_agents: int, embed: int, hidden: int, n_layers: int, positive: Positive, init_name: Init) -> Mixer:
-    """QMIX's mixer for a number of agents."""
+    """QMIX's mixer for a number of agents.
+
+    Source: QMIX (ICML 2018), the mixing network and its hypernetworks.
+    """
     module = QmixHyper(n_agents, embed, hidden, n_layers, positive, init_name)
     return Mixer(
         init=lambda key, state: module.init(key, state)["params"],

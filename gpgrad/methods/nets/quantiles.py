@@ -31,7 +31,10 @@ def draw(keys: jax.Array, episodes: int, count: int) -> jax.Array:
 
 
 def embed(layer: layers.Dense, fractions: jax.Array) -> jax.Array:
-    """relu(W cos(pi j tau) + b), j = 0..63: fractions [..., N] to [..., N, 1, H], or [..., N, A, H] per agent."""
+    """relu(W cos(pi j tau) + b), j = 0..63: fractions [..., N] to [..., N, 1, H], or [..., N, A, H] per agent.
+
+    Source: IQN (ICML 2018), the embedding phi(tau).
+    """
     cosines = jnp.cos(jnp.pi * jnp.arange(COSINES) * fractions[..., None])[..., None, :]  # [..., N, 1, 64]
     if layer["kernel"].ndim == 3:
         cosines = jnp.broadcast_to(cosines, (*cosines.shape[:-2], layer["kernel"].shape[0], COSINES))
@@ -41,8 +44,10 @@ def embed(layer: layers.Dense, fractions: jax.Array) -> jax.Array:
 def values(layer: layers.Dense, head: layers.Dense, hidden: jax.Array, fractions: jax.Array) -> jax.Array:
     """Values of every action at fractions [..., N] that all agents share: hidden [..., A, H] to [..., A, U, N].
 
-    Of an unroll, with two leading axes, some steps at a time, forward and backward: what the head is given, N times as
-    wide as the hidden states, is never held for all steps.
+    An unroll, with two leading axes, is computed some steps at a time, forward and backward: the input of the head, N
+    times as wide as the hidden states, is never held for all steps.
+
+    Source: IQN (ICML 2018), the head on hidden * phi(tau), as DFAC (ICML 2021) uses it.
     """
 
     def at(step: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -61,6 +66,8 @@ def huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> j
 
     |tau_i - 1[u <= 0]| huber_1(u) with u = target_j - value_i; mean over targets, sum over values. No gradient to
     fractions and targets.
+
+    Source: quantile Huber loss of IQN (ICML 2018), as in DFAC (ICML 2021).
     """
     return _huber_loss(values, *jax.lax.stop_gradient((fractions, targets)))
 
@@ -71,7 +78,11 @@ def _huber_loss(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> 
 
 
 def _loss_and_slopes(values: jax.Array, fractions: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The loss [...] and its derivatives in the values [..., N], without ever holding all pairs [..., N, M]."""
+    """The loss [...] and its derivatives in the values [..., N], without ever holding all pairs [..., N, M].
+
+    With c = clip(u, -1, 1), huber_1(u) = c (u - c / 2) and its derivative in u is c; u falls as the value rises, hence
+    the minus sign of the slopes.
+    """
     loss, slopes, count = jnp.zeros_like(values), jnp.zeros_like(values), targets.shape[-1]
     for target in jnp.split(targets, count, axis=-1):
         error = target - values

@@ -36,7 +36,9 @@ def make(
 ) -> Sharing:
     """All agents act through the first mask until the groups are known; a team trained further keeps those it has.
 
-    k, episodes, epochs, batch: see `identity.Settings`. ratio: the share of units that a mask hides.
+    k, episodes, epochs, batch: see `agent_embedding.Settings`. ratio: the share of units that a mask hides.
+
+    Source: AdaPS (ICASSP 2024), from its abstract.
     """
     settings, spec = Settings(k, episodes, epochs, batch), context.spec
     agent_embedding.check(settings)

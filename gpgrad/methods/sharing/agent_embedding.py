@@ -88,7 +88,10 @@ def first_known(groups: Groups, old: PyTree, new: PyTree) -> PyTree:
 
 
 def find(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> Groups:
-    """Learn who is like whom from drawn transitions."""
+    """Groups of agents that explain transitions alike: a model is trained, its latents are clustered.
+
+    Source: SePS (ICML 2021).
+    """
     latents, loss = embed(key, spec, settings, draw)
     most = most_groups(settings, spec.n_agents)
     if settings.k is None and most > 2:
@@ -99,7 +102,10 @@ def find(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> Group
 
 
 def embed(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> tuple[jax.Array, jax.Array]:
-    """Train encoder and decoder: the agents' latent means [A, Z] and the loss of the last minibatch."""
+    """Train encoder and decoder: the agents' latent means [A, Z] and the loss of the last minibatch.
+
+    Source: SePS (ICML 2021), the variational autoencoder on agents' identities.
+    """
     k_model, k_steps = jax.random.split(key)
     model, optimiser = new_model(k_model, spec), optimisers.make("adam", LR)
     count = -(-settings.batch // spec.n_agents)
@@ -140,7 +146,10 @@ def apply(chain: tuple[Dense, ...], x: jax.Array) -> jax.Array:
 
 
 def encode(model: Model, n_agents: int) -> tuple[jax.Array, jax.Array]:
-    """Mean and log variance of every agent's latent, [A, Z] each."""
+    """Mean and log variance of every agent's latent, [A, Z] each.
+
+    Source: SePS (ICML 2021), the encoder of agents' identities.
+    """
     mean, log_variance = jnp.split(apply(model.encoder, jnp.eye(n_agents)), 2, axis=-1)
     return mean, log_variance
 
@@ -148,6 +157,10 @@ def encode(model: Model, n_agents: int) -> tuple[jax.Array, jax.Array]:
 def model_loss(model: Model, seen: Transitions, key: jax.Array, spec: EnvSpec) -> jax.Array:
     """Squared error of next observation and reward plus the latents' divergence from a normal distribution, both
     summed over dimensions, mean over agents' steps.
+
+    The divergence of N(mean, exp(log_variance)) from N(0, 1) is (mean^2 + exp(log_variance) - 1 - log_variance) / 2.
+
+    Source: SePS (ICML 2021), the negative evidence lower bound, with the weights of its code.
     """
     mean, log_variance = encode(model, spec.n_agents)
     noise = jax.random.normal(key, (len(seen.reward), *mean.shape))

@@ -61,7 +61,9 @@ def make(
     copy of the target network; none in the last interval of a run, where episodes end at their limit: elsewhere its
     end cannot be foreseen. reset_ratio: share of the hidden weights drawn anew.
 
-    Embeddings of quantile fractions and the lagging path of RMIX are seen through no mask.
+    Embeddings of quantile fractions and the lagging path of RMIX have no masks.
+
+    Source: Kaleidoscope (NeurIPS 2024).
     """
     spec = context.spec
     count = spec.n_agents if masks is None else masks
@@ -137,7 +139,10 @@ def make_deep(
     reset_steps: int = 200_000,
     reset_ratio: float = 0.1,
 ) -> Sharing:
-    """Kaleidoscope on the network it was published with: two more layers between GRU and head."""
+    """Kaleidoscope on the network it was published with: two more layers between GRU and head.
+
+    Source: Kaleidoscope (NeurIPS 2024), network 1R3 of its code.
+    """
     net = context.net._replace(after=2)
     return make(context._replace(net=net), masks, diversity, reset_steps, reset_ratio)
 
@@ -177,18 +182,29 @@ def new_thresholds(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def effective(kernel: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """Weights as each mask shows them: kernel [D, N] and thresholds [M, D, N] to [M, D, N]."""
+    """Weights under each mask, sign(w) relu(|w| - sigmoid(s)): kernel [D, N] and thresholds [M, D, N] to [M, D, N].
+
+    Source: Kaleidoscope (NeurIPS 2024), masked weights by soft thresholds.
+    """
     return jnp.sign(kernel) * jax.nn.relu(jnp.abs(kernel) - jax.nn.sigmoid(thresholds))
 
 
 def mask(kernel: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """Ones for the weights that each mask shows, float32 [M, D, N]; straight through to the thresholds."""
+    """Ones for the weights that each mask shows, float32 [M, D, N]; straight through to the thresholds.
+
+    Source: Kaleidoscope (NeurIPS 2024), the masks of the diversity loss.
+    """
     return step(jax.lax.stop_gradient(jnp.abs(kernel)) - jax.nn.sigmoid(thresholds))
 
 
 @jax.custom_vjp
 def step(x: jax.Array) -> jax.Array:
-    """One where x is positive, else zero; its derivative passes the tanh of what comes."""
+    """One where x is positive, else zero; the backward pass gives the tanh of the incoming gradient.
+
+    A step has no useful derivative; the straight-through estimator passes the gradient on, bounded by tanh.
+
+    Source: Kaleidoscope (NeurIPS 2024), the straight-through estimator of its code.
+    """
     return (x > 0).astype(x.dtype)
 
 
@@ -199,6 +215,8 @@ def diversity_loss(kernels: list[jax.Array], thresholds: tuple[jax.Array, ...]) 
     """-1 / (M (M - 1) P) sum over layers l of 2^l sum over pairs of masks || (m_i - m_j) |w| ||_1, P all weights.
 
     0 for a single mask.
+
+    Source: Kaleidoscope (NeurIPS 2024), diversity regularisation, with the layer weights of its code.
     """
     count, size = thresholds[0].shape[0], sum(w.size for w in kernels)
     total = jnp.zeros(())
@@ -211,7 +229,9 @@ def diversity_loss(kernels: list[jax.Array], thresholds: tuple[jax.Array, ...]) 
 def _differences(masks: jax.Array) -> jax.Array:
     """Sum over ordered pairs of |m_i - m_j| for masks of zeros and ones [M, D, N], and its derivative: [D, N].
 
-    Half the sum of squares has that derivative and half that value, and needs no pairs.
+    The sum over ordered pairs of (m_i - m_j)^2 is 2 (M sum m^2 - (sum m)^2), without a loop over pairs. For zeros and
+    ones it equals the sum of |m_i - m_j|, but its derivative is twice as large: half of it has the right derivative,
+    and the constant other half restores the value.
     """
     count = masks.shape[0]
     half = count * jnp.square(masks).sum(0) - jnp.square(masks.sum(0))
@@ -228,13 +248,19 @@ def push(state: State, td_loss: jax.Array, diversity: jax.Array) -> State:
 
 
 def balance(state: State, diversity: float) -> jax.Array:
-    """The penalty's weight: |diversity * mean TD loss / mean diversity loss| over the window, `diversity` at 0 / 0."""
+    """The penalty's weight: |diversity * mean TD loss / mean diversity loss| over the window, `diversity` at 0 / 0.
+
+    Source: Kaleidoscope (NeurIPS 2024), the adaptive coefficient of its code.
+    """
     td, apart = state.td_losses.mean(), state.diversity.mean()
     return jnp.where(apart == 0, diversity, jnp.abs(diversity * td / jnp.where(apart == 0, 1.0, apart)))
 
 
 def redraw(key: jax.Array, params: Params, ratio: jax.Array, init: layers.Init) -> tuple[Params, jax.Array]:
-    """Draw weights that all masks hide anew with a probability, thresholds too, but none in the first layer; count."""
+    """Draw weights that all masks hide anew with a probability, thresholds too, but none in the first layer; count.
+
+    Source: Kaleidoscope (NeurIPS 2024), the resetting mechanism.
+    """
     dense, thresholds, count = dense_layers(params.net), list(params.thresholds), jnp.int32(0)
     for index in range(1, len(dense)):
         k_which, k_weights, k_thresholds = jax.random.split(jax.random.fold_in(key, index), 3)

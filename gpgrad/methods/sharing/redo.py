@@ -41,6 +41,8 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
 
     tau: a neuron is dormant whose mean activity over the target-update period is at most this share of the layer's.
     T, alpha: window and level of the futile neurons reported, as in `gradps`.
+
+    Source: ReDo (ICML 2023).
     """
     if not 0 <= tau < 1:
         raise SettingError(f"sharing.tau is {tau}, expected at least 0 and less than 1")
@@ -83,12 +85,18 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
 
 
 def dormancy(activity: jax.Array) -> jax.Array:
-    """Every neuron's mean activity [N] as a share of the layer's."""
+    """Every neuron's mean activity [N] as a share of the layer's mean.
+
+    Source: ReDo (ICML 2023), the score of tau-dormant neurons.
+    """
     return activity / jnp.maximum(activity.mean(), 1e-9)
 
 
 def recycle(tree: AgentParams, new: Dense, dead: jax.Array) -> AgentParams:
-    """The first layer's neurons that `dead` bool [N] marks with new weights into them and zeros out of them."""
+    """The first layer's neurons that `dead` bool [N] marks with new weights into them and zeros out of them.
+
+    Source: ReDo (ICML 2023): incoming weights are reinitialised, outgoing weights become 0.
+    """
     fc1: Dense = {
         "kernel": jnp.where(dead, new["kernel"], tree.fc1["kernel"]),
         "bias": jnp.where(dead, new["bias"], tree.fc1["bias"]),

@@ -30,8 +30,10 @@ def make(
     """K sets of parameters, leaves [K, ...]; all agents train set 0 until the groups are known. A team trained further
     keeps the groups it has.
 
-    k, episodes, epochs, batch: see `identity.Settings`. start: the other sets begin as copies of the first, optimiser
-    slots included, or `fresh` from weights of their own, as in the published code.
+    k, episodes, epochs, batch: see `agent_embedding.Settings`. start: the other sets begin as copies of the first,
+    optimiser slots included, or `fresh` from weights of their own, as in the published code.
+
+    Source: SePS (ICML 2021).
     """
     settings, spec = Settings(k, episodes, epochs, batch), context.spec
     agent_embedding.check(settings)

@@ -19,6 +19,8 @@ def make(context: Context, ratio: float = 0.2) -> Sharing:
 
     ratio: the share of units an agent goes without; RMIX's lagging path has all. The paper's own output masks would
     forbid actions and stay out.
+
+    Source: SNP-PS (AAAI 2023).
     """
     check_ratio(ratio)
     n_agents = context.spec.n_agents
@@ -49,6 +51,8 @@ def draw_masks(key: jax.Array, net: NetSpec, count: int, ratio: float) -> Gates:
     """`count` masks float32 [count, N] of zeros and ones, or a tuple of these where there are more layers than one.
 
     A unit is missing with probability `ratio`; each mask keeps at least one.
+
+    Source: SNP-PS (AAAI 2023), structured masks over hidden units.
     """
 
     def draw(key: jax.Array) -> jax.Array:

@@ -1,9 +1,10 @@
-"""GPVD: gradient-protected value decomposition (AAAI 2026).
+"""GPVD: gradient-protected value decomposition (Hou et al., AAAI 2026).
 
 Joint actions that share some agents' actions with the best joint action of a state pull the shared utilities away
-from it. Transitions are grouped by their state's SimHash code; in each group the transition with the highest target
-above the current maximum of Q_tot is protected: transitions that share an action with it and have a TD error of the
-opposite sign count alpha (equation 7). A bonus for rarely visited codes helps to find such joint actions (equation 9).
+from it (gradient interference, Def. 2). Transitions are grouped by the SimHash code of their state (Eq. 5 and 6). In
+each group the transition with the highest target above the current maximum of Q_tot is protected: transitions that
+share an action with it and have a TD error of the opposite sign get weight alpha (Eq. 7) in the loss (Eq. 8). A bonus
+for rarely visited codes helps to find such joint actions (Eq. 9).
 
 Axes in comments: N = T * B transitions, t-major; A agents.
 """
@@ -66,7 +67,7 @@ class Transitions(NamedTuple):
 
 
 class Protection(NamedTuple):
-    """What equation 7 says of each transition.
+    """The classes of transitions that Eq. 7 distinguishes.
 
     star: int32 [N], index of the protected transition of its bucket, N where there is none. same: bool [N], it has
     that transition's joint action. agrees: bool [N], it has that joint action and a TD error of the same sign.
@@ -80,7 +81,12 @@ class Protection(NamedTuple):
 
 
 def best_of_bucket(buckets: jax.Array, eligible: jax.Array, values: jax.Array) -> jax.Array:
-    """Index of the highest eligible value in each row's bucket, the lowest index on ties: int32 [N], N for none."""
+    """Index of the highest eligible value in each row's bucket, the lowest index on ties: int32 [N], N for none.
+
+    With targets above max Q_tot as values it is a^{c*}, the optimal collaborative joint action of a bucket.
+
+    Source: GPVD (AAAI 2026), Gradient Protection Mechanism, definition of a^{c*} (before Eq. 7).
+    """
     n = buckets.shape[0]
     place = jnp.where(eligible, buckets, n)  # out of range: dropped by segment operations
     highest = jax.ops.segment_max(jnp.where(eligible, values, -jnp.inf), place, n)
@@ -90,7 +96,12 @@ def best_of_bucket(buckets: jax.Array, eligible: jax.Array, values: jax.Array) -
 
 
 def overlap(rows: Transitions, partner: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether joint actions are those of partner [N], and whether they share some but not all: bool [N]."""
+    """Whether joint actions equal those of partner [N], and whether they share some actions but not all: bool [N].
+
+    The second is membership in A_partial of the partner's joint action.
+
+    Source: GPVD (AAAI 2026), Def. 1, Eq. 2.
+    """
     equal = rows.actions == rows.actions[jnp.minimum(partner, len(partner) - 1)]
     same = jnp.all(equal, axis=-1)
     shared = equal if rows.relevant is None else equal & rows.relevant
@@ -98,13 +109,26 @@ def overlap(rows: Transitions, partner: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def sign_product(rows: Transitions, partner: jax.Array) -> jax.Array:
-    """Sign of the TD error times that of partner [N]: float [N]; -1 is the interference of equation 4."""
+    """Sign of the TD error times that of partner [N]: float [N]; -1 is gradient interference.
+
+    The gradient of the squared TD error in each utility is the TD error times a non-negative factor (Eq. 3), so two
+    transitions pull a shared utility in opposite directions exactly where the product of their TD errors is negative.
+
+    Source: GPVD (AAAI 2026), Def. 2, Eq. 3, Eq. 4.
+    """
     delta = jnp.sign(rows.q_tot - rows.targets)
     return delta * delta[jnp.minimum(partner, len(partner) - 1)]
 
 
 def protect(rows: Transitions) -> Protection:
-    """Find protected and interfering transitions."""
+    """Find protected and interfering transitions.
+
+    Where q_tot_max is the maximum over all joint actions, the protected transition's TD error is negative: its target
+    exceeds q_tot_max >= q_tot. The sign test of Eq. 4 is then the same as a positive TD error of the other transition;
+    the product is kept because weightings also run on decompositions whose greedy value is not an exact maximum.
+
+    Source: GPVD (AAAI 2026), the sets a^{c*} and a^{c*-} (before Eq. 7), Eq. 4.
+    """
     star = best_of_bucket(rows.buckets, rows.valid & (rows.targets > rows.q_tot_max), rows.targets)
     same, partial = overlap(rows, star)
     protected = rows.valid & (star < len(star))
@@ -125,10 +149,12 @@ def protection_weights(
     relevant: jax.Array | None = None,
     star_scope: StarScope = "same_sign",
 ) -> jax.Array:
-    """Equation 7: float32 [N], 0 where a transition is not valid; arrays as in `Transitions`.
+    """The weights of the loss: float32 [N], 0 where a transition is not valid; arrays as in `Transitions`.
 
     alpha: weight of interfering transitions. star_weight: weight of transitions with the protected joint action.
     star_scope: all of these (`all`), or only those whose TD error has the protected one's sign (`same_sign`).
+
+    Source: GPVD (AAAI 2026), Eq. 7.
     """
     rows = Transitions(buckets, actions, targets, q_tot, q_tot_max, valid, relevant)
     return weigh(protect(rows), valid, alpha, star_weight, star_scope)
@@ -137,14 +163,20 @@ def protection_weights(
 def weigh(
     found: Protection, valid: jax.Array, alpha: float, star_weight: float, star_scope: StarScope = "same_sign"
 ) -> jax.Array:
-    """Weights float32 [N] from what was found; 0 where a transition is not valid."""
+    """Weights float32 [N] of found classes; 0 where a transition is not valid.
+
+    Source: GPVD (AAAI 2026), Eq. 7, and the larger weight on a^{c*} that the text after it allows.
+    """
     starred = found.agrees if star_scope == "same_sign" else found.same
     weights = jnp.where(found.conflict, alpha, jnp.where(starred, star_weight, 1.0))
     return jnp.where(valid, weights, 0.0)
 
 
 def intrinsic_reward(counts: jax.Array, beta: float, kappa: float) -> jax.Array:
-    """Equation 9: beta / sqrt(N) + kappa for visit counts N [...]; what was never counted passes for one visit."""
+    """The bonus beta / sqrt(N) + kappa of visit counts N [...]; a code that was never counted passes for one visit.
+
+    Source: GPVD (AAAI 2026), Eq. 9.
+    """
     return beta / jnp.sqrt(jnp.maximum(counts, 1).astype(jnp.float32)) + kappa
 
 
@@ -154,7 +186,7 @@ def flatten(x: jax.Array) -> jax.Array:
 
 
 def transitions(groups: Groups, batch: Batch, terms: Terms, targets: Targets = "learned") -> Transitions:
-    """A batch in a row, with the targets of the loss or one-step targets."""
+    """A batch flattened to rows, with the targets of the loss or one-step targets."""
     return Transitions(
         groups.buckets,
         flatten(batch.actions),
@@ -180,21 +212,23 @@ def make(
     ignore_forced: bool = False,
     reference: float = 0.0,
 ) -> Weighting:
-    """GPVD on any decomposition.
+    """GPVD on any decomposition. The learner takes the mean of the weighted losses over valid steps (Eq. 8).
 
     alpha: weight of interfering transitions; 1 protects nothing. beta, kappa: bonus beta / sqrt(N) + kappa. k: bits
     of a code. star_weight: weight of transitions with the protected joint action. star_scope: `same_sign` gives it
-    to those whose TD error has the sign of the protected transition's, since the others push the other way
-    (equation 4); `all` gives it to all of them. targets: what protected transitions are chosen by and TD errors are
-    signed with. `learned` is the target of the loss: it has the bonus of equation 9, and TD(lambda) where
+    to those whose TD error has the sign of the protected transition's, since the others push the other way (Eq. 4);
+    `all` gives it to all of them. targets: the targets that choose protected transitions and give TD errors their
+    sign. `learned` is the target of the loss: it includes the bonus of Eq. 9, and TD(lambda) where
     `learner.td_lambda` is not 0, as in presets pymarl2 and pymarl3. `one_step` is the paper's y, r + gamma max Q, here
     with the bonus; the loss keeps its own target. g: preprocessing of states, with the statistics of the first batch;
     of what was collected before it, only the visits of that batch are counted.
     grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
     without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
     nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
-    world's own is another they are scaled to it. 0: they stand in the unit of rewards as they are learned, after
+    world's own is another they are scaled to it. 0: they are in the unit of learned rewards, after
     `learner.reward_scale`.
+
+    Source: GPVD (AAAI 2026), Eq. 5, Eq. 6, Eq. 7, Eq. 8 and Eq. 9; Table 2 for alpha, beta and k.
     """
     check(alpha, beta, k, star_weight)
     if reference < 0:
@@ -264,12 +298,14 @@ def make(
 
 
 def report(rows: Transitions, found: Protection) -> Metrics:
-    """What the grouping and the protection of a batch did.
+    """Metrics of the grouping and the protection of a batch.
 
     buckets: how many. share_grouped: of transitions in buckets of two or more. share_protected: of buckets with a
-    protected transition. share_downweighted: of interfering transitions. share_interfering: of pairs in interference
-    (Definition 2), where a pair is a bucket's transition of the highest target, the collaborative joint action as far
-    as the bucket tells, with another of the bucket.
+    protected transition. share_downweighted: of interfering transitions. share_interfering: of pairs in interference,
+    where a pair is a bucket's transition of the highest target, which estimates the collaborative joint action, with
+    another of the bucket.
+
+    Source: GPVD (AAAI 2026), Def. 2, Eq. 4.
     """
     valid, n = rows.valid, len(rows.valid)
     sizes = jax.ops.segment_sum(jnp.ones(n, jnp.int32), jnp.where(valid, rows.buckets, n), n)

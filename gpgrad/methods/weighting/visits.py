@@ -1,4 +1,4 @@
-"""How often each code was visited since a run began (GPVD, equation 9).
+"""How often each code was visited since a run began, N(phi(s)) of GPVD's bonus (Eq. 9).
 
 Short codes are counted in a table of all of them, longer ones in a hash table with open addressing whose size follows
 the length of the run. Both are exact. The hash table keeps the whole code beside its count, so two codes never share a
@@ -49,6 +49,8 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
 
     Each repeat of a code within the batch counts. Rows look for their slots at the same time: a row that meets a free
     slot claims it by writing row - N, the lowest row wins, and rows of the same code share its claim.
+
+    Source: GPVD (AAAI 2026), N(phi(s)) of Eq. 9; counts by hash codes (Tang et al., NeurIPS 2017).
     """
     words, valid = words.reshape(-1, words.shape[-1]), valid.reshape(-1)  # [N, W], [N]
     times = jnp.broadcast_to(jnp.asarray(times, jnp.int32).reshape(-1), valid.shape)
@@ -74,7 +76,10 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
 
 
 def visits(counts: Counts, words: jax.Array) -> jax.Array:
-    """Visits of codes uint32 [..., W]: int32 [...], 0 for those that were never counted or found no slot."""
+    """Visits of codes uint32 [..., W]: int32 [...], 0 for those that were never counted or found no slot.
+
+    Source: GPVD (AAAI 2026), N(phi(s)) of Eq. 9.
+    """
     if counts.keys is None:
         return counts.table[words[..., 0].astype(jnp.int32)]
     slots = len(counts.table)

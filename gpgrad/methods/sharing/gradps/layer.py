@@ -84,7 +84,10 @@ def end_period(
     episodes: jax.Array,
     roles: jax.Array,
 ) -> tuple[list[Dense], LayerState]:
-    """One layer at the end of a period. trees: its parameters, then the optimiser's slots of the same shape."""
+    """One layer at the end of a period. trees: its parameters, then the optimiser's slots of the same shape.
+
+    Source: GradPS (ICML 2025), Algorithm 2, lines 18 to 32.
+    """
     k_restore, k_groups, k_chance = jax.random.split(key, 3)
     life, measures = layer.life, layer.measures
     variance, deviation = clones.spread(trees[0]["kernel"], life.assign)

@@ -41,7 +41,10 @@ def start(n_neurons: int, n_agents: int) -> Life:
 
 
 def ripe(life: Life, periods: int) -> jax.Array:
-    """Shared neurons whose window will be full of periods since they last changed at the next step: bool [N]."""
+    """Shared neurons whose window will be full of periods since they last changed at the next step: bool [N].
+
+    Source: GradPS (ICML 2025), Algorithm 2, line 18.
+    """
     return (life.status == SHARED) & (life.age + 1 > periods)
 
 
@@ -51,7 +54,10 @@ def select_restoring(
     """Which clones begin to be restored, bool [N], and how many were expected to, float32 [].
 
     With probability rho times the cloned fraction the cloned neuron of the smallest variance [N] does; per_neuron:
-    each cloned neuron does with that probability. `variance_over_age` prefers clones that have been so for long.
+    each cloned neuron does with that probability. `variance_over_age` prefers clones that are old.
+
+    Source: GradPS (ICML 2025), Section 5.3. The paper says "the percentage of futile neurons"; this is the percentage
+    of cloned neurons, as in the released code.
     """
     cloned = life.status == CLONED
     chance = rho * cloned.mean()
@@ -70,6 +76,8 @@ def advance(
 
     restore, futile, converged: bool [N], each applied only to neurons it can happen to. groups: int32 [N, A], the
     assignment of neurons that open. periods: T, how long a neuron is shared at least.
+
+    Source: GradPS (ICML 2025), Algorithm 2, lines 20 to 32.
     """
     status = jnp.where(restore & (life.status == CLONED), RESTORING, life.status)
     restoring_for = jnp.where(life.status == RESTORING, life.restoring_for + 1, 0)

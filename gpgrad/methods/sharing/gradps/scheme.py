@@ -1,4 +1,4 @@
-"""GradPS: neurons on which agents pull in different directions are cloned, a clone for each group that agrees.
+"""GradPS: futile neurons are cloned, one clone for each group of agents with little gradient conflict (ICML 2025).
 
 Each target-update period adds up, per agent and neuron, the gradient on a gate of ones behind the activation. A
 neuron that loses most of what its agents ask for is futile: the agents are grouped by conflict, and each group gets a
@@ -45,7 +45,12 @@ class State(NamedTuple):
 
 
 def build(context: Context, settings: Settings) -> Sharing:
-    """The scheme for checked settings."""
+    """The scheme for checked settings.
+
+    The gates are ones behind the activation: the gradient on them is the neuron gradient of Def. 2 (Appendix C.2).
+
+    Source: GradPS (ICML 2025), Def. 2, Algorithm 1, Algorithm 2.
+    """
     n_agents, width, depth = context.spec.n_agents, context.net.hidden, context.net.layers
     k = min(settings.k, n_agents)
     ones = tuple(jnp.ones((n_agents, width)) if i in settings.layers else None for i in range(depth))
