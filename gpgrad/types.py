@@ -128,7 +128,7 @@ class Returns(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What every maker of a decomposition, sharing scheme or weighting is told. t_max: environment steps of a run."""
+    """Arguments of every maker of a decomposition, sharing scheme or weighting. t_max: environment steps of a run."""
 
     spec: EnvSpec
     net: NetSpec
@@ -162,8 +162,8 @@ class Terms(NamedTuple):
 
     loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
     is q_tot - target. one_step: [T, B], the target without lambda, which `target` equals where lambda is 0. aux: [],
-    further losses already averaged. log: scalars for the metrics. apart: [] bool, that the loss is another one, for
-    the decomposition's own optimiser.
+    further losses already averaged. log: scalars for the metrics. separate_optimiser: [] bool, the loss is of another
+    kind and the decomposition's separate optimiser takes the step.
     """
 
     loss: jax.Array
@@ -173,14 +173,14 @@ class Terms(NamedTuple):
     one_step: jax.Array
     aux: jax.Array
     log: Metrics
-    apart: jax.Array | bool = False
+    separate_optimiser: jax.Array | bool = False
 
 
 Gates = jax.Array | tuple[jax.Array | None, ...] | None  # [A, N] of the first layer, or one or none for each
 
 
 class Signals(NamedTuple):
-    """What a sharing scheme may learn from a gradient step; it is told of none whose loss is apart.
+    """What a sharing scheme observes of a gradient step; steps of the separate optimiser are left out.
 
     gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is; None without
     gates; shaped as the gates are.
@@ -215,9 +215,9 @@ class Divergence(NamedTuple):
 
 
 class SeedState(NamedTuple):
-    """All that one seed of a run carries. `train.py` adds a leading axis S to every leaf, nobody else does.
+    """The whole state of one seed of a run. `learning.program` adds a leading axis S to every leaf, nobody else does.
 
-    env_steps: int32 [], steps of the world that belong to stored episodes. key: the seed's root key, constant.
+    env_steps: int32 [], environment steps of stored episodes. key: the seed's root key, constant.
     stats: sums since the last written row.
     """
 

@@ -40,7 +40,9 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         sharing=sharing,
         decomposition=decomposition,
         weighting=weighting,
-        optimiser=optimisers.either(optimisers.make(learner.optimiser, learner.lr), decomposition.apart),
+        optimiser=optimisers.with_separate(
+            optimisers.make(learner.optimiser, learner.lr), decomposition.separate_optimiser
+        ),
         clip=learner.clip,
         reward_scale=learner.reward_scale,
     )

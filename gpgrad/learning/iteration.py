@@ -16,7 +16,7 @@ import numpy as np
 from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvParams
 from gpgrad.learning import replay, rollout
-from gpgrad.learning.learner import Learning, Parts, make_draw, make_learn
+from gpgrad.learning.learner import LearnerState, Parts, make_draw, make_gradient_step
 from gpgrad.learning.rollout import Team
 from gpgrad.methods import optimisers
 from gpgrad.types import PATIENCE, Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
@@ -39,7 +39,7 @@ def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
 
 def team(parts: Parts, params: Params, sharing: PyTree) -> Team:
     """What acting needs, from what is trained."""
-    agent = parts.sharing.materialise(params.agent, sharing)
+    agent = parts.sharing.per_agent_params(params.agent, sharing)
     return Team(agent, parts.sharing.gates(sharing), params.decomposition)
 
 
@@ -53,17 +53,18 @@ def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps
 
 def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
     """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
-    collection, store, learn = make_collection(config, parts), make_store(config, parts), make_learning(config, parts)
+    collection, store = make_collection(config, parts), make_store(config, parts)
+    learning_phase = make_learning_phase(config, parts)
 
     def collect(clock: Clock, state: SeedState) -> SeedState:
-        learning = _learning(state)
-        episodes, _ = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        learner = learner_state(state)
+        episodes, _ = collection(state.key, clock.iterations, state.env_params, learner, state.env_steps)
         return store(clock, state, episodes)
 
     def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
         def iteration(_, carry: tuple[Clock, SeedState]) -> tuple[Clock, SeedState]:
             clock, states = carry
-            return learn(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
+            return learning_phase(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
 
         return jax.lax.fori_loop(0, k, iteration, (clock, states))
 
@@ -89,9 +90,9 @@ def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode
     """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
 
-    def collection(key, iteration, env_params, learning: Learning, env_steps) -> tuple[Episode, Metrics]:
+    def collection(key, iteration, env_params, learner: LearnerState, env_steps) -> tuple[Episode, Metrics]:
         keys, k_act, eps = rollout_keys(config, key, iteration, env_steps)
-        done = collect(keys, k_act, env_params, team(parts, learning.params, learning.sharing), eps)
+        done = collect(keys, k_act, env_params, team(parts, learner.params, learner.sharing), eps)
         return done.episodes, _sums(done.episodes)
 
     return collection
@@ -113,59 +114,63 @@ def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Epis
     return store
 
 
-def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
-    """learning(over_seeds, clock, states) -> (clock, states): what an iteration does once its episodes are stored."""
+def make_learning_phase(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+    """learning_phase(over_seeds, clock, states) -> (clock, states): the part of an iteration after its episodes are
+    stored: gradient steps, adaptation and target copies, grouping of agents.
+    """
     worlds, period = config.rollout.worlds, config.learner.target_every_episodes
     n_updates = round(worlds * config.learner.updates_per_episode)
-    gradient_step = make_learn(parts)
+    gradient_step = make_gradient_step(parts)
 
-    def learn(clock: Clock, learning: Learning, seen: Watched, state: SeedState) -> tuple[Learning, Watched]:
-        """A gradient step; `state` gives what it reads, the replay among it."""
+    def sample_and_step(
+        clock: Clock, learner: LearnerState, seen: Watched, state: SeedState
+    ) -> tuple[LearnerState, Watched]:
+        """A gradient step on a batch from the replay of `state`."""
         key = stream(state.key, Purpose.SAMPLE, clock.updates)
         episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
         key = stream(state.key, Purpose.LOSS, clock.updates)
-        learning, metrics = gradient_step(key, clock, learning, state.target, state.env_params, episodes)
-        return learning, watch(seen, metrics, state.env_steps)
+        learner, metrics = gradient_step(key, clock, learner, state.target, state.env_params, episodes)
+        return learner, watch(seen, metrics, state.env_steps)
 
-    def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
+    def adapt(clock: Clock, key: jax.Array, learner: LearnerState) -> tuple[LearnerState, Params]:
         """What happens when the target network is copied; returns the new target."""
         key = stream(key, Purpose.ADAPT, clock.episodes)
-        return rearrange(learning, lambda *told: parts.sharing.adapt(key, clock, *told))
+        return rearrange(learner, lambda *agent: parts.sharing.adapt(key, clock, *agent))
 
-    def fit(clock: Clock, state: SeedState, learning: Learning) -> tuple[Learning, Params]:
+    def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
         """What happens once after the first episodes; returns the new target."""
         key = stream(state.key, Purpose.FIT)
         draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
-        return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
+        return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]
 
-    def learning_step(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
+    def learning_phase(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
 
-        def step(_, carry: tuple[Clock, Learning, Watched]) -> tuple[Clock, Learning, Watched]:
-            at, learning, seen = carry
-            learning, seen = over_seeds(learn, (None, 0, 0, 0))(at, learning, seen, states)
-            return at._replace(updates=at.updates + 1), learning, seen
+        def step(_, carry: tuple[Clock, LearnerState, Watched]) -> tuple[Clock, LearnerState, Watched]:
+            at, learner, seen = carry
+            learner, seen = over_seeds(sample_and_step, (None, 0, 0, 0))(at, learner, seen, states)
+            return at._replace(updates=at.updates + 1), learner, seen
 
         ready = clock.episodes >= config.learner.batch_episodes
-        carry = (clock, _learning(states), Watched(states.stats, states.divergence))
-        clock, learning, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
-        learning, target = jax.lax.cond(
+        carry = (clock, learner_state(states), Watched(states.stats, states.divergence))
+        clock, learner, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
+        learner, target = jax.lax.cond(
             clock.episodes // period != before // period,
             lambda args: over_seeds(adapt, (None, 0, 0))(clock, states.key, args[0]),
             lambda args: args,
-            (learning, states.target),
+            (learner, states.target),
         )
         if parts.sharing.fit is not None:
-            learning, target = jax.lax.cond(
+            learner, target = jax.lax.cond(
                 (before < parts.sharing.fit.episodes) & (clock.episodes >= parts.sharing.fit.episodes),
                 lambda args: over_seeds(fit, (None, 0, 0))(clock, states, args[0]),
                 lambda args: args,
-                (learning, target),
+                (learner, target),
             )
-        return clock, states._replace(**learning._asdict(), target=target, **seen._asdict())
+        return clock, states._replace(**learner._asdict(), target=target, **seen._asdict())
 
-    return learning_step
+    return learning_phase
 
 
 def watch(seen: Watched, metrics: Metrics, env_steps: jax.Array) -> Watched:
@@ -185,23 +190,24 @@ def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
     return jax.tree.map(_join_axes, views(env_params, before).state)
 
 
-def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
-    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; with parameters."""
-    params = learning.params
-    slots = optimisers.moments(learning.opt_state, params)
-    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
+def rearrange(learner: LearnerState, change: Callable[..., Any]) -> tuple[LearnerState, Params]:
+    """Apply change(agent params, moments, sharing state), which returns the same three; with the new parameters."""
+    params = learner.params
+    slots = optimisers.moments(learner.opt_state, params)
+    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learner.sharing)
     slots = [slot._replace(agent=new) for slot, new in zip(slots, agent_slots, strict=True)]
-    opt_state = optimisers.with_moments(learning.opt_state, params, slots)
+    opt_state = optimisers.with_moments(learner.opt_state, params, slots)
     params = params._replace(agent=agent)
-    return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
+    return learner._replace(params=params, opt_state=opt_state, sharing=sharing), params
 
 
 def _sums(episodes: Episode) -> Metrics:
     return {"train_return": episodes.reward.sum(), "train_length": episodes.valid.sum().astype(jnp.float32)}
 
 
-def _learning(state: SeedState) -> Learning:
-    return Learning(state.params, state.opt_state, state.sharing, state.weighting)
+def learner_state(state: SeedState) -> LearnerState:
+    """The part of a seed's state that gradient steps change."""
+    return LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
 
 
 def _add(stats: Metrics, new: Metrics) -> Metrics:

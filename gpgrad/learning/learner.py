@@ -18,7 +18,7 @@ import optax
 
 from gpgrad.envs.api import Env, EnvParams
 from gpgrad.learning import ragged_batches, replay
-from gpgrad.learning.ragged_batches import Stairs
+from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.methods import optimisers
 from gpgrad.methods.decomposition.base import Decomposition, masked_mean
 from gpgrad.methods.nets.agent import AgentNet, last_actions
@@ -42,8 +42,8 @@ class Parts(NamedTuple):
     reward_scale: float = 1.0
 
 
-class Learning(NamedTuple):
-    """What a gradient step changes."""
+class LearnerState(NamedTuple):
+    """The part of a seed's state that a gradient step changes."""
 
     params: Params
     opt_state: PyTree
@@ -61,15 +61,15 @@ class _Aux(NamedTuple):
 
 
 def make_batch(
-    env: Env, env_params: EnvParams, episodes: Episode, reward_scale: float = 1.0, flight: Stairs | None = None
+    env: Env, env_params: EnvParams, episodes: Episode, reward_scale: float = 1.0, blocks: TimeBlocks | None = None
 ) -> Batch:
     """Sampled episodes [B, ...] as the learner sees them: time first, views recomputed, rewards in its own unit.
 
-    With stairs, for sorted episodes, only what is on them is computed.
+    blocks: for episodes sorted by length, only the steps in these time blocks are computed.
     """
-    flight = flight or ragged_batches.whole(episodes.valid.shape[1], episodes.valid.shape[0])
+    blocks = blocks or ragged_batches.whole(episodes.valid.shape[1], episodes.valid.shape[0])
     episodes = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), episodes)
-    view = ragged_batches.view(flight, env, env_params, episodes.states)
+    view = ragged_batches.view(blocks, env, env_params, episodes.states)
     rewards = episodes.reward * reward_scale
     return Batch(view, episodes.actions.astype(jnp.int32), rewards, episodes.terminated, episodes.valid)
 
@@ -92,81 +92,87 @@ def make_draw(
     return draw
 
 
-Update = Callable[[jax.Array, Clock, Learning, Params, Batch], tuple[Learning, Metrics]]
+Update = Callable[[jax.Array, Clock, LearnerState, Params, Batch], tuple[LearnerState, Metrics]]
 
 
 def make_update(parts: Parts) -> Update:
-    """update(key, clock, learning, target, batch) -> (learning, metrics), for one seed."""
+    """update(key, clock, learner, target, batch) -> (learner, metrics), for one seed."""
     agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
 
-    def loss_fn(trained: tuple[Params, Gates], key, clock, learning: Learning, target: Params, batch, aux):
+    def loss_fn(trained: tuple[Params, Gates], key, clock, learner: LearnerState, target: Params, batch, aux):
         params, gates = trained
         last = last_actions(batch.actions)
-        k_online, k_frozen, k_terms = jax.random.split(key, 3)
+        k_online, k_target, k_terms = jax.random.split(key, 3)
 
         def unroll(agent_params: PyTree, gates: Gates, key: jax.Array) -> AgentOut:
-            arranged = sharing.materialise(agent_params, learning.sharing)
+            arranged = sharing.per_agent_params(agent_params, learner.sharing)
             return agent.unroll(arranged, gates, batch.view.obs, last, key)
 
         online = unroll(params.agent, gates, k_online)
-        frozen = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learning.sharing), k_frozen))
-        terms = decomposition.terms(params.decomposition, target.decomposition, online, frozen, batch, clock, k_terms)
+        target_out = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learner.sharing), k_target))
+        terms = decomposition.terms(
+            params.decomposition, target.decomposition, online, target_out, batch, clock, k_terms
+        )
         chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
         chex.assert_shape(terms.aux, ())
-        weights, log = weighting.weights(learning.weighting, aux, batch, jax.lax.stop_gradient(terms))
+        weights, log = weighting.weights(learner.weighting, aux, batch, jax.lax.stop_gradient(terms))
         td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
-        told = jax.lax.stop_gradient(td_loss), terms.apart
-        penalty, penalty_aux = sharing.penalty(params.agent, learning.sharing, *told)
+        fixed = jax.lax.stop_gradient(td_loss)
+        penalty, penalty_aux = sharing.penalty(params.agent, learner.sharing, fixed, terms.separate_optimiser)
         info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
         return td_loss + terms.aux + penalty, info
 
-    def update(key, clock, learning: Learning, target: Params, batch: Batch) -> tuple[Learning, Metrics]:
-        weighting_state, aux = weighting.prepare(learning.weighting, clock, batch)
-        learning = learning._replace(weighting=weighting_state)
+    def update(key, clock, learner: LearnerState, target: Params, batch: Batch) -> tuple[LearnerState, Metrics]:
+        weighting_state, aux = weighting.prepare(learner.weighting, clock, batch)
+        learner = learner._replace(weighting=weighting_state)
         bonus = weighting.bonus(weighting_state, aux)
         rewarded = batch._replace(reward=batch.reward + bonus)
-        trained = (learning.params, sharing.gates(learning.sharing))
+        trained = (learner.params, sharing.gates(learner.sharing))
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, info), (grads, gate_grads) = grad_fn(trained, key, clock, learning, target, rewarded, aux)
+        (loss, info), (grads, gate_grads) = grad_fn(trained, key, clock, learner, target, rewarded, aux)
 
         scale, norm = optimisers.clip_scale(grads, parts.clip)
         grads = jax.tree.map(lambda g: g * scale, grads)
-        steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params, apart=info.terms.apart)
-        params: Params = optax.apply_updates(learning.params, steps)  # type: ignore[assignment]
-        params = params._replace(agent=sharing.after_step(params.agent, learning.sharing))
+        separate = info.terms.separate_optimiser
+        steps, opt_state = parts.optimiser.update(grads, learner.opt_state, learner.params, separate_optimiser=separate)
+        params: Params = optax.apply_updates(learner.params, steps)  # type: ignore[assignment]
+        params = params._replace(agent=sharing.after_step(params.agent, learner.sharing))
         signals = Signals(
             jax.tree.map(lambda g: g * scale, gate_grads),
             _activity(info.activation, batch.valid),
             info.td_loss,
             info.penalty_aux,
         )
-        # A loss apart can be far larger than the usual one: it would drown what schemes are to see of that.
-        seen, unseen = sharing.observe(learning.sharing, signals), learning.sharing
-        chex.assert_trees_all_equal_shapes(seen, unseen)
-        seen = jax.tree.map(lambda new, old: jnp.where(info.terms.apart, old, new), seen, unseen)
-        learning = Learning(params, opt_state, seen, weighting_state)
-        return learning, _metrics(loss, norm, info, bonus, batch)
+        # The loss of the separate optimiser can be far larger than the usual one: in the statistics of sharing schemes
+        # its gradients would hide those of the usual loss.
+        observed, unobserved = sharing.observe(learner.sharing, signals), learner.sharing
+        chex.assert_trees_all_equal_shapes(observed, unobserved)
+        observed = jax.tree.map(lambda new, old: jnp.where(separate, old, new), observed, unobserved)
+        learner = LearnerState(params, opt_state, observed, weighting_state)
+        return learner, _metrics(loss, norm, info, bonus, batch)
 
     return update
 
 
-def make_learn(parts: Parts) -> Callable[..., tuple[Learning, Metrics]]:
-    """learn(key, clock, learning, target, env_params, episodes) -> (learning, metrics): a gradient step on sampled
-    episodes [B, ...] of one seed, without most of the padding if the world's episodes end early.
+def make_gradient_step(parts: Parts) -> Callable[..., tuple[LearnerState, Metrics]]:
+    """gradient_step(key, clock, learner, target, env_params, episodes) -> (learner, metrics): an update on sampled
+    episodes [B, ...] of one seed, without most of the padding if the environment's episodes end early.
     """
 
-    def on(flight: Stairs, episodes: Episode, key, clock, learning: Learning, target: Params, env_params: EnvParams):
-        batch = make_batch(parts.env, env_params, episodes, parts.reward_scale, flight)
-        update = make_update(parts._replace(agent=ragged_batches.agent(flight, parts.agent)))
-        return update(key, clock, learning, target, batch)
+    def on(
+        blocks: TimeBlocks, episodes: Episode, key, clock, learner: LearnerState, target: Params, env_params: EnvParams
+    ):
+        batch = make_batch(parts.env, env_params, episodes, parts.reward_scale, blocks)
+        update = make_update(parts._replace(agent=ragged_batches.agent(blocks, parts.agent)))
+        return update(key, clock, learner, target, batch)
 
-    def learn(key, clock, learning, target, env_params, episodes: Episode) -> tuple[Learning, Metrics]:
-        args = (key, clock, learning, target, env_params)
+    def gradient_step(key, clock, learner, target, env_params, episodes: Episode) -> tuple[LearnerState, Metrics]:
+        args = (key, clock, learner, target, env_params)
         if parts.env.spec.ends_early:
             return ragged_batches.on_first(on, episodes, *args)
         return on(ragged_batches.whole(episodes.valid.shape[1], episodes.valid.shape[0]), episodes, *args)
 
-    return learn
+    return gradient_step
 
 
 def _activity(activation: jax.Array, valid: jax.Array) -> jax.Array:

@@ -160,14 +160,15 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
 
     def unroll(agent: PyTree, key: jax.Array) -> AgentOut:
-        arranged = parts.sharing.materialise(agent, state.sharing)
+        arranged = parts.sharing.per_agent_params(agent, state.sharing)
         return parts.agent.unroll(arranged, gates, batch.view.obs, last, key)
 
-    k_online, k_frozen, k_terms = jax.random.split(jax.random.key(0), 3)
-    frozen, own, other = unroll(state.target.agent, k_frozen), state.params.decomposition, state.target.decomposition
+    k_online, k_target, k_terms = jax.random.split(jax.random.key(0), 3)
+    target_out = unroll(state.target.agent, k_target)
+    own, other = state.params.decomposition, state.target.decomposition
 
     def terms(online: AgentOut) -> Terms:
-        return parts.decomposition.terms(own, other, online, frozen, rewarded, clock, k_terms)
+        return parts.decomposition.terms(own, other, online, target_out, rewarded, clock, k_terms)
 
     return Examined(aux, rewarded, unroll(state.params.agent, k_online), terms)
 

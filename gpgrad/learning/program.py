@@ -20,7 +20,7 @@ from gpgrad.learning.iteration import (
     Index,
     OverSeeds,
     make_chunk,
-    make_learning,
+    make_learning_phase,
     make_store,
     per_seed,
     rollout_keys,
@@ -46,7 +46,7 @@ class Program(NamedTuple):
     init(seeds int32 [S]) -> states.
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
-    look(clock, states) -> metrics [S] of what moves them, where a setting asks for them.
+    gradient_flow(clock, states) -> `probes.GradientFlow` [S, ...] where a setting asks for it, else nothing.
     host: the simulators of a world outside of JAX, where it is collected by a loop on the host; to be closed.
     """
 
@@ -55,7 +55,7 @@ class Program(NamedTuple):
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
     test: Callable[[Actor, Index], Metrics]
     final: Callable[[Actor, Index], Metrics]
-    look: Callable[[Clock, SeedState], Metrics]
+    gradient_flow: Callable[[Clock, SeedState], Metrics]
     host: Host | None = None
 
 
@@ -78,14 +78,14 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         chunk=jax.jit(chunk, donate_argnums=1),
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
-        look=make_look(config, parts),
+        gradient_flow=make_gradient_flow(config, parts),
     )
 
 
 def make_host_program(config: Config, parts: Parts) -> Program:
     """As `make_program`, with a loop on the host that collects episodes between jitted pieces."""
     host, tests, store = external_rollout.Host(config, parts), config.evaluation, make_store(config, parts)
-    learn = make_learning(config, parts)
+    learning_phase = make_learning_phase(config, parts)
 
     def orders(clock: Clock, state: SeedState) -> Orders:
         keys, k_act, eps = rollout_keys(config, state.key, clock.iterations, state.env_steps)
@@ -93,7 +93,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
 
     def absorb(clock: Clock, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
         def one(over_seeds: OverSeeds, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
-            return learn(over_seeds, clock, over_seeds(store, (None, 0, 0))(clock, states, episodes))
+            return learning_phase(over_seeds, clock, over_seeds(store, (None, 0, 0))(clock, states, episodes))
 
         return per_seed(one, states, episodes)
 
@@ -121,7 +121,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
         chunk=chunk,
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
-        look=make_look(config, parts),
+        gradient_flow=make_gradient_flow(config, parts),
         host=host,
     )
 
@@ -139,8 +139,10 @@ def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor,
     return jax.vmap(test, (0, None))
 
 
-def make_look(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
-    """look(clock, states) -> gradient flow [S, ...] if it is asked for. Raises SettingError where there is none."""
+def make_gradient_flow(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
+    """gradient_flow(clock, states) -> metrics [S, ...], empty unless `evaluation.gradient_flow`. Raises SettingError
+    where there is none.
+    """
     if not config.evaluation.gradient_flow:
         return lambda clock, states: {}
     probes.need_payoffs(parts)

@@ -24,9 +24,9 @@ def make(name: Optimiser, lr: float) -> optax.GradientTransformation:
     return {"adam": optax.adam, "sgd": optax.sgd}[name](lr)
 
 
-def either(usual: optax.GradientTransformation, second: optax.GradientTransformation | None) -> Extended:
-    """Two optimisers of the same parameters, each with a memory of its own: update(..., apart=[] bool) has the second
-    make the step. Without a second the first makes every one.
+def with_separate(usual: optax.GradientTransformation, second: optax.GradientTransformation | None) -> Extended:
+    """Two optimisers of the same parameters, each with its own state: update(..., separate_optimiser=[] bool) lets the
+    second take the step. Without a second the first takes every step.
     """
     if second is None:
         return optax.with_extra_args_support(usual)
@@ -34,9 +34,11 @@ def either(usual: optax.GradientTransformation, second: optax.GradientTransforma
     def init(params: PyTree) -> PyTree:
         return usual.init(params), second.init(params)
 
-    def update(updates: PyTree, state: PyTree, params: PyTree = None, *, apart: jax.Array | bool = False, **_):
-        def pick(if_apart: PyTree, otherwise: PyTree) -> PyTree:
-            return jax.tree.map(lambda a, b: jnp.where(apart, a, b), if_apart, otherwise)
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, *, separate_optimiser: jax.Array | bool = False, **_
+    ):
+        def pick(if_second: PyTree, otherwise: PyTree) -> PyTree:
+            return jax.tree.map(lambda a, b: jnp.where(separate_optimiser, a, b), if_second, otherwise)
 
         steps, memory = usual.update(updates, state[0], params)
         second_steps, second_memory = second.update(updates, state[1], params)

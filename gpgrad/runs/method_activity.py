@@ -10,7 +10,7 @@ from gpgrad.runs.logs import Row
 from gpgrad.runs.progress import seeds_text
 
 
-class Deed(NamedTuple):
+class ActivityCheck(NamedTuple):
     """What a method is there for.
 
     about: what a run without it says nothing about. metric: how much, in rows; of further layers under longer names.
@@ -27,7 +27,7 @@ class Deed(NamedTuple):
 
 
 DEEDS = (
-    Deed(
+    ActivityCheck(
         "protection",
         "share_downweighted",
         "share down-weighted",
@@ -36,7 +36,7 @@ DEEDS = (
         # With weights of one, a control, nothing is protected by intent.
         lambda settings: settings.weighting.options.get("alpha") != 1,
     ),
-    Deed(
+    ActivityCheck(
         "cloning",
         "cloned",
         "neurons cloned",

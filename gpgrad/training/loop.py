@@ -132,7 +132,7 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
     clock, states, kept, finished, tests = position
     team = actors(states)
-    tested = test_rows(settings, {**program.test(team, tests), **program.look(clock, states)})
+    tested = test_rows(settings, {**program.test(team, tests), **program.gradient_flow(clock, states)})
     steps, sums, finished, whole = multiprocess.fetch(
         (states.env_steps, states.stats, finished, is_finite(team.params))
     )

@@ -20,7 +20,7 @@ from gpgrad.learning import evaluate, external_rollout, iteration
 from gpgrad.learning.compose import compose
 from gpgrad.learning.external_rollout import Orders
 from gpgrad.learning.initial import start_clock
-from gpgrad.learning.learner import Learning
+from gpgrad.learning.learner import LearnerState
 from gpgrad.learning.program import actors, make_program
 from gpgrad.runs import logs
 from gpgrad.runs.divergence import Diverged
@@ -206,7 +206,7 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
     parts = compose(chosen)
     assert parts.env.spec.ends_early
     zero = jnp.zeros((), jnp.int32)
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learning = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
     inside = jax.jit(iteration.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
     keys, k_act, eps = iteration.rollout_keys(chosen, state.key, zero, zero)
     members = iteration.team(parts, state.params, state.sharing)

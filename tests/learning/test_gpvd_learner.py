@@ -292,7 +292,7 @@ def test_gradient_flow(decomposition):
     settings["evaluation__gradient_flow"] = True
     built, clock, states = start(tiny("gpvd", "matrix_gpvd", weighting__beta=0.0, **settings), [0])
     state = one_seed(states, 0)
-    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
+    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.gradient_flow(clock, states).items()})
     payoff = np.array(built.parts.env.table)
     team = iteration.team(built.parts, state.params, ())
     table = probes.learned_game(built.parts, state.env_params, team).payoff_table
@@ -314,7 +314,7 @@ def test_gradient_flow(decomposition):
 def test_gradient_flow_of_qtran_is_that_of_its_further_losses():
     settings = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "evaluation__gradient_flow": True}
     built, clock, states = start(tiny("qtran", "matrix_gpvd", **settings), [0])
-    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
+    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.gradient_flow(clock, states).items()})
     best = flow.utilities.argmax(-1)
     others = flow.flow[np.arange(3) != best[0]][:, np.arange(3) != best[1]]
     # What is not greedy is reached through the sum of the utilities alone, L_nopt, and where that is below Q_jt.

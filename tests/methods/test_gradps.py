@@ -42,7 +42,7 @@ class Team(NamedTuple):
         n = self.life.assign.shape[1]
         obs = jax.random.normal(jax.random.key(1), (3, 2, n, 5))
         last = jax.random.randint(jax.random.key(2), (3, 2, n), -1, 4)
-        agent = self.sharing.materialise(self.params, self.state)
+        agent = self.sharing.per_agent_params(self.params, self.state)
         return self.agent.unroll(agent, self.sharing.gates(self.state), obs, last).q
 
     def period(self, phi, key=0):
@@ -123,11 +123,11 @@ def test_gate_gradients_against_agents_one_by_one(algo):
     last = last_actions(batch.actions)
     onehot = jax.nn.one_hot(last, parts.env.spec.n_actions)
     x, params = jnp.concatenate([batch.view.obs, onehot], -1), learning.params
-    frozen = parts.agent.unroll(params.agent, None, batch.view.obs, last)
+    target_out = parts.agent.unroll(params.agent, None, batch.view.obs, last)
 
     def loss(out):
         terms = parts.decomposition.terms(
-            params.decomposition, params.decomposition, out, frozen, batch, CLOCK, jax.random.key(0)
+            params.decomposition, params.decomposition, out, target_out, batch, CLOCK, jax.random.key(0)
         )
         return masked_mean(terms.loss, batch.valid) + terms.aux
 
@@ -136,7 +136,7 @@ def test_gate_gradients_against_agents_one_by_one(algo):
         mine = (jnp.arange(n_agents) == agent)[:, None]
         activation = jnp.where(mine, activation, jax.lax.stop_gradient(activation))
         hidden = gru.unroll(params.agent.gru, activation)
-        return loss(frozen._replace(q=layers.dense(params.agent.head, hidden)))
+        return loss(target_out._replace(q=layers.dense(params.agent.head, hidden)))
 
     each = jax.jit(jax.vmap(jax.grad(with_factor), (None, 0)))(jnp.ones(width), jnp.arange(n_agents))
     np.testing.assert_allclose(phi, each, rtol=1e-4, atol=1e-5)
@@ -294,7 +294,7 @@ def test_control_groups():
     roles = jnp.array([0, 1, 1, 0, 0, 0])
     told = team(6, maker=scheme.with_roles)
     assert told.sharing.needs_roles
-    told = told._replace(state=told.sharing.tell(told.state, roles))
+    told = told._replace(state=told.sharing.set_roles(told.state, roles))
     shuffled = team(6, maker=scheme.with_random_groups)
     for _ in range(3):
         told, shuffled = told.period(opposed(6)), shuffled.period(opposed(6), 7)
@@ -313,7 +313,7 @@ def test_control_groups():
 
 def test_one_clone_is_full_sharing():
     now = team(k=1)
-    shared = now.sharing.materialise(now.params, now.state)
+    shared = now.sharing.per_agent_params(now.params, now.state)
     assert shared.fc1["kernel"].shape == (9, 8)
     for _ in range(4):
         now = now.period(opposed())
@@ -334,7 +334,7 @@ def test_a_team_trained_anew_keeps_its_clones_and_nothing_else():
     now = team()
     for _ in range(4):
         now = now.period(opposed())
-    state = now.sharing.again(now.state)
+    state = now.sharing.restart(now.state)
     np.testing.assert_array_equal(state.layers[0].life.assign, now.life.assign)
     np.testing.assert_array_equal(state.layers[0].life.status, now.life.status)
     assert np.asarray(now.life.assign).any()

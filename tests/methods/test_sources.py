@@ -65,14 +65,14 @@ nets/gru: init project unroll
 nets/joint_critic: init_mlp mlp
 nets/layers: uniform init_dense matmul pick_rows dense project size split init_stack stacked cut kernel_grad bias_grad
 nets/quantiles: init step_keys draw
-optimisers: either moments with_moments
+optimisers: with_separate moments with_moments
 registry: names register forget origins maker module options
 sharing/agent_embedding: check most_groups nobody first_known new_model apply describe
 sharing/base: own_key
 sharing/clustering: inertia by_appearance
 sharing/gradps/clones: layer_of with_layer used used_mean clear_clones
 sharing/gradps/conflict: masked_median
-sharing/gradps/layer: start again describe
+sharing/gradps/layer: start restart describe
 sharing/gradps/lifecycle: start
 sharing/gradps/scheme: variant
 sharing/gradps/settings: check

@@ -61,7 +61,7 @@ def loaded(settings: Config, seed: int = 0) -> Loaded:
     """A team that was never on a disk."""
     parts, key = compose(settings), jax.random.key(seed)
     params, sharing = parts.sharing.init(key, parts.agent.init)
-    agent = parts.sharing.materialise(shaken(params, key), cloned(settings, sharing))
+    agent = parts.sharing.per_agent_params(shaken(params, key), cloned(settings, sharing))
     return Loaded(settings, parts, team_of(parts, agent, sharing), seed)
 
 

@@ -21,14 +21,14 @@ class Decomposition(NamedTuple):
     utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
     terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
         agents' outputs over T+1 steps.
-    apart: the optimiser, with a memory of its own, of gradient steps whose terms say so.
+    separate_optimiser: an optimiser with its own state, for gradient steps whose `Terms.separate_optimiser` is true.
     """
 
     head: HeadSpec
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
     terms: Callable[..., Terms]
-    apart: optax.GradientTransformation | None = None
+    separate_optimiser: optax.GradientTransformation | None = None
 
 
 def check_sizes(**sizes: float) -> None:

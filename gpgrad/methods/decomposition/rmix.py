@@ -79,20 +79,22 @@ def make(
         late = clock.episodes * spec.episode_limit >= quantile_after
         return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
 
-    def look(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def atoms_and_values(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return base.take_wide(q, actions), cvar.cvar(*jax.lax.stop_gradient((q, level[..., None])))
 
-    def follow(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
+    def next_atoms(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
         own = best if returns.double_q else base.greedy_actions(cvar.cvar(q, level[..., None]), avail)
         return base.take_wide(q, own)
 
     def terms(params, target_params, online, target, batch, clock, key) -> Terms:
         level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
         actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
-        taken, all_values = cvar.by_step(look, online, atoms, level, actions)  # [T+1, B, A, M], [T+1, B, A, U]
+        taken, all_values = cvar.by_step(
+            atoms_and_values, online, atoms, level, actions
+        )  # [T+1, B, A, M], [T+1, B, A, U]
         best = base.greedy_actions(all_values, avail)
         taken, level = taken[:-1], level[:-1]
-        following = cvar.by_step(follow, target, atoms, target_level, best, avail)[1:]
+        following = cvar.by_step(next_atoms, target, atoms, target_level, best, avail)[1:]
         values = cvar.cvar(taken, level)  # [T, B, A]
         now = mixer.hyper(params["mixer"], base.steps(batch.view.state, slice(None, -1)))
         after = mixer.hyper(target_params["mixer"], base.steps(batch.view.state, slice(1, None)))
@@ -109,9 +111,10 @@ def make(
             targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
             return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
 
-        apart = due(clock)
-        loss = jax.lax.cond(apart, regression, lambda: done.loss)
-        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)}, apart=apart)
+        regress = due(clock)
+        loss = jax.lax.cond(regress, regression, lambda: done.loss)
+        log = {"risk_level": base.masked_mean(level.mean(-1), batch.valid)}
+        return done._replace(loss=loss, log=log, separate_optimiser=regress)
 
     second = optax.adam(quantile_lr, eps=0.01 / 32)
     return Decomposition(HeadSpec(atoms, lagging=True, around=start == "value"), init, utilities, terms, second)

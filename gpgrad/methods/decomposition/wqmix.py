@@ -118,10 +118,10 @@ def _make(
             return critic.mix(params["central_mixer"], state, base.take(q[when], actions))
 
         now, after = slice(None, -1), slice(1, None)
-        frozen = central(target_params)
+        target_q = central(target_params)
         taken = q_star(params, central(params), batch.actions, now)
-        at_best = q_star(target_params, frozen, best, slice(None))  # [T+1, B]
-        next_value = at_best[after] if returns.double_q else q_star(target_params, frozen, selected[after], after)
+        at_best = q_star(target_params, target_q, best, slice(None))  # [T+1, B]
+        next_value = at_best[after] if returns.double_q else q_star(target_params, target_q, selected[after], after)
         mixing = mixer.hyper(params["mixer"], base.steps(batch.view.state, now))
         done = base.td_terms(
             mixer.mix(mixing, base.take(online.q[:-1], batch.actions)),

@@ -34,7 +34,7 @@ def make(
     batch: int = 128,
     ratio: float = 0.2,
 ) -> Sharing:
-    """All agents act through the first mask until the groups are known; a team trained further keeps those it has.
+    """All agents act through the first mask until the groups are known; a team trained further keeps its groups.
 
     k, episodes, epochs, batch: see `agent_embedding.Settings`. ratio: the share of units that a mask hides.
 
@@ -58,7 +58,7 @@ def make(
     return Sharing(
         net=context.net,
         init=init,
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
         gates=lambda state: jax.tree.map(lambda masks: masks[state.groups.of], state.masks),
         report=lambda params, state: agent_embedding.describe(state.groups),
         fit=Fit(episodes, fit),

@@ -166,9 +166,9 @@ def model_loss(model: Model, seen: Transitions, key: jax.Array, spec: EnvSpec) -
     noise = jax.random.normal(key, (len(seen.reward), *mean.shape))
     latents = mean + noise * jnp.exp(0.5 * log_variance)  # [M, A, Z]
     action = jax.nn.one_hot(seen.actions, spec.n_actions)
-    told = apply(model.decoder, jnp.concatenate([latents, seen.obs, action], -1))  # [M, A, O + 1]
-    reward = jnp.broadcast_to(seen.reward[:, None, None], (*told.shape[:-1], 1))
-    error = jnp.square(told - jnp.concatenate([seen.next_obs, reward], -1)).sum(-1)
+    predicted = apply(model.decoder, jnp.concatenate([latents, seen.obs, action], -1))  # [M, A, O + 1]
+    reward = jnp.broadcast_to(seen.reward[:, None, None], (*predicted.shape[:-1], 1))
+    error = jnp.square(predicted - jnp.concatenate([seen.next_obs, reward], -1)).sum(-1)
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
     return error.mean() + KL_WEIGHT * divergence.mean()
 

@@ -60,7 +60,7 @@ def _shared(net: NetSpec) -> Sharing:
     return Sharing(
         net=net,
         init=lambda key, agent_params: (agent_params(key), ()),
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
     )
 
 

@@ -79,7 +79,7 @@ def make(
         thresholds = [new_thresholds(k, (count, *d["kernel"].shape)) for k, d in zip(keys, dense, strict=True)]
         return Params(net, tuple(thresholds)), begin()
 
-    def materialise(params: Params, state: State) -> AgentParams:
+    def per_agent_params(params: Params, state: State) -> AgentParams:
         del state
 
         def seen(layer: Dense, thresholds: jax.Array) -> Dense:
@@ -89,12 +89,15 @@ def make(
         pairs = zip(dense_layers(params.net), params.thresholds, strict=True)
         return with_dense_layers(params.net, [seen(*pair) for pair in pairs])
 
-    def penalty(params: Params, state: State, td_loss: jax.Array, apart: jax.Array | bool) -> tuple[jax.Array, PyTree]:
+    def penalty(
+        params: Params, state: State, td_loss: jax.Array, separate_optimiser: jax.Array | bool
+    ) -> tuple[jax.Array, PyTree]:
         kernels = [layer["kernel"] for layer in dense_layers(params.net)]
         loss = diversity_loss(kernels, params.thresholds)
         value = jax.lax.stop_gradient(loss)
-        # As in the published code, the update at hand is in the window already when its penalty is balanced.
-        weight = jnp.where(apart, balance(state, diversity), balance(push(state, td_loss, value), diversity))
+        # As in the published code, the current update is in the window already when its penalty is balanced.
+        pushed = push(state, td_loss, value)
+        weight = jnp.where(separate_optimiser, balance(state, diversity), balance(pushed, diversity))
         return weight * loss, value
 
     def observe(state: State, signals: Signals) -> State:
@@ -123,12 +126,12 @@ def make(
     return Sharing(
         net=context.net,
         init=init,
-        materialise=materialise,
+        per_agent_params=per_agent_params,
         penalty=penalty,
         observe=observe,
         adapt=adapt,
         report=report,
-        again=lambda state: begin(),
+        restart=lambda state: begin(),
     )
 
 
@@ -252,8 +255,8 @@ def balance(state: State, diversity: float) -> jax.Array:
 
     Source: Kaleidoscope (NeurIPS 2024), the adaptive coefficient of its code.
     """
-    td, apart = state.td_losses.mean(), state.diversity.mean()
-    return jnp.where(apart == 0, diversity, jnp.abs(diversity * td / jnp.where(apart == 0, 1.0, apart)))
+    td, spread = state.td_losses.mean(), state.diversity.mean()
+    return jnp.where(spread == 0, diversity, jnp.abs(diversity * td / jnp.where(spread == 0, 1.0, spread)))
 
 
 def redraw(key: jax.Array, params: Params, ratio: jax.Array, init: layers.Init) -> tuple[Params, jax.Array]:

@@ -22,7 +22,7 @@ def make(context: Context) -> Sharing:
     return Sharing(
         net=context.net,
         init=lambda key, agent_params: (independent(key, agent_params, n_agents), ()),
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
     )
 
 

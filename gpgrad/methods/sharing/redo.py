@@ -68,19 +68,19 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
         return recycle(params, new, dead), moments, State(watched, intervals, state.recycled + dead.sum())
 
     def report(params: AgentParams, state: State) -> Metrics:
-        told = watch.report(params, state.watched)
-        return {name: told[name] for name in REPORTED} | {"recycled": state.recycled}
+        metrics = watch.report(params, state.watched)
+        return {name: metrics[name] for name in REPORTED} | {"recycled": state.recycled}
 
     return watch._replace(
         init=init,
-        materialise=lambda params, state: watch.materialise(params, state.watched),
+        per_agent_params=lambda params, state: watch.per_agent_params(params, state.watched),
         gates=lambda state: watch.gates(state.watched),
         observe=lambda state, signals: state._replace(watched=watch.observe(state.watched, signals)),
         after_step=lambda params, state: params,
         adapt=adapt,
         report=report,
-        tell=lambda state, roles: state,
-        again=lambda state: State(watch.again(state.watched), jnp.int32(0), jnp.int32(0)),
+        set_roles=lambda state, roles: state,
+        restart=lambda state: State(watch.restart(state.watched), jnp.int32(0), jnp.int32(0)),
     )
 
 

@@ -39,7 +39,7 @@ def make(
     agent_embedding.check(settings)
     count = agent_embedding.most_groups(settings, spec.n_agents)
 
-    def materialise(params: PyTree, state: Groups) -> PyTree:
+    def per_agent_params(params: PyTree, state: Groups) -> PyTree:
         if count == 1:
             return jax.tree.map(lambda leaf: leaf[0], params)
         chosen = jax.nn.one_hot(state.of, count)  # [A, K]
@@ -65,7 +65,7 @@ def make(
     return Sharing(
         net=context.net,
         init=init,
-        materialise=materialise,
+        per_agent_params=per_agent_params,
         report=report,
         fit=Fit(episodes, fit),
     )

@@ -35,7 +35,7 @@ def make(context: Context, ratio: float = 0.2) -> Sharing:
     return Sharing(
         net=context.net,
         init=init,
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
         gates=lambda state: state,
         report=report,
     )

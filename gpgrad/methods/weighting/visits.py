@@ -60,7 +60,7 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
     probes, keys = _probes(words, len(counts.table)), counts.keys
     slots, rows = len(counts.table), jnp.arange(len(words), dtype=jnp.int32)
 
-    def look(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def probe(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         table, place = carry
         at = probes[i]
         searching = valid & (place == slots)
@@ -70,7 +70,7 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
         key = jnp.where((found < 0)[:, None], words[found + len(rows)], keys[at])
         return table, jnp.where(searching & (key == words).all(-1), at, place)
 
-    table, place = jax.lax.fori_loop(0, PROBES, look, (counts.table, jnp.full(len(words), slots, jnp.int32)))
+    table, place = jax.lax.fori_loop(0, PROBES, probe, (counts.table, jnp.full(len(words), slots, jnp.int32)))
     table = table.at[place].max(0, mode="drop").at[place].add(times, mode="drop")  # claims become 0, then visits
     return Counts(table, keys.at[place].set(words, mode="drop"))
 

@@ -66,14 +66,14 @@ def build(context: Context, settings: Settings) -> Sharing:
     def begin(layers: tuple[LayerState, ...], roles: jax.Array) -> State:
         return State(layers, jnp.int32(0), roles, jnp.zeros(width), jnp.full((), jnp.nan))
 
-    def materialise(params: AgentParams, state: State) -> AgentParams:
+    def per_agent_params(params: AgentParams, state: State) -> AgentParams:
         for index, layer in zip(settings.layers, state.layers, strict=True):
             params = with_layer(params, index, clones.gather(layer_of(params, index), layer.life.assign))
         return params
 
     def observe(state: State, signals: Signals) -> State:
-        told = signals.gate_grads
-        gates: tuple[Any, ...] = told if isinstance(told, tuple) else (told,)
+        grads = signals.gate_grads
+        gates: tuple[Any, ...] = grads if isinstance(grads, tuple) else (grads,)
         layers = tuple(
             layer._replace(total=layer.total + jnp.asarray(gates[index]))
             for index, layer in zip(settings.layers, state.layers, strict=True)
@@ -84,11 +84,11 @@ def build(context: Context, settings: Settings) -> Sharing:
         if settings.rho == 0 or settings.restore_lr == 0 or k == 1:
             return params
         for index, layer in zip(settings.layers, state.layers, strict=True):
-            life = layer.life
+            neurons = layer.life
             drawn = clones.pull(
                 layer_of(params, index),
-                life.assign,
-                life.status == RESTORING,
+                neurons.assign,
+                neurons.status == RESTORING,
                 settings.restore_lr,
                 settings.restore_loss,
             )
@@ -122,15 +122,15 @@ def build(context: Context, settings: Settings) -> Sharing:
     return Sharing(
         net=context.net,
         init=init,
-        materialise=materialise,
+        per_agent_params=per_agent_params,
         gates=lambda state: ones[0] if depth == 1 else ones,
         observe=observe,
         after_step=after_step,
         adapt=adapt,
         report=report,
         needs_roles=settings.groups == "roles",
-        tell=lambda state, roles: state._replace(roles=roles),
-        again=lambda state: begin(tuple(map(gradps_layer.again, state.layers)), state.roles),
+        set_roles=lambda state, roles: state._replace(roles=roles),
+        restart=lambda state: begin(tuple(map(gradps_layer.restart, state.layers)), state.roles),
     )
 
 
