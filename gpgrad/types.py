@@ -87,21 +87,6 @@ class Transitions(NamedTuple):
     reward: jax.Array
 
 
-class HeadSpec(NamedTuple):
-    """What an agent's last layers give: `width` numbers per action; 1 means a utility per action.
-
-    fractions, acting_fractions: with more than 0, the head gives values at that many quantile fractions instead, drawn
-    at every step, in an unroll and in acting. lagging: also what the head would be given by a second recurrent path,
-    which has not seen the present input. around: an action's numbers begin around the value of a layer of width 1.
-    """
-
-    width: int = 1
-    fractions: int = 0
-    acting_fractions: int = 0
-    lagging: bool = False
-    around: bool = False
-
-
 class NetSpec(NamedTuple):
     """Shape of the agent network.
 
@@ -139,22 +124,18 @@ class Context(NamedTuple):
 class AgentOut(NamedTuple):
     """An agent network's outputs; the leading axes are [T+1, B] in an unroll and [E] when acting.
 
-    q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
-    their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
-    the next step needs. fractions: [..., width], in [0, 1), the same for all agents.
-    Of heads with a lagging path: given, lagging: [..., A, H], what the head was given and what it would be given by
-    that path, and head: its kernel and bias, for what is made of values too wide to hold. Of the lagging path
-    gradients reach its own layers only.
+    q: [..., A, U], or [..., A, U, width] of heads with several numbers for each action. hidden: [..., A, H].
+    activation: first layer after its non-linearity and gate [..., A, N]. carry: what the next step needs.
+    extra: what the head gives its decomposition besides q, leaves with the same leading axes. head_params: parameters
+    of the head that its decomposition needs, without these axes.
     """
 
     q: jax.Array
     hidden: jax.Array
     activation: jax.Array
     carry: PyTree = None
-    fractions: jax.Array | None = None
-    given: PyTree = None
-    lagging: PyTree = None
-    head: PyTree = None
+    extra: PyTree = None
+    head_params: PyTree = None
 
 
 class Terms(NamedTuple):

@@ -11,14 +11,12 @@ import jax.numpy as jnp
 
 from gpgrad.envs.api import EnvParams, EnvState, View
 from gpgrad.errors import SettingError
-from gpgrad.learning import replay
 from gpgrad.learning.compose import has_roles
 from gpgrad.learning.learner import Parts, make_batch
 from gpgrad.learning.rollout import Team, make_collect
 from gpgrad.methods.decomposition.base import greedy_actions, masked_mean
 from gpgrad.methods.nets.agent import last_actions
-from gpgrad.methods.weighting import gpvd, inspect
-from gpgrad.types import AgentOut, Batch, Clock, Episode, Metrics, PyTree, SeedState, Terms
+from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
 Path = tuple[tuple[int, ...], ...]  # joint actions from the start of a game
@@ -113,7 +111,7 @@ def learned_game(parts: Parts, env_params: EnvParams, team: Team, path: Path = (
         q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[now]
         return Learned(parts.decomposition.utilities(mixer, out, key)[now, 0], q_tot)
 
-    keys = jax.random.split(jax.random.key(0), DRAWS if parts.decomposition.head.fractions else 1)
+    keys = jax.random.split(jax.random.key(0), DRAWS if parts.agent.head.random else 1)
     drawn = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(learned)(keys))
     return drawn._replace(payoff_table=_as_table(parts, drawn.payoff_table))
 
@@ -191,9 +189,11 @@ def need_payoffs(parts: Parts) -> None:
     """Raises SettingError for worlds that are no one-step game with a payoff table, and for values too wide to hold."""
     if _payoff(parts) is None:
         raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
-    if parts.decomposition.head.lagging:
-        raise SettingError("evaluation.gradient_flow has no utilities to look at where losses are made of the head "
-                           "itself, as RMIX's are, expected another decomposition")  # fmt: skip
+    if not parts.agent.head.losses_of_q:
+        raise SettingError(
+            "evaluation.gradient_flow needs a decomposition whose loss is a function of the agents' values, "
+            "such as qmix"
+        )
 
 
 def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
@@ -216,64 +216,3 @@ def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
     utilities = parts.decomposition.utilities(state.params.decomposition, seen.online, jax.random.key(0))[0, 0]
     td_error = terms.q_tot[0] - terms.target[0]
     return GradientFlow(utilities, *(_as_table(parts, x) for x in (td_error, weights[0], mine)))
-
-
-class BucketDump(NamedTuple):
-    """Buckets in which a joint action is protected, and the joint actions that interfere with it.
-
-    Column 0 is the protected transition, the others interfere with it. present: bool [K, M], what follows means
-    something there. states: the world's compact states [K, M, ...]. actions: int32 [K, M, A]. td_error, target:
-    float32 [K, M]. step: int32 [K, M], within its episode. visits: int32 [K], of the bucket's code since the start.
-    env_steps: int32 [], of the run.
-    """
-
-    present: jax.Array
-    states: EnvState
-    actions: jax.Array
-    td_error: jax.Array
-    target: jax.Array
-    step: jax.Array
-    visits: jax.Array
-    env_steps: jax.Array
-
-
-def bucket_dump(
-    parts: Parts, clock: Clock, state: SeedState, key: jax.Array, episodes: int, n_buckets: int = 4, n_members: int = 4
-) -> BucketDump:
-    """Draw a batch from one seed's replay and show the K = n_buckets with the most interference in it.
-
-    M = 1 + n_members. At least `episodes` must have been collected. Raises SettingError for other weightings.
-    """
-    need_buckets(state)
-    return buckets_of(
-        parts, clock, state, replay.sample(key, state.replay, clock.episodes, episodes), n_buckets, n_members
-    )
-
-
-def need_buckets(state: SeedState) -> None:
-    """Raises SettingError for weightings that have none."""
-    if not isinstance(state.weighting, gpvd.GpvdState):
-        raise SettingError("a dump of buckets needs a run with --weighting gpvd")
-
-
-def buckets_of(
-    parts: Parts, clock: Clock, state: SeedState, drawn: Episode, n_buckets: int = 4, n_members: int = 4
-) -> BucketDump:
-    """As `bucket_dump`, of the given episodes [E, ...]; of `state`, replay is not used."""
-    episodes = len(drawn.valid)
-    seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn, parts.reward_scale))
-    rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
-    td_error, n = rows.q_tot - rows.targets, len(rows.valid)
-    index = inspect.pick(rows.buckets, gpvd.protect(rows), td_error, n_buckets, n_members)  # [K, M]
-    row = jnp.minimum(index, n - 1)
-    step, lane = row // episodes, row % episodes
-    return BucketDump(
-        present=index < n,
-        states=jax.tree.map(lambda leaf: leaf[lane, step], drawn.states),
-        actions=rows.actions[row],
-        td_error=td_error[row],
-        target=rows.targets[row],
-        step=step,
-        visits=gpvd.flatten(seen.aux.visits)[row[:, 0]],
-        env_steps=state.env_steps,
-    )

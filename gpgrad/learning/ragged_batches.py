@@ -22,8 +22,7 @@ import jax.numpy as jnp
 
 from gpgrad.envs.api import Env, EnvParams, EnvState, View
 from gpgrad.learning import early_exit_loops
-from gpgrad.methods.nets import quantiles
-from gpgrad.methods.nets.agent import AgentNet
+from gpgrad.methods.nets.agent import AgentNet, step_keys
 from gpgrad.types import AgentOut, Episode, Gates, PyTree
 
 # Shares of the batch in each quarter of the limit, the shortest layouts first, then the cheapest; every block costs
@@ -127,17 +126,17 @@ def agent(blocks: TimeBlocks, net: AgentNet) -> AgentNet:
         return net
 
     def unroll(params: PyTree, gates: Gates, obs, last_actions, key=None, acting=False, carry=None) -> AgentOut:
-        outs, head = [], None
-        keys = None if key is None else quantiles.step_keys(key, len(obs))
+        outs, head_params = [], None
+        keys = None if key is None else step_keys(key, len(obs))
         for time, rows in blocks.slices():
             own = None if keys is None else keys[time]
             seen, before = _block((obs, last_actions), time, rows)
             out = net.unroll(params, gates, seen, before, own, acting, _block(carry, rows))
             carry = out.carry
-            head = out.head
-            outs.append(out._replace(carry=None, head=None))
+            head_params = out.head_params
+            outs.append(out._replace(carry=None, head_params=None))
         joined = _joined(blocks, outs, lambda leaf, n: jnp.pad(leaf, [(0, 0), (0, n), *[(0, 0)] * (leaf.ndim - 2)]))
-        return joined._replace(head=head)
+        return joined._replace(head_params=head_params)
 
     return net._replace(unroll=unroll)
 

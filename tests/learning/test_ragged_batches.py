@@ -17,7 +17,8 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.learner import LearnerState, make_batch, make_gradient_step
 from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.methods.nets.agent import last_actions, make_agent
-from gpgrad.types import Episode, HeadSpec, NetSpec
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.types import Episode, NetSpec
 from tests.helpers.tiny_runs import tiny
 
 
@@ -146,7 +147,7 @@ def numbers(tree) -> list[jax.Array]:
 
 def test_hidden_states_go_on_from_block_to_block():
     spec = tiny_spec()
-    net = make_agent(spec, NetSpec(hidden=4), HeadSpec(lagging=True))
+    net = make_agent(spec, NetSpec(hidden=4), LaggingHead())
     params = net.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (9, 8, spec.n_agents, spec.obs_dim))
     last = last_actions(jax.random.randint(jax.random.key(2), (8, 8, spec.n_agents), 0, spec.n_actions))
@@ -155,7 +156,7 @@ def test_hidden_states_go_on_from_block_to_block():
 
         def read(params, unroll, inside=inside):
             out = unroll(params, None, obs, last)
-            leaves = (out.q, out.hidden, out.given, out.lagging)
+            leaves = (out.q, out.hidden, out.extra.now, out.extra.lagging)
             kept = [jnp.where(jnp.expand_dims(inside, range(2, leaf.ndim)), leaf, 0.0) for leaf in leaves]
             time = jnp.arange(1.0, 10.0)
             return sum(jnp.einsum("t,t...->...", time, jnp.sin(leaf)).sum() for leaf in kept), kept

@@ -17,11 +17,12 @@ from gpgrad.learning.initial import start_clock
 from gpgrad.learning.learner import last_actions, make_update, masked_mean
 from gpgrad.methods.nets import gru, layers
 from gpgrad.methods.nets.agent import AgentNet, activate, count, input_size, make_agent
+from gpgrad.methods.nets.heads import Utilities
 from gpgrad.methods.sharing import fups
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.sharing.gradps import scheme
 from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED
-from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals
+from gpgrad.types import Context, NetSpec, Returns, Signals
 from tests.learning.test_learner import gated, prepared
 
 CLOCK = start_clock()
@@ -72,7 +73,7 @@ def team(n_agents: int = 4, depth: int = 1, maker=scheme.make, **settings) -> Te
     """A team at its start; the same for the same settings, so that its program is compiled once."""
     told = context(n_agents, depth=depth)
     sharing = maker(told, **{"k": 2, "T": 2, **settings})
-    agent = make_agent(told.spec, sharing.net, HeadSpec())
+    agent = make_agent(told.spec, sharing.net, Utilities())
     params, state = sharing.init(jax.random.key(0), agent.init)
     moments = [jax.tree.map(lambda leaf: 0.1 + jnp.square(leaf), params)]
 
@@ -402,10 +403,10 @@ def test_wide_sharing_has_as_many_parameters():
     told = Context(EnvSpec("none", 6, 6, 147, 1200, 0, 150), NetSpec(), Returns())
     for k in (1, 2, 3):
         cloned, _ = scheme.make(told, k=k, T=2).init(
-            jax.random.key(0), make_agent(told.spec, told.net, HeadSpec()).init
+            jax.random.key(0), make_agent(told.spec, told.net, Utilities()).init
         )
         wide = fups.make_wide(told, k=k).net
-        agent = make_agent(told.spec, wide, HeadSpec())
+        agent = make_agent(told.spec, wide, Utilities())
         size = count(agent.init(jax.random.key(0)))
         assert size == fups.size(wide, input_size(told.spec, wide), 6)
         assert abs(size / count(cloned) - 1) < 0.01

@@ -16,10 +16,13 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.iteration import make_chunk
 from gpgrad.learning.learner import make_update
 from gpgrad.methods.nets.agent import count, make_agent
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.methods.nets.quantiles import Quantiles
 from gpgrad.methods.sharing import adaps, fups, kaleidoscope, nops, redo, seps, snp
 from gpgrad.methods.sharing.gradps import scheme as gradps
 from gpgrad.methods.sharing.kaleidoscope import diversity_loss, effective, mask
-from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals
+from gpgrad.types import Context, NetSpec, Returns, Signals
 from tests.helpers.tiny_runs import tiny
 from tests.learning.test_learner import prepared
 
@@ -34,7 +37,7 @@ def context(depth: int = 1, after: int = 0, agents: int = AGENTS, limit: int = 6
 
 def begin(sharing, agents: int = AGENTS):
     """(agent, params, state) of a scheme."""
-    agent = make_agent(context(agents=agents).spec, sharing.net, HeadSpec())
+    agent = make_agent(context(agents=agents).spec, sharing.net, Utilities())
     return agent, *sharing.init(jax.random.key(0), agent.init)
 
 
@@ -284,7 +287,7 @@ def test_where_the_end_cannot_be_foreseen_weights_are_drawn_anew_to_the_end():
 
 
 @pytest.mark.parametrize("maker", [nops, seps, snp, adaps, kaleidoscope])
-@pytest.mark.parametrize("head", [HeadSpec(), HeadSpec(1, 8, 8), HeadSpec(4, lagging=True, around=True)])
+@pytest.mark.parametrize("head", [Utilities(), Quantiles(8, 8), LaggingHead(4, around=True)])
 def test_nothing_is_drawn_twice(maker, head):
     """Agents, layers and masks begin with numbers of their own: no two arrays have the first ones in common."""
     agents, length = 7, 64

@@ -59,14 +59,15 @@ PAPERS = {
 # Functions that compute nothing of a paper: shapes, slices, bookkeeping, checks of settings, dense layers.
 PLUMBING = """
 decomposition/base: check_sizes plain_utilities take take_wide masked_mean steps select targets one_step
-nets/agent: input_size last_actions activate count
+nets/agent: head_inputs head_key input_size step_keys last_actions activate count
 nets/cvar: by_step
 nets/gru: init project unroll
 nets/joint_critic: init_mlp mlp
 nets/layers: uniform init_dense matmul pick_rows dense project size split init_stack stacked cut kernel_grad bias_grad
-nets/quantiles: init step_keys draw
+nets/heads: values
+nets/quantiles: init draw mean_embedding
 optimisers: with_separate moments with_moments
-registry: names register forget origins maker module options
+registry: names register forget origins maker activity_check activity_checks module options
 sharing/agent_embedding: check most_groups nobody first_known new_model apply describe
 sharing/base: own_key
 sharing/clustering: inertia by_appearance

@@ -10,25 +10,30 @@ import jax.numpy as jnp
 import optax
 
 from gpgrad.errors import SettingError
-from gpgrad.types import AgentOut, Batch, HeadSpec, PyTree, Returns, Terms
+from gpgrad.methods.nets.agent import HeadMaker
+from gpgrad.types import AgentOut, Batch, PyTree, Returns, Terms
 
 
 class Decomposition(NamedTuple):
     """How utilities become a joint value and a loss.
 
-    head: what the agent's last layer must give.
+    head: the head of the agent network, such as `heads.Utilities()`.
     init(key, state) -> params; `state` is an example of `View.state` without batch axes.
     utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
     terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
         agents' outputs over T+1 steps.
     separate_optimiser: an optimiser with its own state, for gradient steps whose `Terms.separate_optimiser` is true.
+    export_scale(agent params) -> [1 or A, H]: factor of the head's inputs with which the head's layer gives the
+        utilities, so that policies can be written as plain layers. None: the utilities are the head's outputs
+        (`plain_utilities`), or more than a layer.
     """
 
-    head: HeadSpec
+    head: HeadMaker
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
     terms: Callable[..., Terms]
     separate_optimiser: optax.GradientTransformation | None = None
+    export_scale: Callable[[PyTree], jax.Array] | None = None
 
 
 def check_sizes(**sizes: float) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import mixers, quantiles
-from gpgrad.types import AgentOut, Batch, Context, HeadSpec, PyTree, Returns, Terms
+from gpgrad.types import AgentOut, Batch, Context, PyTree, Returns, Terms
 
 NUMERICS = 2
 
@@ -98,11 +98,12 @@ def _make(
         values = join(base.take_wide(online.q[:-1], batch.actions), q_tot)  # [T, B, N]
         next_values = join(base.take_wide(target.q[1:], selected[1:]), mix(following, u.next))
         targets = target_quantiles(next_values, batch, returns)
-        loss = returns.loss_factor * quantiles.huber_loss(values, online.fractions[:-1], targets)
+        loss = returns.loss_factor * quantiles.huber_loss(values, online.extra[:-1], targets)
         one_step = base.one_step(next_values.mean(-1), batch, returns)
         return Terms(loss, q_tot, mix(now, u.greedy), targets.mean(-1), one_step, jnp.zeros(()), {})
 
-    return Decomposition(HeadSpec(1, fractions, acting_fractions), init, mean_utilities, terms)
+    head = quantiles.Quantiles(fractions, acting_fractions)
+    return Decomposition(head, init, mean_utilities, terms, export_scale=quantiles.mean_embedding)
 
 
 def target_quantiles(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:

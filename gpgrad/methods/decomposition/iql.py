@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -35,4 +36,4 @@ def make(context: Context) -> Decomposition:
         loss = returns.loss_factor * jnp.square(u.taken - targets).mean(-1)
         return Terms(loss, u.taken.sum(-1), u.greedy.sum(-1), targets.sum(-1), one_step.sum(-1), jnp.zeros(()), {})
 
-    return Decomposition(HeadSpec(), lambda key, state: {}, base.plain_utilities, terms)
+    return Decomposition(Utilities(), lambda key, state: {}, base.plain_utilities, terms)

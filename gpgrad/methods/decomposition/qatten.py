@@ -7,7 +7,8 @@ import jax
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import attention
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -47,4 +48,4 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
             context.returns,
         )
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

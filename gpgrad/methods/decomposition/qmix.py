@@ -7,7 +7,8 @@ from typing import Literal
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import mixers
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -42,4 +43,4 @@ def make(
             context.returns,
         )
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

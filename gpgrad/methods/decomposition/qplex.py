@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import qplex_mixer
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -55,4 +56,4 @@ def make(
             context.returns,
         )
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

@@ -11,7 +11,8 @@ from gpgrad.errors import SettingError
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import joint_critic
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -87,4 +88,4 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
         aux = returns.loss_factor * (opt_loss * opt + nopt_loss * nopt)
         return done._replace(loss=returns.loss_factor * found.td, aux=aux, log={"opt_loss": opt, "nopt_loss": nopt})
 
-    return Decomposition(HeadSpec(), critic.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), critic.init, base.plain_utilities, terms)

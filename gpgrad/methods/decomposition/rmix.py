@@ -12,7 +12,8 @@ from gpgrad.errors import SettingError
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import cvar, mixers, quantiles
-from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.types import AgentOut, Clock, Context, PyTree, Terms
 
 NUMERICS = 2
 
@@ -117,4 +118,4 @@ def make(
         return done._replace(loss=loss, log=log, separate_optimiser=regress)
 
     second = optax.adam(quantile_lr, eps=0.01 / 32)
-    return Decomposition(HeadSpec(atoms, lagging=True, around=start == "value"), init, utilities, terms, second)
+    return Decomposition(LaggingHead(atoms, around=start == "value"), init, utilities, terms, second)

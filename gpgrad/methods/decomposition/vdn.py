@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, Terms
 
 NUMERICS = 1
 
@@ -20,4 +21,4 @@ def make(context: Context) -> Decomposition:
         u = base.select(online.q, target.q, batch, context.returns.double_q)
         return base.td_terms(u.taken.sum(-1), u.greedy.sum(-1), u.next.sum(-1), batch, context.returns)
 
-    return Decomposition(HeadSpec(), lambda key, state: {}, base.plain_utilities, terms)
+    return Decomposition(Utilities(), lambda key, state: {}, base.plain_utilities, terms)

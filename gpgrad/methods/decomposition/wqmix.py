@@ -13,7 +13,8 @@ from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import joint_critic, mixers
 from gpgrad.methods.nets.agent import last_actions, make_agent
-from gpgrad.types import Context, HeadSpec, PyTree, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, PyTree, Terms
 
 NUMERICS = 1
 
@@ -95,7 +96,7 @@ def _make(
         raise SettingError(f"decomposition.alpha is {alpha}, expected more than 0 and at most 1")
     spec, net, returns = context.spec, context.net, context.returns
     mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, net.init)
-    agent = make_agent(spec, net, HeadSpec())
+    agent = make_agent(spec, net, Utilities())
     critic = joint_critic.free_mixer(spec.n_agents, central_embed, net.init)
 
     def init(key: jax.Array, state: PyTree) -> PyTree:
@@ -145,4 +146,4 @@ def _make(
         }
         return done._replace(loss=weights * done.loss, aux=returns.loss_factor * central_loss, log=log)
 
-    return Decomposition(HeadSpec(), init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), init, base.plain_utilities, terms)

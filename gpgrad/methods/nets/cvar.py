@@ -113,10 +113,10 @@ def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args:
 
     def at(block: tuple[jax.Array, PyTree]) -> PyTree:
         given, args = block
-        q = layers.dense(out.head, given)
+        q = layers.dense(out.head_params, given)
         return function(q.reshape(*q.shape[:-1], -1, n_atoms), *args)
 
-    given, wide = out.given, out.head["bias"].shape[-1]
+    given, wide = out.extra.now, out.head_params["bias"].shape[-1]
     size = max(BLOCK // (given[0].size // given.shape[-1] * wide), 1)
     return _map_blocks(jax.checkpoint(at), (given, args), size)
 
@@ -139,7 +139,7 @@ def _map_blocks(function: Callable[[PyTree], PyTree], xs: PyTree, size: int) -> 
 
 
 class RiskPredictor(NamedTuple):
-    """init(key) -> params. levels(params, out) -> [..., A] in {0.1, ..., 1}, of the outputs of a head that lags."""
+    """init(key) -> params. levels(params, out) -> [..., A] in {0.1, ..., 1}, of the outputs of a `LaggingHead`."""
 
     init: Callable[[jax.Array], PyTree]
     levels: Callable[[PyTree, AgentOut], jax.Array]
@@ -163,9 +163,9 @@ def predictor(n_actions: int, n_atoms: int, embed: int, init_name: Init) -> Risk
         }
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:
-        head, given = jax.lax.stop_gradient((out.head, out.given))
+        head, given = jax.lax.stop_gradient((out.head_params, out.extra.now))
         now = layers.project(head, given, params["now"])  # [..., A, E]
-        before = layers.project(head, out.lagging, params["before"])  # [..., A, LEVELS * E]
+        before = layers.project(head, out.extra.lagging, params["before"])  # [..., A, LEVELS * E]
         logits = (before.reshape(*before.shape[:-1], LEVELS, embed) * now[..., None, :]).sum(-1) / 8.0
         steps = jnp.arange(1, LEVELS + 1) / LEVELS
         expected = (jax.nn.softmax(logits) * steps).sum(-1)
