@@ -138,6 +138,22 @@ class AgentOut(NamedTuple):
     head_params: PyTree = None
 
 
+class TermInputs(NamedTuple):
+    """What a decomposition computes its terms from.
+
+    params, target_params: the decomposition's parameters, trained and target. online, target: the agents' outputs
+    over T+1 steps, of the trained and of the target network. key: for terms that draw random numbers.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    online: AgentOut
+    target: AgentOut
+    batch: Batch
+    clock: Clock
+    key: jax.Array
+
+
 class Terms(NamedTuple):
     """What a decomposition says of a batch.
 

@@ -27,7 +27,7 @@ from gpgrad.learning.learner import LearnerState, Parts, make_batch, make_gradie
 from gpgrad.learning.program import make_program
 from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.methods.nets.agent import last_actions
-from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState
+from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState, TermInputs
 
 MATRIX = 1024
 WORLDS = 32
@@ -142,7 +142,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
 
     def mixing(params: Params, out: AgentOut, state: SeedState, clock: Clock, batch: Batch) -> jax.Array:
         terms = parts.decomposition.terms(
-            params.decomposition, state.target.decomposition, out, out, batch, clock, state.key
+            TermInputs(params.decomposition, state.target.decomposition, out, out, batch, clock, state.key)
         )
         return terms.loss.mean() + terms.aux
 

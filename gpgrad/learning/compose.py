@@ -6,7 +6,7 @@ import jax
 
 from gpgrad import envs
 from gpgrad.config.schema import Config
-from gpgrad.envs.api import Env, View
+from gpgrad.envs.api import Env, View, roles_of
 from gpgrad.errors import SettingError
 from gpgrad.learning import devices
 from gpgrad.learning.learner import Parts
@@ -27,7 +27,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     spec = env.spec._replace(return_scale=env.spec.return_scale * learner.reward_scale)
     context = Context(spec, net, returns, config.t_max)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
-    if sharing.needs_roles and not has_roles(env):
+    if sharing.needs_roles and roles_of(env) is None:
         raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
     if sharing.fit is not None:
         _check_fit(config, sharing.fit.episodes, env.spec.episode_limit)
@@ -54,11 +54,6 @@ def _check_fit(config: Config, episodes: int, limit: int) -> None:
     for name, there in most.items():
         if episodes > there:
             raise SettingError(f"sharing.episodes is {episodes}, expected at most the {there} episodes of {name}")
-
-
-def has_roles(env: Env) -> bool:
-    """Whether a world says which of its agents are of which kind, by `roles(params) -> int32 [A]`."""
-    return hasattr(env, "roles")
 
 
 def example_view(env: Env) -> View:

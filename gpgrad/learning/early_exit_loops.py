@@ -31,7 +31,7 @@ def _largest_of_lanes(axis_size: int, in_batched: list[bool], x: jax.Array) -> t
 
 
 def scan_while_running(
-    step: Callable[..., tuple[Any, PyTree]], start: Any, limit: int
+    step: Callable[[Any, jax.Array], tuple[Any, PyTree]], start: Any, limit: int
 ) -> tuple[Any, PyTree, jax.Array]:
     """As `jax.lax.scan(step, start, jnp.arange(limit))`, but only while `carry.running` is true somewhere.
 

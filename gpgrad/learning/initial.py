@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from gpgrad.config.schema import Config
+from gpgrad.envs.api import roles_of
 from gpgrad.learning import replay
-from gpgrad.learning.compose import example_view, has_roles
+from gpgrad.learning.compose import example_view
 from gpgrad.learning.iteration import make_collection, stream
 from gpgrad.learning.learner import LearnerState, Parts, make_gradient_step
 from gpgrad.types import Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
@@ -29,8 +30,8 @@ def make_init(config: Config, parts: Parts) -> Callable[[jax.Array], SeedState]:
         view = example_view(parts.env)
         env_params = parts.env.params(stream(key, Purpose.WORLD))
         agent, sharing = parts.sharing.init(k_agent, parts.agent.init)
-        if has_roles(parts.env):
-            sharing = parts.sharing.set_roles(sharing, parts.env.roles(env_params))  # type: ignore[attr-defined]
+        if roles := roles_of(parts.env):
+            sharing = parts.sharing.set_roles(sharing, roles(env_params))
         params = Params(agent, parts.decomposition.init(k_mixer, view.state))
         learner = LearnerState(
             params,
@@ -72,7 +73,7 @@ def example_episode(parts: Parts) -> Episode:
     return jax.eval_shape(one, jax.random.key(0))
 
 
-def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
+def make_stats(config: Config, parts: Parts) -> Callable[[jax.Array, PyTree, LearnerState], Metrics]:
     """A function with the shapes of the sums that a seed keeps between written rows."""
     collect = make_collection(config, parts)
     gradient_step = make_gradient_step(parts)

@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,48 @@ from gpgrad.learning import replay, rollout
 from gpgrad.learning.learner import LearnerState, Parts, make_draw, make_gradient_step
 from gpgrad.learning.rollout import Team
 from gpgrad.methods import optimisers
+from gpgrad.methods.sharing.base import Adapted
 from gpgrad.types import PATIENCE, Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 Index = jax.Array | np.ndarray | int
 OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
+
+
+Advanced = tuple[Clock, SeedState]
+
+
+class Chunk(Protocol):
+    """Some iterations of all seeds."""
+
+    def __call__(self, clock: Clock, states: SeedState, k: jax.Array) -> Advanced:
+        """The clock and states [S, ...] after k iterations."""
+        ...
+
+
+class SeedsFunction(Protocol):
+    """A function of states with or without the seed axis, which `over_seeds` maps where it is there."""
+
+    def __call__(self, over_seeds: OverSeeds, /, *args: PyTree) -> Advanced:
+        """The clock and the states, with the axes that the arguments have."""
+        ...
+
+
+class LearningPhase(Protocol):
+    """The part of an iteration after its episodes are stored."""
+
+    def __call__(self, over_seeds: OverSeeds, clock: Clock, states: SeedState) -> Advanced:
+        """The clock and states after gradient steps, adaptation and grouping."""
+        ...
+
+
+class Collection(Protocol):
+    """Collecting the episodes of an iteration with one seed's team."""
+
+    def __call__(
+        self, key: jax.Array, iteration: jax.Array, env_params: EnvParams, learner: LearnerState, env_steps: jax.Array
+    ) -> tuple[Episode, Metrics]:
+        """Episodes [E, ...] and sums over them."""
+        ...
 
 
 class Watched(NamedTuple):
@@ -51,7 +89,7 @@ def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps
     return jax.random.split(k_world, settings.worlds), k_act, eps
 
 
-def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+def make_chunk(config: Config, parts: Parts) -> Chunk:
     """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
     collection, store = make_collection(config, parts), make_store(config, parts)
     learning_phase = make_learning_phase(config, parts)
@@ -74,7 +112,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
     return chunk
 
 
-def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) -> tuple[Clock, SeedState]:
+def per_seed(function: SeedsFunction, *args: PyTree) -> Advanced:
     """function(over_seeds, *args), whose leaves start with the seed axis; without that axis for a single seed.
 
     Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
@@ -86,7 +124,7 @@ def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) ->
     return clock, jax.tree.map(lambda leaf: leaf[None], state)
 
 
-def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode, Metrics]]:
+def make_collection(config: Config, parts: Parts) -> Collection:
     """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
 
@@ -114,7 +152,7 @@ def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Epis
     return store
 
 
-def make_learning_phase(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
     """learning_phase(over_seeds, clock, states) -> (clock, states): the part of an iteration after its episodes are
     stored: gradient steps, adaptation and target copies, grouping of agents.
     """
@@ -190,7 +228,9 @@ def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
     return jax.tree.map(_join_axes, views(env_params, before).state)
 
 
-def rearrange(learner: LearnerState, change: Callable[..., Any]) -> tuple[LearnerState, Params]:
+def rearrange(
+    learner: LearnerState, change: Callable[[PyTree, list[PyTree], PyTree], Adapted]
+) -> tuple[LearnerState, Params]:
     """Apply change(agent params, moments, sharing state), which returns the same three; with the new parameters."""
     params = learner.params
     slots = optimisers.moments(learner.opt_state, params)

@@ -9,7 +9,7 @@ they enter neither the clipping norm nor the optimiser.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
@@ -24,7 +24,20 @@ from gpgrad.methods.decomposition.base import Decomposition, masked_mean
 from gpgrad.methods.nets.agent import AgentNet, last_actions
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.weighting.base import Weighting
-from gpgrad.types import AgentOut, Batch, Clock, Episode, Gates, Metrics, Params, PyTree, Signals, Terms, Transitions
+from gpgrad.types import (
+    AgentOut,
+    Batch,
+    Clock,
+    Episode,
+    Gates,
+    Metrics,
+    Params,
+    PyTree,
+    Signals,
+    TermInputs,
+    Terms,
+    Transitions,
+)
 
 NUMERICS = 1
 
@@ -111,7 +124,7 @@ def make_update(parts: Parts) -> Update:
         online = unroll(params.agent, gates, k_online)
         target_out = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learner.sharing), k_target))
         terms = decomposition.terms(
-            params.decomposition, target.decomposition, online, target_out, batch, clock, k_terms
+            TermInputs(params.decomposition, target.decomposition, online, target_out, batch, clock, k_terms)
         )
         chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
         chex.assert_shape(terms.aux, ())
@@ -154,7 +167,23 @@ def make_update(parts: Parts) -> Update:
     return update
 
 
-def make_gradient_step(parts: Parts) -> Callable[..., tuple[LearnerState, Metrics]]:
+class GradientStep(Protocol):
+    """An update of one seed on sampled episodes."""
+
+    def __call__(
+        self,
+        key: jax.Array,
+        clock: Clock,
+        learner: LearnerState,
+        target: Params,
+        env_params: EnvParams,
+        episodes: Episode,
+    ) -> tuple[LearnerState, Metrics]:
+        """The learner after an update on episodes [B, ...], and the update's metrics."""
+        ...
+
+
+def make_gradient_step(parts: Parts) -> GradientStep:
     """gradient_step(key, clock, learner, target, env_params, episodes) -> (learner, metrics): an update on sampled
     episodes [B, ...] of one seed, without most of the padding if the environment's episodes end early.
     """

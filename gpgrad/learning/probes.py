@@ -9,14 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.envs.api import EnvParams, EnvState, View
+from gpgrad.envs.api import EnvParams, EnvState, View, paths_of, payoff_of, roles_of
 from gpgrad.errors import SettingError
-from gpgrad.learning.compose import has_roles
 from gpgrad.learning.learner import Parts, make_batch
 from gpgrad.learning.rollout import Team, make_collect
 from gpgrad.methods.decomposition.base import greedy_actions, masked_mean
 from gpgrad.methods.nets.agent import last_actions
-from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, Terms
+from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, TermInputs, Terms
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
 Path = tuple[tuple[int, ...], ...]  # joint actions from the start of a game
@@ -31,13 +30,13 @@ def make_diagnostics(parts: Parts) -> Diagnose:
     to their nodes, `utilities_NODE` and `payoff_table_NODE`. For worlds with hidden roles: `roles` [A] and
     `disagreement`.
     """
-    if has_roles(parts.env):
+    if roles := roles_of(parts.env):
         differ = make_disagreement(parts)
         return lambda env_params, team: {
-            "roles": parts.env.roles(env_params),  # type: ignore[attr-defined]
+            "roles": roles(env_params),
             "disagreement": differ(env_params, team),
         }
-    if paths := getattr(parts.env, "paths", None):
+    if paths := paths_of(parts.env):
         return lambda env_params, team: {
             f"{name}_{node}": value
             for node, path in paths.items()
@@ -59,7 +58,7 @@ def make_diagnostics(parts: Parts) -> Diagnose:
 
 def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
     """The payoffs of a game of one step, in the learner's unit; None for other worlds."""
-    payoff = getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+    payoff = payoff_of(parts.env) if parts.env.spec.episode_limit == 1 else None
     return payoff and (lambda env_params: payoff(env_params) * parts.reward_scale)
 
 
@@ -108,7 +107,7 @@ def learned_game(parts: Parts, env_params: EnvParams, team: Team, path: Path = (
 
     def learned(key: jax.Array) -> Learned:
         out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last, key, acting=True)
-        q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[now]
+        q_tot = parts.decomposition.terms(TermInputs(mixer, mixer, out, out, batch, clock, key)).q_tot[now]
         return Learned(parts.decomposition.utilities(mixer, out, key)[now, 0], q_tot)
 
     keys = jax.random.split(jax.random.key(0), DRAWS if parts.agent.head.random else 1)
@@ -166,7 +165,7 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
     own, other = state.params.decomposition, state.target.decomposition
 
     def terms(online: AgentOut) -> Terms:
-        return parts.decomposition.terms(own, other, online, target_out, rewarded, clock, k_terms)
+        return parts.decomposition.terms(TermInputs(own, other, online, target_out, rewarded, clock, k_terms))
 
     return Examined(aux, rewarded, unroll(state.params.agent, k_online), terms)
 

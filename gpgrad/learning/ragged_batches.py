@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +87,15 @@ def choose(layouts: Sequence[TimeBlocks], played: jax.Array) -> jax.Array:
     return jnp.argmin(fails).astype(jnp.int32)
 
 
-def on_first(function: Callable[..., Any], episodes: Episode, *args: PyTree) -> Any:
+class OnBlocks(Protocol):
+    """A function of episodes that computes only given time blocks."""
+
+    def __call__(self, blocks: TimeBlocks, episodes: Episode, /, *args: PyTree) -> Any:
+        """episodes: [B, T, ...], sorted, the longest first, and cut where the last block ends."""
+        ...
+
+
+def on_first(function: OnBlocks, episodes: Episode, *args: PyTree) -> Any:
     """function(blocks, episodes, *args) with the first layout that holds the episodes [B, T, ...], which are sorted,
     the longest first, and cut where the last block ends.
     """
@@ -95,10 +104,12 @@ def on_first(function: Callable[..., Any], episodes: Episode, *args: PyTree) -> 
     played = episodes.valid.sum(1, dtype=jnp.int32)
     episodes = jax.tree.map(lambda leaf: leaf[jnp.argsort(-played)], episodes)
 
-    def on(blocks: TimeBlocks) -> Callable[..., Any]:
-        return lambda episodes, *rest: function(blocks, cut(episodes, blocks.ends[-1]), *rest)
+    branches = [partial(_on, function, blocks) for blocks in layouts]
+    return jax.lax.switch(choose(layouts, played), branches, episodes, *args)
 
-    return jax.lax.switch(choose(layouts, played), [on(blocks) for blocks in layouts], episodes, *args)
+
+def _on(function: OnBlocks, blocks: TimeBlocks, episodes: Episode, *args: PyTree) -> Any:
+    return function(blocks, cut(episodes, blocks.ends[-1]), *args)
 
 
 def cut(episodes: Episode, length: int) -> Episode:

@@ -36,9 +36,13 @@ def amounts(rows: Sequence[Row]) -> dict[str, Amount]:
 
 def checks_of(config: Config) -> list[ActivityCheck]:
     """The checks of a run's parts, without those of controls, which are not meant to act."""
-    parts = {kind: getattr(config, kind) for kind in registry.KINDS}
-    checks = [(part, registry.activity_check(kind, part.name)) for kind, part in parts.items()]
-    return [check for part, check in checks if check is not None and check.intended(part.options)]
+    found = []
+    for kind in registry.KINDS:
+        part = getattr(config, kind)
+        check = registry.activity_check(kind, part.name)
+        if check is not None and check.intended(part.options):
+            found.append(check)
+    return found
 
 
 def lacking(config: Config, rows: Mapping[int, Sequence[Row]]) -> dict[str, list[int]]:

@@ -17,6 +17,7 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.iteration import make_collection
 from gpgrad.learning.learner import LearnerState, make_batch, make_gradient_step, make_update
 from gpgrad.methods import optimisers
+from gpgrad.types import TermInputs
 from tests.helpers.tiny_runs import tiny
 
 
@@ -161,7 +162,7 @@ def test_greedy_joint_action_maximises_q_tot(algo):
     def terms(actions):
         played = batch._replace(actions=jnp.broadcast_to(actions, batch.actions.shape))
         return parts.decomposition.terms(
-            params.decomposition, params.decomposition, out, out, played, start_clock(), jax.random.key(0)
+            TermInputs(params.decomposition, params.decomposition, out, out, played, start_clock(), jax.random.key(0))
         )
 
     avail = np.asarray(batch.view.avail[:-1])

@@ -19,7 +19,7 @@ from gpgrad.methods.nets import attention, joint_critic, layers, qplex_mixer, qu
 from gpgrad.methods.nets.agent import HeadMaker, make_agent
 from gpgrad.methods.nets.lagging_head import HeadInputs
 from gpgrad.methods.nets.quantiles import Quantiles
-from gpgrad.types import AgentOut, Batch, Clock, Context, NetSpec, Returns
+from gpgrad.types import AgentOut, Batch, Clock, Context, NetSpec, Returns, TermInputs
 
 SPEC = EnvSpec("none", 3, 4, 5, 7, 0, 6)
 CONTEXT = Context(SPEC, NetSpec(8), Returns())
@@ -81,7 +81,7 @@ def test_individual_global_max_and_monotonicity(name):
             inside = isinstance(out.extra, HeadInputs)
             extra = out.extra._replace(now=q.reshape(out.extra.now.shape)) if inside else out.extra
             o = out._replace(q=q, extra=extra)
-            terms = decomposition.terms(params, params, o, o, batch, clock(), key)
+            terms = decomposition.terms(TermInputs(params, params, o, o, batch, clock(), key))
             return terms.q_tot.sum(), terms
 
         slopes, terms = jax.grad(total, has_aux=True)(out.q)
@@ -197,7 +197,7 @@ def test_qtran_gradients_go_where_they_should():
 
     def piece(name: str):
         def value(out: AgentOut) -> jax.Array:
-            terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+            terms = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
             return jnp.sum(getattr(terms, name))
 
         return jax.jit(jax.grad(value))(out)
@@ -227,7 +227,7 @@ def test_wqmix_trains_its_critic_apart(name):
 
     def piece(field: str):
         def value(params, out: AgentOut) -> jax.Array:
-            terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+            terms = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
             return jnp.sum(getattr(terms, field))
 
         return jax.jit(jax.grad(value, (0, 1)))(params, out)
@@ -260,7 +260,7 @@ def test_one_step_targets_are_the_targets_without_lambda(name):
         out, batch = played(jax.random.key(3), decomposition.head, JOINT[:2], steps=3)
         batch = batch._replace(reward=jnp.arange(6.0).reshape(3, 2), terminated=~batch.terminated)
         params = start(decomposition, jax.random.key(4))
-        found[lam] = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+        found[lam] = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
     close(found[0.0].one_step, found[0.0].target)
     close(found[0.6].one_step, found[0.0].target)
     assert (np.abs(found[0.6].target - found[0.6].one_step)[:-1] > 1e-3).all()  # all but the last step's
@@ -356,7 +356,7 @@ def test_the_risk_predictor_learns():
     params = start(decomposition, jax.random.key(4))
 
     def loss(params, out: AgentOut) -> jax.Array:
-        return decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0)).loss.sum()
+        return decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0))).loss.sum()
 
     slopes, on_out = jax.jit(jax.grad(loss, (0, 1)))(params, out)
     assert np.asarray(slopes["risk"]["now"]).any()
@@ -369,7 +369,7 @@ def test_rmix_regresses_atoms_now_and_then():
     out, batch = played(jax.random.key(3), decomposition.head, JOINT[:5])
     batch = batch._replace(terminated=~batch.terminated)
     params = start(decomposition, jax.random.key(4))
-    terms = jax.jit(lambda at: decomposition.terms(params, params, out, out, batch, at, jax.random.key(0)))
+    terms = jax.jit(lambda at: decomposition.terms(TermInputs(params, params, out, out, batch, at, jax.random.key(0))))
     usual = [terms(clock(updates, episodes)) for updates, episodes in ((0, 0), (1, 10), (2, 9))]  # 6 steps an episode
     for other in usual[1:]:
         np.testing.assert_array_equal(other.loss, usual[0].loss)

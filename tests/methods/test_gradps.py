@@ -22,7 +22,7 @@ from gpgrad.methods.sharing import fups
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.sharing.gradps import scheme
 from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED
-from gpgrad.types import Context, NetSpec, Returns, Signals
+from gpgrad.types import Context, NetSpec, Returns, Signals, TermInputs
 from tests.learning.test_learner import gated, prepared
 
 CLOCK = start_clock()
@@ -128,7 +128,7 @@ def test_gate_gradients_against_agents_one_by_one(algo):
 
     def loss(out):
         terms = parts.decomposition.terms(
-            params.decomposition, params.decomposition, out, target_out, batch, CLOCK, jax.random.key(0)
+            TermInputs(params.decomposition, params.decomposition, out, target_out, batch, CLOCK, jax.random.key(0))
         )
         return masked_mean(terms.loss, batch.valid) + terms.aux
 

@@ -91,10 +91,10 @@ def test_acting_equals_unrolling(agent_id):
     obs = jax.random.normal(jax.random.key(1), (5, 2, 3, 5))
     last = jax.random.randint(jax.random.key(2), (5, 2, 3), -1, 4)
     whole = agent.unroll(params, None, obs, last)
-    hidden = jnp.zeros((2, 3, 8))
+    carry = agent.start(2)
     for t in range(5):
-        out = agent.step(params, None, obs[t], last[t], hidden)
-        hidden = out.hidden
+        out = agent.step(params, None, obs[t], last[t], carry)
+        carry = out.carry
         np.testing.assert_allclose(out.q, whole.q[t], atol=1e-5)
 
 

@@ -58,7 +58,9 @@ PAPERS = {
 }
 # Functions that compute nothing of a paper: shapes, slices, bookkeeping, checks of settings, dense layers.
 PLUMBING = """
-decomposition/base: check_sizes plain_utilities take take_wide masked_mean steps select targets one_step
+decomposition/base: mixed_terms check_sizes plain_utilities take take_wide masked_mean steps select
+decomposition/base: targets one_step
+decomposition/qmix: make_mixer
 nets/agent: head_inputs head_key input_size step_keys last_actions activate count
 nets/cvar: by_step
 nets/gru: init project unroll

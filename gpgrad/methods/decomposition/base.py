@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from gpgrad.envs.api import View
 from gpgrad.errors import SettingError
 from gpgrad.methods.nets.agent import HeadMaker
-from gpgrad.types import AgentOut, Batch, PyTree, Returns, Terms
+from gpgrad.types import AgentOut, Batch, PyTree, Returns, TermInputs, Terms
 
 
 class Decomposition(NamedTuple):
@@ -20,8 +21,7 @@ class Decomposition(NamedTuple):
     head: the head of the agent network, such as `heads.Utilities()`.
     init(key, state) -> params; `state` is an example of `View.state` without batch axes.
     utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
-    terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
-        agents' outputs over T+1 steps.
+    terms(TermInputs) -> Terms, joint values, targets and losses of a batch.
     separate_optimiser: an optimiser with its own state, for gradient steps whose `Terms.separate_optimiser` is true.
     export_scale(agent params) -> [1 or A, H]: factor of the head's inputs with which the head's layer gives the
         utilities, so that policies can be written as plain layers. None: the utilities are the head's outputs
@@ -31,9 +31,13 @@ class Decomposition(NamedTuple):
     head: HeadMaker
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
-    terms: Callable[..., Terms]
+    terms: Callable[[TermInputs], Terms]
     separate_optimiser: optax.GradientTransformation | None = None
     export_scale: Callable[[PyTree], jax.Array] | None = None
+
+
+Hyper = Callable[[PyTree, View], Any]  # a mixer's weights from its parameters and what is seen
+Mix = Callable[[Any, jax.Array], jax.Array]  # from weights and utilities [T, B, A] to Q_tot [T, B]
 
 
 def check_sizes(**sizes: float) -> None:
@@ -172,6 +176,18 @@ def targets(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array
 def one_step(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Array:
     """`targets` with lambda 0."""
     return targets(next_values, batch, returns._replace(td_lambda=0.0))
+
+
+def mixed_terms(inputs: TermInputs, returns: Returns, hyper: Hyper, mix: Mix) -> Terms:
+    """TD terms of a monotone mix of utilities: mix(hyper(params, view), utilities).
+
+    The maximum of Q_tot is exact: the mix of the greedy utilities.
+    """
+    batch = inputs.batch
+    u = select(inputs.online.q, inputs.target.q, batch, returns.double_q)
+    now = hyper(inputs.params, steps(batch.view, slice(None, -1)))
+    following = hyper(inputs.target_params, steps(batch.view, slice(1, None)))
+    return td_terms(mix(now, u.taken), mix(now, u.greedy), mix(following, u.next), batch, returns)
 
 
 def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:

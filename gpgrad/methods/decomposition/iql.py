@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, Terms
+from gpgrad.types import Batch, Context, Returns, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -25,11 +25,11 @@ def make(context: Context) -> Decomposition:
     """
     returns = context.returns
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del params, target_params, clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        _, _, online, target, batch, _, _ = inputs
         u = base.select(online.q, target.q, batch, returns.double_q)
 
-        def of_agents(make_targets: Callable[..., jax.Array]) -> jax.Array:  # [T, B, A]
+        def of_agents(make_targets: Callable[[jax.Array, Batch, Returns], jax.Array]) -> jax.Array:  # [T, B, A]
             return jax.vmap(lambda value: make_targets(value, batch, returns), in_axes=-1, out_axes=-1)(u.next)
 
         targets, one_step = of_agents(base.targets), of_agents(base.one_step)

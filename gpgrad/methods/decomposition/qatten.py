@@ -8,7 +8,7 @@ from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import attention
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, Terms
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -34,18 +34,10 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
         own = view.state[..., : spec.n_agents * spec.own_state_dim]
         return own.reshape(*own.shape[:-1], spec.n_agents, spec.own_state_dim)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
-        u = base.select(online.q, target.q, batch, context.returns.double_q)
-        view, after = base.steps(batch.view, slice(None, -1)), base.steps(batch.view, slice(1, None))
-        now = mixer.hyper(params, view.state, own_features(view))
-        following = mixer.hyper(target_params, after.state, own_features(after))
-        return base.td_terms(
-            attention.mix(now, u.taken),
-            attention.mix(now, u.greedy),
-            attention.mix(following, u.next),
-            batch,
-            context.returns,
-        )
+    def hyper(params, view) -> attention.AttentionWeights:
+        return mixer.hyper(params, view.state, own_features(view))
+
+    def terms(inputs: TermInputs) -> Terms:
+        return base.mixed_terms(inputs, context.returns, hyper, attention.mix)
 
     return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

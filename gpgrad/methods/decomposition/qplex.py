@@ -10,7 +10,7 @@ from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import qplex_mixer
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, Terms
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -39,8 +39,8 @@ def make(
         spec.n_agents, spec.n_actions, hypernet_embed, heads, adv_hypernet_layers, context.net.init
     )
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, _, _ = inputs
         u = base.select(online.q, target.q, batch, context.returns.double_q)
         chosen = base.choose(online.q, target.q, batch.view.avail, context.returns.double_q).selected[1:]
         now = mixer.hyper(params, base.steps(batch.view.state, slice(None, -1)))

@@ -12,7 +12,7 @@ from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import joint_critic
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, Terms
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -64,8 +64,8 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     returns = context.returns
     critic = joint_critic.joint_q(context.spec.n_actions, context.net.hidden, embed, context.net.init)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, _, _ = inputs
         avail, state = batch.view.avail, batch.view.state
         best, selected = base.choose(online.q, target.q, avail, returns.double_q)
         before = base.steps(state, slice(None, -1))

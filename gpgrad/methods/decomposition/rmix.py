@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from gpgrad.errors import SettingError
-from gpgrad.methods.decomposition import base
+from gpgrad.methods.decomposition import base, qmix
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import cvar, mixers, quantiles
 from gpgrad.methods.nets.lagging_head import LaggingHead
-from gpgrad.types import AgentOut, Clock, Context, PyTree, Terms
+from gpgrad.types import AgentOut, Clock, Context, PyTree, TermInputs, Terms
 
 NUMERICS = 2
 
@@ -52,7 +52,6 @@ def make(
 
     Source: RMIX (NeurIPS 2021).
     """
-    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     if atoms < 2:
         raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
@@ -61,7 +60,7 @@ def make(
     if quantile_lr <= 0:
         raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
     spec, returns = context.spec, context.returns
-    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
+    mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
     predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
     middles = (jnp.arange(atoms) + 0.5) / atoms
 
@@ -87,7 +86,8 @@ def make(
         own = best if returns.double_q else base.greedy_actions(cvar.cvar(q, level[..., None]), avail)
         return base.take_wide(q, own)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, clock, _ = inputs
         level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
         actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
         taken, all_values = cvar.by_step(

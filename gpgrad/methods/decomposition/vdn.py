@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, Terms
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -16,8 +16,8 @@ def make(context: Context) -> Decomposition:
     Source: VDN (AAMAS 2018).
     """
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del params, target_params, clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        _, _, online, target, batch, _, _ = inputs
         u = base.select(online.q, target.q, batch, context.returns.double_q)
         return base.td_terms(u.taken.sum(-1), u.greedy.sum(-1), u.next.sum(-1), batch, context.returns)
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+import functools
+import inspect
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gpgrad.errors import SettingError
-from gpgrad.methods.decomposition import base
+from gpgrad.methods.decomposition import base, qmix
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import joint_critic, mixers
 from gpgrad.methods.nets.agent import last_actions, make_agent
 from gpgrad.methods.nets.heads import Utilities
-from gpgrad.types import Context, PyTree, Terms
+from gpgrad.types import Context, PyTree, TermInputs, Terms
 
 NUMERICS = 1
 
-Weigh = Callable[..., jax.Array]
+
+class Weigh(Protocol):
+    """The weights of a variant."""
+
+    def __call__(
+        self, q_tot: jax.Array, target: jax.Array, q_star: jax.Array, is_greedy: jax.Array, alpha: float
+    ) -> jax.Array:
+        """Weights of the loss; all [T, B]. q_star: the critic's value of the greedy joint action."""
+        ...
 
 
 def optimistic_weights(
@@ -65,20 +74,15 @@ def make_optimistic(
     return _make(context, optimistic_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
 
 
-def make_central(
-    context: Context,
-    alpha: float = 0.1,
-    embed: int = 32,
-    hypernet_embed: int = 64,
-    hypernet_layers: Literal[1, 2] = 2,
-    positive: mixers.Positive = "abs",
-    central_embed: int = 256,
-) -> Decomposition:
+@functools.wraps(make_optimistic, assigned=("__annotations__",))
+def make_central(context: Context, **settings: Any) -> Decomposition:
     """CW-QMIX: as OW-QMIX, with full weight for the greedy joint action and for what exceeds its value.
 
     Source: Weighted QMIX (NeurIPS 2020), CW-QMIX.
     """
-    return _make(context, central_weights, alpha, embed, hypernet_embed, hypernet_layers, positive, central_embed)
+    arguments = inspect.signature(make_optimistic).bind(context, **settings)
+    arguments.apply_defaults()
+    return _make(weigh=central_weights, **arguments.arguments)
 
 
 def _make(
@@ -91,11 +95,11 @@ def _make(
     positive: mixers.Positive,
     central_embed: int,
 ) -> Decomposition:
-    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed, central_embed=central_embed)
+    mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
+    base.check_sizes(central_embed=central_embed)
     if not 0 < alpha <= 1:
         raise SettingError(f"decomposition.alpha is {alpha}, expected more than 0 and at most 1")
     spec, net, returns = context.spec, context.net, context.returns
-    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, net.init)
     agent = make_agent(spec, net, Utilities())
     critic = joint_critic.free_mixer(spec.n_agents, central_embed, net.init)
 
@@ -107,8 +111,8 @@ def _make(
             "central_mixer": critic.init(k_critic, state),
         }
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, _, _ = inputs
         best, selected = base.choose(online.q, target.q, batch.view.avail, returns.double_q)
 
         def central(params: PyTree) -> jax.Array:  # [T+1, B, A, U]

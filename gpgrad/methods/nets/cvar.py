@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,15 @@ def _count(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32).sum(-1)
 
 
-def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args: PyTree) -> PyTree:
+class OfAtoms(Protocol):
+    """A function of atoms and further arguments."""
+
+    def __call__(self, atoms: jax.Array, /, *args: PyTree) -> PyTree:
+        """Atoms [B, A, U, M] and arguments of one step."""
+        ...
+
+
+def by_step(function: OfAtoms, out: AgentOut, n_atoms: int, *args: PyTree) -> PyTree:
     """function(atoms [B, A, U, M], *args) at every step of an unroll; arguments and results have its leading axis [T].
 
     A few steps at a time, forward and backward: the atoms of all of them are never held.

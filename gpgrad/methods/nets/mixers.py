@@ -7,7 +7,7 @@ greedy one, costs no second hypernetwork.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -84,11 +84,21 @@ def mix(weights: MixWeights, q: jax.Array) -> jax.Array:
 
 
 class Mixer(NamedTuple):
-    """init(key, state) -> params. hyper(params, state) -> weights. mix(weights, q [..., A]) -> [...]."""
+    """init(key, state) -> params. hyper(params, state) -> weights of the mix, such as `MixWeights`.
+    mix(weights, q [..., A]) -> [...].
+    """
 
     init: Callable[[jax.Array, jax.Array | OneHot], PyTree]
-    hyper: Callable[[PyTree, jax.Array | OneHot], MixWeights]
-    mix: Callable[[MixWeights, jax.Array], jax.Array]
+    hyper: Callable[[PyTree, jax.Array | OneHot], Any]
+    mix: Callable[[Any, jax.Array], jax.Array]
+
+
+def total() -> Mixer:
+    """VDN's mixer: the sum of utilities; no parameters.
+
+    Source: VDN (AAMAS 2018).
+    """
+    return Mixer(lambda key, state: {}, lambda params, state: (), lambda weights, q: q.sum(-1))
 
 
 def qmix(n_agents: int, embed: int, hidden: int, n_layers: int, positive: Positive, init_name: Init) -> Mixer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,26 @@ def own_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, 2**16)
 
 
+Draw = Callable[[jax.Array, int], Transitions]  # draw(key, count): random steps of stored episodes
+Adapted = tuple[PyTree, list[PyTree], PyTree]  # agent parameters, the optimiser's moments of them, sharing state
+
+
+class Adapt(Protocol):
+    """What a scheme does when the target network is copied."""
+
+    def __call__(self, key: jax.Array, clock: Clock, params: PyTree, moments: list[PyTree], state: PyTree) -> Adapted:
+        """The same three, changed. moments: the optimiser's slots of the shape of params."""
+        ...
+
+
+class RunFit(Protocol):
+    """What a scheme does once, after the first episodes."""
+
+    def __call__(self, key: jax.Array, params: PyTree, moments: list[PyTree], state: PyTree, draw: Draw) -> Adapted:
+        """The same three, changed, from random steps of the first episodes."""
+        ...
+
+
 class Fit(NamedTuple):
     """What a scheme does once, when the first episodes have been collected: it looks at them.
 
@@ -66,10 +86,7 @@ class Fit(NamedTuple):
     """
 
     episodes: int
-    run: Callable[
-        [jax.Array, PyTree, list[PyTree], PyTree, Callable[[jax.Array, int], Transitions]],
-        tuple[PyTree, list[PyTree], PyTree],
-    ]
+    run: RunFit
 
 
 class Sharing(NamedTuple):
@@ -105,7 +122,7 @@ class Sharing(NamedTuple):
     penalty: Callable[[PyTree, PyTree, jax.Array, jax.Array | bool], tuple[jax.Array, PyTree]] = _no_penalty
     observe: Callable[[PyTree, Signals], PyTree] = _keep_state
     after_step: Callable[[PyTree, PyTree], PyTree] = _keep_params
-    adapt: Callable[..., tuple[PyTree, list[PyTree], PyTree]] = _no_adaptation
+    adapt: Adapt = _no_adaptation
     report: Callable[[PyTree, PyTree], Metrics] = _no_report
     set_roles: Callable[[PyTree, jax.Array], PyTree] = _keep_secret
     restart: Callable[[PyTree], PyTree] = _keep_learned

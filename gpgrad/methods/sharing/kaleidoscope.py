@@ -8,9 +8,10 @@ Axes in comments: A agents, M masks, D inputs, N outputs of a layer.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -135,19 +136,13 @@ def make(
     )
 
 
-def make_deep(
-    context: Context,
-    masks: int | None = None,
-    diversity: float = 0.5,
-    reset_steps: int = 200_000,
-    reset_ratio: float = 0.1,
-) -> Sharing:
+@functools.wraps(make, assigned=("__annotations__",))
+def make_deep(context: Context, **settings: Any) -> Sharing:
     """Kaleidoscope on the network it was published with: two more layers between GRU and head.
 
     Source: Kaleidoscope (NeurIPS 2024), network 1R3 of its code.
     """
-    net = context.net._replace(after=2)
-    return make(context._replace(net=net), masks, diversity, reset_steps, reset_ratio)
+    return make(context._replace(net=context.net._replace(after=2)), **settings)
 
 
 def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_ratio: float) -> None:

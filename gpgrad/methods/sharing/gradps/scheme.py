@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,15 @@ def _effective(params: PyTree, layers: tuple[int, ...], state: State) -> jax.Arr
     return total
 
 
-def variant(**defaults: Any) -> Callable[..., Sharing]:
+class MakeSharing(Protocol):
+    """A maker with the settings of `Settings`."""
+
+    def __call__(self, context: Context, **options: Any) -> Sharing:
+        """The scheme. Raises SettingError for settings that cannot be."""
+        ...
+
+
+def variant(**defaults: Any) -> MakeSharing:
     """A maker whose settings are those of `Settings`, with other defaults."""
     base = Settings(**defaults)
 
