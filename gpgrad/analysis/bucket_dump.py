@@ -11,7 +11,7 @@ from gpgrad.envs.api import EnvState
 from gpgrad.errors import SettingError
 from gpgrad.learning import probes, replay
 from gpgrad.learning.learner import Parts, make_batch
-from gpgrad.methods.weighting import gpvd, inspect
+from gpgrad.methods.weighting import gpvd, inspect, protection
 from gpgrad.types import Clock, Episode, SeedState
 
 
@@ -61,7 +61,7 @@ def buckets_of(
     seen = probes.examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn, parts.reward_scale))
     rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
     td_error, n = rows.q_tot - rows.targets, len(rows.valid)
-    index = inspect.pick(rows.buckets, gpvd.protect(rows), td_error, n_buckets, n_members)  # [K, M]
+    index = inspect.pick(rows.buckets, protection.protect(rows), td_error, n_buckets, n_members)  # [K, M]
     row = jnp.minimum(index, n - 1)
     step, lane = row // episodes, row % episodes
     return BucketDump(

@@ -158,7 +158,7 @@ def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
     """
     worlds, period = config.rollout.worlds, config.learner.target_every_episodes
     n_updates = round(worlds * config.learner.updates_per_episode)
-    gradient_step = make_gradient_step(parts)
+    gradient_step, (adapt, fit) = make_gradient_step(parts), _make_changes(parts)
 
     def sample_and_step(
         clock: Clock, learner: LearnerState, seen: Watched, state: SeedState
@@ -169,17 +169,6 @@ def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
         key = stream(state.key, Purpose.LOSS, clock.updates)
         learner, metrics = gradient_step(key, clock, learner, state.target, state.env_params, episodes)
         return learner, watch(seen, metrics, state.env_steps)
-
-    def adapt(clock: Clock, key: jax.Array, learner: LearnerState) -> tuple[LearnerState, Params]:
-        """What happens when the target network is copied; returns the new target."""
-        key = stream(key, Purpose.ADAPT, clock.episodes)
-        return rearrange(learner, lambda *agent: parts.sharing.adapt(key, clock, *agent))
-
-    def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
-        """What happens once after the first episodes; returns the new target."""
-        key = stream(state.key, Purpose.FIT)
-        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
-        return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]
 
     def learning_phase(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         before = clock.episodes
@@ -209,6 +198,27 @@ def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
         return clock, states._replace(**learner._asdict(), target=target, **seen._asdict())
 
     return learning_phase
+
+
+AdaptSeed = Callable[[Clock, jax.Array, LearnerState], tuple[LearnerState, Params]]
+FitSeed = Callable[[Clock, SeedState, LearnerState], tuple[LearnerState, Params]]
+
+
+def _make_changes(parts: Parts) -> tuple[AdaptSeed, FitSeed]:
+    """What the sharing scheme does to a seed at a copy of the target network, and once after the first episodes."""
+
+    def adapt(clock: Clock, key: jax.Array, learner: LearnerState) -> tuple[LearnerState, Params]:
+        """What happens when the target network is copied; returns the new target."""
+        key = stream(key, Purpose.ADAPT, clock.episodes)
+        return rearrange(learner, lambda *agent: parts.sharing.adapt(key, clock, *agent))
+
+    def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
+        """What happens once after the first episodes; returns the new target."""
+        key = stream(state.key, Purpose.FIT)
+        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+        return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]
+
+    return adapt, fit
 
 
 def watch(seen: Watched, metrics: Metrics, env_steps: jax.Array) -> Watched:

@@ -105,35 +105,30 @@ def make_draw(
     return draw
 
 
+class Loss(Protocol):
+    """The loss of an update, and what its metrics and signals are made of."""
+
+    def __call__(
+        self,
+        trained: tuple[Params, Gates],
+        key: jax.Array,
+        clock: Clock,
+        learner: LearnerState,
+        target: Params,
+        batch: Batch,
+        aux: PyTree,
+    ) -> tuple[jax.Array, _Aux]:
+        """trained: the arguments that gradients are taken of. aux: of the weighting's `prepare`."""
+        ...
+
+
 Update = Callable[[jax.Array, Clock, LearnerState, Params, Batch], tuple[LearnerState, Metrics]]
 
 
 def make_update(parts: Parts) -> Update:
     """update(key, clock, learner, target, batch) -> (learner, metrics), for one seed."""
-    agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
-
-    def loss_fn(trained: tuple[Params, Gates], key, clock, learner: LearnerState, target: Params, batch, aux):
-        params, gates = trained
-        last = last_actions(batch.actions)
-        k_online, k_target, k_terms = jax.random.split(key, 3)
-
-        def unroll(agent_params: PyTree, gates: Gates, key: jax.Array) -> AgentOut:
-            arranged = sharing.per_agent_params(agent_params, learner.sharing)
-            return agent.unroll(arranged, gates, batch.view.obs, last, key)
-
-        online = unroll(params.agent, gates, k_online)
-        target_out = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learner.sharing), k_target))
-        terms = decomposition.terms(
-            TermInputs(params.decomposition, target.decomposition, online, target_out, batch, clock, k_terms)
-        )
-        chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
-        chex.assert_shape(terms.aux, ())
-        weights, log = weighting.weights(learner.weighting, aux, batch, jax.lax.stop_gradient(terms))
-        td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
-        fixed = jax.lax.stop_gradient(td_loss)
-        penalty, penalty_aux = sharing.penalty(params.agent, learner.sharing, fixed, terms.separate_optimiser)
-        info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
-        return td_loss + terms.aux + penalty, info
+    sharing, weighting = parts.sharing, parts.weighting
+    grad_fn = jax.value_and_grad(_make_loss(parts), has_aux=True)
 
     def update(key, clock, learner: LearnerState, target: Params, batch: Batch) -> tuple[LearnerState, Metrics]:
         weighting_state, aux = weighting.prepare(learner.weighting, clock, batch)
@@ -141,7 +136,6 @@ def make_update(parts: Parts) -> Update:
         bonus = weighting.bonus(weighting_state, aux)
         rewarded = batch._replace(reward=batch.reward + bonus)
         trained = (learner.params, sharing.gates(learner.sharing))
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, info), (grads, gate_grads) = grad_fn(trained, key, clock, learner, target, rewarded, aux)
 
         scale, norm = optimisers.clip_scale(grads, parts.clip)
@@ -165,6 +159,37 @@ def make_update(parts: Parts) -> Update:
         return learner, _metrics(loss, norm, info, bonus, batch)
 
     return update
+
+
+def _make_loss(parts: Parts) -> Loss:
+    agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
+
+    def loss_fn(
+        trained: tuple[Params, Gates], key, clock, learner: LearnerState, target: Params, batch, aux
+    ) -> tuple[jax.Array, _Aux]:
+        params, gates = trained
+        last = last_actions(batch.actions)
+        k_online, k_target, k_terms = jax.random.split(key, 3)
+
+        def unroll(agent_params: PyTree, gates: Gates, key: jax.Array) -> AgentOut:
+            arranged = sharing.per_agent_params(agent_params, learner.sharing)
+            return agent.unroll(arranged, gates, batch.view.obs, last, key)
+
+        online = unroll(params.agent, gates, k_online)
+        target_out = jax.lax.stop_gradient(unroll(target.agent, sharing.gates(learner.sharing), k_target))
+        terms = decomposition.terms(
+            TermInputs(params.decomposition, target.decomposition, online, target_out, batch, clock, k_terms)
+        )
+        chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
+        chex.assert_shape(terms.aux, ())
+        weights, log = weighting.weights(learner.weighting, aux, batch, jax.lax.stop_gradient(terms))
+        td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
+        fixed = jax.lax.stop_gradient(td_loss)
+        penalty, penalty_aux = sharing.penalty(params.agent, learner.sharing, fixed, terms.separate_optimiser)
+        info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
+        return td_loss + terms.aux + penalty, info
+
+    return loss_fn
 
 
 class GradientStep(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -112,12 +113,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
         )
         if spec.ends_early:
             last, (states, stored, info), made = early_exit_loops.scan_while_running(step, carry, spec.episode_limit)
-
-            def fill(row: jax.Array, final: jax.Array) -> jax.Array:
-                before_end = jnp.arange(spec.episode_limit) < made
-                return jnp.where(before_end.reshape(-1, *[1] * final.ndim), row, final)
-
-            states = jax.tree.map(fill, states, last.state)
+            states = jax.tree.map(partial(_fill, made), states, last.state)
         else:
             _, (states, stored, info) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
         states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
@@ -126,3 +122,9 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
         return Rollout(episodes, jax.tree.map(lambda leaf: leaf.sum(0), info))
 
     return collect
+
+
+def _fill(made: jax.Array, rows: jax.Array, final: jax.Array) -> jax.Array:
+    """Rows [T, ...] of the steps that were made, then the final one."""
+    before_end = jnp.arange(len(rows)) < made
+    return jnp.where(before_end.reshape(-1, *[1] * final.ndim), rows, final)

@@ -52,6 +52,17 @@ def central_weights(
     return jnp.where(is_greedy | (target > q_star), 1.0, alpha)
 
 
+def weighted(done: Terms, weights: jax.Array, q_star: jax.Array, valid: jax.Array, factor: float) -> Terms:
+    """The weighted loss of Q_tot and, as a further loss, that of the critic's Q* of the actions taken; all [T, B].
+
+    Source: Weighted QMIX (NeurIPS 2020), the losses of the deep variants, both against the same target.
+    """
+    central_loss = base.masked_mean(jnp.square(q_star - done.target), valid)
+    share = base.masked_mean((weights == 1).astype(jnp.float32), valid)
+    log = {"central_loss": central_loss, "share_full_weight": share}
+    return done._replace(loss=weights * done.loss, aux=factor * central_loss, log=log)
+
+
 def make_optimistic(
     context: Context,
     alpha: float = 0.1,
@@ -135,19 +146,8 @@ def _make(
             batch,
             returns,
         )
-        weights = weigh(
-            done.q_tot,
-            done.target,
-            at_best[now],
-            jnp.all(batch.actions == best[:-1], axis=-1),
-            alpha,
-        )
-        weights = jax.lax.stop_gradient(weights)
-        central_loss = base.masked_mean(jnp.square(taken - done.target), batch.valid)
-        log = {
-            "central_loss": central_loss,
-            "share_full_weight": base.masked_mean((weights == 1).astype(jnp.float32), batch.valid),
-        }
-        return done._replace(loss=weights * done.loss, aux=returns.loss_factor * central_loss, log=log)
+        is_greedy = jnp.all(batch.actions == best[:-1], axis=-1)
+        weights = jax.lax.stop_gradient(weigh(done.q_tot, done.target, at_best[now], is_greedy, alpha))
+        return weighted(done, weights, taken, batch.valid, returns.loss_factor)
 
     return Decomposition(Utilities(), init, base.plain_utilities, terms)

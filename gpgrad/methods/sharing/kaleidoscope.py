@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -90,17 +91,6 @@ def make(
         pairs = zip(dense_layers(params.net), params.thresholds, strict=True)
         return with_dense_layers(params.net, [seen(*pair) for pair in pairs])
 
-    def penalty(
-        params: Params, state: State, td_loss: jax.Array, separate_optimiser: jax.Array | bool
-    ) -> tuple[jax.Array, PyTree]:
-        kernels = [layer["kernel"] for layer in dense_layers(params.net)]
-        loss = diversity_loss(kernels, params.thresholds)
-        value = jax.lax.stop_gradient(loss)
-        # As in the published code, the current update is in the window already when its penalty is balanced.
-        pushed = push(state, td_loss, value)
-        weight = jnp.where(separate_optimiser, balance(state, diversity), balance(pushed, diversity))
-        return weight * loss, value
-
     def observe(state: State, signals: Signals) -> State:
         return push(state, signals.td_loss, signals.penalty_aux)
 
@@ -112,26 +102,14 @@ def make(
         params, drawn = redraw(key, params, jnp.where(due, reset_ratio, 0.0), context.net.init)
         return params, moments, state._replace(intervals=intervals, reset=state.reset + drawn)
 
-    def report(params: Params, state: State) -> Metrics:
-        kernels = [layer["kernel"] for layer in dense_layers(params.net)]
-        shown = [mask(w, s).reshape(count, -1) for w, s in zip(kernels, params.thresholds, strict=True)]
-        live = jnp.concatenate(shown, axis=1)  # [M, all weights]
-        most, least = live.max(0), live.min(0)
-        return {
-            "masked": 100 * (1 - live.mean()),
-            "masked_by_all": 100 * (most == 0).mean(),
-            "masked_by_some": 100 * (most > least).mean(),
-            "reset_weights": state.reset,
-        }
-
     return Sharing(
         net=context.net,
         init=init,
         per_agent_params=per_agent_params,
-        penalty=penalty,
+        penalty=partial(_penalty, diversity),
         observe=observe,
         adapt=adapt,
-        report=report,
+        report=_report,
         restart=lambda state: begin(),
     )
 
@@ -143,6 +121,33 @@ def make_deep(context: Context, **settings: Any) -> Sharing:
     Source: Kaleidoscope (NeurIPS 2024), network 1R3 of its code.
     """
     return make(context._replace(net=context.net._replace(after=2)), **settings)
+
+
+def _penalty(
+    diversity: float, params: Params, state: State, td_loss: jax.Array, separate_optimiser: jax.Array | bool
+) -> tuple[jax.Array, PyTree]:
+    """The balanced diversity loss, and its value for the window."""
+    kernels = [layer["kernel"] for layer in dense_layers(params.net)]
+    loss = diversity_loss(kernels, params.thresholds)
+    value = jax.lax.stop_gradient(loss)
+    # As in the published code, the current update is in the window already when its penalty is balanced.
+    pushed = push(state, td_loss, value)
+    weight = jnp.where(separate_optimiser, balance(state, diversity), balance(pushed, diversity))
+    return weight * loss, value
+
+
+def _report(params: Params, state: State) -> Metrics:
+    """Percentages of weights that masks hide, and the weights drawn anew so far."""
+    kernels, count = [layer["kernel"] for layer in dense_layers(params.net)], params.thresholds[0].shape[0]
+    shown = [mask(w, s).reshape(count, -1) for w, s in zip(kernels, params.thresholds, strict=True)]
+    live = jnp.concatenate(shown, axis=1)  # [M, all weights]
+    most, least = live.max(0), live.min(0)
+    return {
+        "masked": 100 * (1 - live.mean()),
+        "masked_by_all": 100 * (most == 0).mean(),
+        "masked_by_some": 100 * (most > least).mean(),
+        "reset_weights": state.reset,
+    }
 
 
 def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_ratio: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from gpgrad.methods.weighting.gpvd import Protection
+from gpgrad.methods.weighting.protection import Protection
 
 
 def pick(buckets: jax.Array, found: Protection, td_error: jax.Array, n_buckets: int, n_members: int) -> jax.Array:

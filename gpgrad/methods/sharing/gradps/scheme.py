@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import jax
@@ -80,58 +81,63 @@ def build(context: Context, settings: Settings) -> Sharing:
         )
         return state._replace(layers=layers, activity=state.activity + signals.activity.mean(0))
 
-    def after_step(params: AgentParams, state: State) -> AgentParams:
-        if settings.rho == 0 or settings.restore_lr == 0 or k == 1:
-            return params
-        for index, layer in zip(settings.layers, state.layers, strict=True):
-            neurons = layer.life
-            drawn = clones.pull(
-                layer_of(params, index),
-                neurons.assign,
-                neurons.status == RESTORING,
-                settings.restore_lr,
-                settings.restore_loss,
-            )
-            params = with_layer(params, index, drawn)
-        return params
-
-    def adapt(
-        key: jax.Array, clock: Clock, params: AgentParams, moments: list[AgentParams], state: State
-    ) -> tuple[AgentParams, list[AgentParams], State]:
-        periods, layers = state.periods + 1, []
-        for index, layer in zip(settings.layers, state.layers, strict=True):
-            trees = [layer_of(tree, index) for tree in (params, *moments)]
-            trees, layer = gradps_layer.end_period(
-                jax.random.fold_in(key, index), settings, k, trees, layer, periods, clock.episodes, state.roles
-            )
-            layers.append(layer)
-            params, *moments = (
-                with_layer(tree, index, new) for tree, new in zip((params, *moments), trees, strict=True)
-            )
-        score = state.activity / jnp.maximum(state.activity.mean(), 1e-9)
-        dormant = 100 * (score <= DORMANT).mean()
-        return params, moments, State(tuple(layers), periods, state.roles, jnp.zeros(width), dormant)
-
-    def report(params: AgentParams, state: State) -> Metrics:
-        metrics = {"dormant": state.dormant, "effective_params": _effective(params, settings.layers, state)}
-        for index, layer in zip(settings.layers, state.layers, strict=True):
-            suffix = "" if index == settings.layers[0] else f"_{index}"
-            metrics |= {f"{name}{suffix}": value for name, value in gradps_layer.describe(settings, layer).items()}
-        return metrics
-
     return Sharing(
         net=context.net,
         init=init,
         per_agent_params=per_agent_params,
         gates=lambda state: ones[0] if depth == 1 else ones,
         observe=observe,
-        after_step=after_step,
-        adapt=adapt,
-        report=report,
+        after_step=partial(_restore, settings, k),
+        adapt=partial(_adapt, settings, k),
+        report=partial(_report, settings),
         needs_roles=settings.groups == "roles",
         set_roles=lambda state, roles: state._replace(roles=roles),
         restart=lambda state: begin(tuple(map(gradps_layer.restart, state.layers)), state.roles),
     )
+
+
+def _restore(settings: Settings, k: int, params: AgentParams, state: State) -> AgentParams:
+    """Clones that are being restored, drawn a step closer to each other."""
+    if settings.rho == 0 or settings.restore_lr == 0 or k == 1:
+        return params
+    for index, layer in zip(settings.layers, state.layers, strict=True):
+        restoring = layer.life.status == RESTORING
+        drawn = clones.pull(
+            layer_of(params, index), layer.life.assign, restoring, settings.restore_lr, settings.restore_loss
+        )
+        params = with_layer(params, index, drawn)
+    return params
+
+
+def _adapt(
+    settings: Settings,
+    k: int,
+    key: jax.Array,
+    clock: Clock,
+    params: AgentParams,
+    moments: list[AgentParams],
+    state: State,
+) -> tuple[AgentParams, list[AgentParams], State]:
+    """The end of a period in every watched layer, and the percentage of dormant neurons in it."""
+    periods, layers = state.periods + 1, []
+    for index, layer in zip(settings.layers, state.layers, strict=True):
+        trees = [layer_of(tree, index) for tree in (params, *moments)]
+        trees, layer = gradps_layer.end_period(
+            jax.random.fold_in(key, index), settings, k, trees, layer, periods, clock.episodes, state.roles
+        )
+        layers.append(layer)
+        params, *moments = (with_layer(tree, index, new) for tree, new in zip((params, *moments), trees, strict=True))
+    score = state.activity / jnp.maximum(state.activity.mean(), 1e-9)
+    dormant = 100 * (score <= DORMANT).mean()
+    return params, moments, State(tuple(layers), periods, state.roles, jnp.zeros_like(state.activity), dormant)
+
+
+def _report(settings: Settings, params: AgentParams, state: State) -> Metrics:
+    metrics = {"dormant": state.dormant, "effective_params": _effective(params, settings.layers, state)}
+    for index, layer in zip(settings.layers, state.layers, strict=True):
+        suffix = "" if index == settings.layers[0] else f"_{index}"
+        metrics |= {f"{name}{suffix}": value for name, value in gradps_layer.describe(settings, layer).items()}
+    return metrics
 
 
 def _effective(params: PyTree, layers: tuple[int, ...], state: State) -> jax.Array:
