@@ -1,6 +1,6 @@
-"""The records that rooms hand to each other.
+"""Records shared by the rooms of the package.
 
-Axes in comments: B batch, E worlds, T time, A agents, U actions, S seeds, H hidden units, N neurons of the
+Axes in comments: B batch, E environments, T time, A agents, U actions, S seeds, H hidden units, N neurons of the
 first layer, O observation size, D state size.
 """
 
@@ -47,7 +47,7 @@ class Clock(NamedTuple):
 class Episode(NamedTuple):
     """One episode, padded to T = episode_limit; a batch of them has leading axes [E] or [capacity].
 
-    states: compact world states [T+1, ...]; after the end the last one is repeated.
+    states: compact environment states [T+1, ...]; after the end the last one is repeated.
     actions: int8 [T, A]. reward: float32 [T]. terminated: bool [T], no bootstrap beyond this step.
     valid: bool [T], the step happened.
     """
@@ -204,7 +204,7 @@ class Divergence(NamedTuple):
     """Whether a seed's updates are still finite; int32 scalars.
 
     streak: updates since the last finite one, 0 after a finite one; from `PATIENCE` on it only grows.
-    env_steps: steps of the world when the streak began; meaningless while there is none.
+    env_steps: environment steps when the streak began; meaningless while there is none.
     """
 
     streak: jax.Array

@@ -74,7 +74,7 @@ def setup(label: str, config: Config) -> Setup:
     """Compile everything that is measured of a configuration, with a replay of random episodes."""
     program = make_program(config)
     parts = program.parts
-    if external_rollout.is_host(parts.env):
+    if external_rollout.is_external(parts.env):
         raise SettingError(f"bench measures worlds in JAX, and {config.env.name} is a program of its own")
     clock, states = start_clock(), program.init(jnp.arange(config.seeds, dtype=jnp.int32))
     began = time.monotonic()

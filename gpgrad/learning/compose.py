@@ -1,4 +1,4 @@
-"""From settings to the parts of a learner."""
+"""Build the parts of a learner from a configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpgrad.types import Context, NetSpec, Returns
 
 
 def compose(config: Config, env: Env | None = None) -> Parts:
-    """Build every part of a run. `env` replaces the configured world. Raises SettingError for bad settings."""
+    """Build every part of a run. `env` replaces the configured environment. Raises SettingError for bad settings."""
     devices.require()
     env = env or envs.make(config.env.name, **config.env.options)
     if env.spec.n_actions > 127:
@@ -28,7 +28,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     context = Context(spec, net, returns, config.t_max)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
     if sharing.needs_roles and roles_of(env) is None:
-        raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
+        raise SettingError(f"sharing {config.sharing.name} needs an environment with hidden roles, such as pp_small")
     if sharing.fit is not None:
         _check_fit(config, sharing.fit.episodes, env.spec.episode_limit)
     context = context._replace(net=sharing.net)
@@ -49,7 +49,7 @@ def compose(config: Config, env: Env | None = None) -> Parts:
 
 
 def _check_fit(config: Config, episodes: int, limit: int) -> None:
-    """Refuse a scheme that looks at more episodes than are kept or come."""
+    """Raise SettingError for a scheme that needs more episodes than the replay holds or the run collects."""
     most = {"replay.capacity": config.replay.capacity, "t_max": config.t_max // limit}
     for name, there in most.items():
         if episodes > there:
@@ -57,7 +57,7 @@ def _check_fit(config: Config, episodes: int, limit: int) -> None:
 
 
 def example_view(env: Env) -> View:
-    """Zeros of the shapes and dtypes of one world's view."""
+    """Zeros of the shapes and dtypes of one environment's view."""
 
     def view(key: jax.Array) -> View:
         params = env.params(key)

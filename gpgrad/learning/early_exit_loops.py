@@ -1,7 +1,7 @@
-"""Loops that stop with the last lane that goes on.
+"""Loops that stop as soon as every lane has ended.
 
-Padding costs as much as play. In worlds whose episodes mostly end long before the limit (`EnvSpec.ends_early`)
-collection stops when no world goes on; `gpgrad.learning.ragged_batches` does the same for gradient steps.
+Padding costs as much as play. In environments whose episodes mostly end long before the limit (`EnvSpec.ends_early`)
+collection stops when no environment runs any more; `gpgrad.learning.ragged_batches` does the same for gradient steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A seed before anything is collected: parameters, an empty replay, clocks at zero."""
+"""The first state of a seed: parameters, an empty replay, clocks at zero."""
 
 from __future__ import annotations
 

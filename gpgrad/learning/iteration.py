@@ -1,6 +1,6 @@
-"""What happens again and again: episodes are collected and stored, gradient steps taken, target networks copied.
+"""An iteration of training: collect and store episodes, take gradient steps, copy target networks.
 
-The clock stays outside the seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
+The clock has no seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
 depends on the clock alone, and what differs between seeds (environment steps, epsilon) is only a value.
 """
 
@@ -64,7 +64,7 @@ class Collection(Protocol):
 
 
 class Watched(NamedTuple):
-    """What a seed knows of its updates: sums since the last row, and whether they are still finite."""
+    """Statistics of a seed's updates: sums since the last row, and whether updates are still finite."""
 
     stats: Metrics
     divergence: Divergence
@@ -76,13 +76,13 @@ def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
 
 
 def team(parts: Parts, params: Params, sharing: PyTree) -> Team:
-    """What acting needs, from what is trained."""
+    """The inputs of acting, from trained parameters."""
     agent = parts.sharing.per_agent_params(params.agent, sharing)
     return Team(agent, parts.sharing.gates(sharing), params.decomposition)
 
 
 def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps: jax.Array) -> tuple[jax.Array, ...]:
-    """What decides an iteration's episodes beside the team: the worlds' keys [E], the team's, epsilon."""
+    """The inputs of an iteration's episodes beside the team: the environments' keys [E], the team's key, epsilon."""
     settings = config.rollout
     eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
     k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
@@ -208,12 +208,12 @@ def _make_changes(parts: Parts) -> tuple[AdaptSeed, FitSeed]:
     """What the sharing scheme does to a seed at a copy of the target network, and once after the first episodes."""
 
     def adapt(clock: Clock, key: jax.Array, learner: LearnerState) -> tuple[LearnerState, Params]:
-        """What happens when the target network is copied; returns the new target."""
+        """At a copy of the target network; returns the new target."""
         key = stream(key, Purpose.ADAPT, clock.episodes)
         return rearrange(learner, lambda *agent: parts.sharing.adapt(key, clock, *agent))
 
     def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
-        """What happens once after the first episodes; returns the new target."""
+        """Once after the first episodes; returns the new target."""
         key = stream(state.key, Purpose.FIT)
         draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
         return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]

@@ -43,7 +43,7 @@ NUMERICS = 1
 
 
 class Parts(NamedTuple):
-    """What a learner is composed of. reward_scale: factor of the world's rewards in everything that is learned."""
+    """The parts of a learner. reward_scale: factor of the environment's rewards in everything that is learned."""
 
     env: Env
     agent: AgentNet

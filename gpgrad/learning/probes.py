@@ -23,11 +23,11 @@ DRAWS = 32
 
 
 def make_diagnostics(parts: Parts) -> Diagnose:
-    """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table and without hidden roles.
+    """diagnose(env_params, team) -> metrics; empty for environments without a payoff table and without hidden roles.
 
     For games of one step: `utilities` [A, U], `payoff_table` [U] * A, the learned Q_tot of every joint action, and
     `payoff_error`, its mean squared distance from the game's payoffs. For games of a few steps that name the `paths`
-    to their nodes, `utilities_NODE` and `payoff_table_NODE`. For worlds with hidden roles: `roles` [A] and
+    to their nodes, `utilities_NODE` and `payoff_table_NODE`. For environments with hidden roles: `roles` [A] and
     `disagreement`.
     """
     if roles := roles_of(parts.env):
@@ -57,16 +57,17 @@ def make_diagnostics(parts: Parts) -> Diagnose:
 
 
 def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
-    """The payoffs of a game of one step, in the learner's unit; None for other worlds."""
+    """The payoffs of a game of one step, in the learner's unit; None for other environments."""
     payoff = payoff_of(parts.env) if parts.env.spec.episode_limit == 1 else None
     return payoff and (lambda env_params: payoff(env_params) * parts.reward_scale)
 
 
 def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
-    """disagreement(env_params, team) -> float32 [], how often two agents in the same place would act differently.
+    """disagreement(env_params, team) -> float32 [], the fraction of agent pairs that differ in the greedy action
+    on the same history.
 
-    Every agent in turn lives one greedy episode, always the same start, and at each step all agents say what they
-    would do after its observations and actions: the share of differing pairs, 0 for agents that share everything.
+    Each agent's history in one greedy episode, always from the same start, is given to all agents at every step;
+    0 for agents that share everything.
     """
     spec, collect = parts.env.spec, make_collect(parts.env, parts.agent, parts.decomposition)
     everyone = spec.n_agents
@@ -90,7 +91,7 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
 
 
 class Learned(NamedTuple):
-    """What a team thinks of one move: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
+    """Learned values of one move: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
 
     utilities: jax.Array
     payoff_table: jax.Array
@@ -151,7 +152,7 @@ class Examined(NamedTuple):
 
 
 def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Examined:
-    """Look at a batch with everything a seed of a run has learned, its target network and visit counts included."""
+    """Evaluate a batch as an update of this seed would, with its target network and visit counts."""
     weighting, aux = parts.weighting.prepare(state.weighting, clock, batch)
     rewarded = batch._replace(reward=batch.reward + parts.weighting.bonus(weighting, aux))
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
@@ -171,7 +172,7 @@ def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Exami
 
 
 class GradientFlow(NamedTuple):
-    """How each joint action of a one-step game pulls at the utilities it is made of.
+    """The gradient that each joint action of a one-step game has on its utilities.
 
     utilities: [A, U]. td_error, weights: [U] * A. flow: [U] * A + [A], gradient of that joint action's weighted loss,
     and of its share in further losses, with respect to each agent's utility of its action; a negative one raises the
@@ -185,7 +186,7 @@ class GradientFlow(NamedTuple):
 
 
 def need_payoffs(parts: Parts) -> None:
-    """Raises SettingError for worlds that are no one-step game with a payoff table, and for values too wide to hold."""
+    """Raise SettingError unless the environment is a one-step game with a payoff table and losses depend on q."""
     if _payoff(parts) is None:
         raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
     if not parts.agent.head.losses_of_q:

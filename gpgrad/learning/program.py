@@ -14,7 +14,7 @@ from gpgrad.envs.api import EnvParams
 from gpgrad.learning import devices, external_rollout, probes, rollout
 from gpgrad.learning.compose import compose
 from gpgrad.learning.evaluate import make_evaluate, summary, test_keys
-from gpgrad.learning.external_rollout import Host, Orders
+from gpgrad.learning.external_rollout import Orders, Simulators
 from gpgrad.learning.initial import make_init
 from gpgrad.learning.iteration import (
     Index,
@@ -32,7 +32,7 @@ from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedS
 
 
 class Actor(NamedTuple):
-    """What a trained team is: enough to act and to be tested. In a run every leaf has the leading axis S."""
+    """A trained team: enough to act and to be tested. In a run every leaf has the leading axis S."""
 
     env_params: EnvParams
     params: Params
@@ -47,7 +47,7 @@ class Program(NamedTuple):
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
     gradient_flow(clock, states) -> `probes.GradientFlow` [S, ...] where a setting asks for it, else nothing.
-    host: the simulators of a world outside of JAX, where it is collected by a loop on the host; to be closed.
+    simulators: of an environment outside of JAX that is collected by a Python loop; close them at the end.
     """
 
     parts: Parts
@@ -56,16 +56,16 @@ class Program(NamedTuple):
     test: Callable[[Actor, Index], Metrics]
     final: Callable[[Actor, Index], Metrics]
     gradient_flow: Callable[[Clock, SeedState], Metrics]
-    host: Host | None = None
+    simulators: Simulators | None = None
 
 
 def make_program(config: Config, parts: Parts | None = None) -> Program:
     """Compose and jit. Raises SettingError for settings that cannot work together."""
     parts = parts or compose(config)
-    if external_rollout.is_host(parts.env):
+    if external_rollout.is_external(parts.env):
         external_rollout.check(config, parts.env)
         if external_rollout.by_loop(parts.env):
-            return make_host_program(config, parts)
+            return make_external_program(config, parts)
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
@@ -82,9 +82,9 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
     )
 
 
-def make_host_program(config: Config, parts: Parts) -> Program:
-    """As `make_program`, with a loop on the host that collects episodes between jitted pieces."""
-    host, tests, store = external_rollout.Host(config, parts), config.evaluation, make_store(config, parts)
+def make_external_program(config: Config, parts: Parts) -> Program:
+    """As `make_program`, with a Python loop that collects episodes between jitted functions."""
+    simulators, tests, store = external_rollout.Simulators(config, parts), config.evaluation, make_store(config, parts)
     learning_phase = make_learning_phase(config, parts)
 
     def orders(clock: Clock, state: SeedState) -> Orders:
@@ -101,7 +101,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
 
     def chunk(clock: Clock, states: SeedState, k: int) -> tuple[Clock, SeedState]:
         for _ in range(int(k)):
-            clock, states = finish(clock, states, host.collect(prepare(clock, states)).episodes)
+            clock, states = finish(clock, states, simulators.collect(prepare(clock, states)).episodes)
         return clock, states
 
     def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
@@ -113,7 +113,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
             return {**summary(done), **parts.sharing.report(actor.params.agent, actor.sharing)}
 
         prepare, judge = jax.jit(jax.vmap(orders, (0, None))), jax.jit(jax.vmap(judge))
-        return lambda actors, index: judge(actors, host.collect(prepare(actors, index)))
+        return lambda actors, index: judge(actors, simulators.collect(prepare(actors, index)))
 
     return Program(
         parts=parts,
@@ -122,7 +122,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
         gradient_flow=make_gradient_flow(config, parts),
-        host=host,
+        simulators=simulators,
     )
 
 

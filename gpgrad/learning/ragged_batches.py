@@ -1,6 +1,6 @@
 """Gradient steps on episodes of unequal length, without the padding.
 
-Padding costs as much as play. In worlds whose episodes mostly end long before the limit (`EnvSpec.ends_early`) a
+Padding costs as much as play. In environments whose episodes mostly end long before the limit (`EnvSpec.ends_early`) a
 batch is sorted, the longest episode first, and computed in blocks of time: each block has only as many rows as there
 are episodes that reach it, and after the longest episode there is none.
 

@@ -1,6 +1,6 @@
 """Replay of whole episodes: a ring of compact states, sampled without replacement.
 
-The ring has no counter of its own: the shared clock says where the next episodes go and how many there are,
+The ring has no counter of its own: the shared clock gives the next slots and the number of stored episodes,
 so all seeds use the same slots and no control flow depends on a seed. Views are recomputed from the sampled
 states, because storing them would take a hundred times the memory.
 """
@@ -19,7 +19,7 @@ def init(example: Episode, capacity: int) -> Episode:
 
 
 def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
-    """Write episodes [E, ...] where the clock stands: slot `collected` modulo capacity.
+    """Write episodes [E, ...] to the slots from `collected` modulo capacity on.
 
     The capacity must be a multiple of E, since a write beyond the end would be moved back onto newer episodes.
     """

@@ -1,4 +1,4 @@
-"""Collect whole episodes from in-JAX worlds with an epsilon-greedy team."""
+"""Collect whole episodes from environments in JAX with an epsilon-greedy team."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NUMERICS = 1
 
 
 class Team(NamedTuple):
-    """What acting needs. params: agent parameters as the network takes them. gates: what multiplies their
-    activations, as `Sharing.gates` gives it. decomposition: the decomposition's parameters.
+    """The inputs of acting. params: agent parameters as the network takes them. gates: factors of activations,
+    as `Sharing.gates` gives them. decomposition: the decomposition's parameters.
     """
 
     params: PyTree
@@ -29,7 +29,7 @@ class Team(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """episodes: Episode [E, ...]. info: each world's `Step.info`, summed over its episode ([E, ...])."""
+    """episodes: Episode [E, ...]. info: each environment's `Step.info`, summed over its episode ([E, ...])."""
 
     episodes: Episode
     info: Metrics
@@ -52,7 +52,7 @@ Act = Callable[[jax.Array, Team, View, jax.Array, PyTree, jax.Array], tuple[jax.
 
 
 def make_act(agent: AgentNet, decomposition: Decomposition) -> Act:
-    """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E worlds."""
+    """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E environments."""
 
     def act(key: jax.Array, team: Team, view: View, last: jax.Array, carry: PyTree, eps: jax.Array):
         out = agent.step(team.params, team.gates, view.obs, last, carry, jax.random.fold_in(key, 2))
@@ -74,10 +74,10 @@ Collect = Callable[[jax.Array, jax.Array, EnvParams, Team, jax.Array], Rollout]
 
 
 def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Collect:
-    """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E worlds.
+    """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E environments.
 
-    Worlds step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
-    the state after the end is repeated. Where episodes end early, no step is made when no world runs any more.
+    Environments step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
+    the state after the end is repeated. Where episodes end early, collection stops when no environment runs any more.
     """
     spec, act = env.spec, make_act(agent, decomposition)
 

@@ -144,7 +144,7 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     shown = ~finished & ~(lost & settings.learner.stop_on_nan)
     places = [{**describe(settings, clock, steps[i]), **averages(sums, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
-    recorder.write(rows, shown, program.host.report() if program.host else {})
+    recorder.write(rows, shown, program.simulators.report() if program.simulators else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
     return Position(clock, states, choose(ending, team, kept), finished | ending, np.asarray(tests + 1, np.int32))
 
@@ -169,7 +169,7 @@ def advance(
         done += length
         mean = float(np.mean(steps))
         recorder.sign(mean, describe(settings, clock, int(mean)), averages(sums, 0))
-        for line in program.host.news() if program.host else ():
+        for line in program.simulators.news() if program.simulators else ():
             recorder.say(line)
         if watch(settings, recorder, position):
             break

@@ -111,7 +111,7 @@ def prepare(settings: Config, say: Callable[[str], None], needs_teams: bool = Tr
     if needs_teams:
         warm_start.check_start(settings, program)
     needs = memory_plan.make_plan(alone, program)
-    layout = decide(settings, needs, external_rollout.is_host(program.parts.env))
+    layout = decide(settings, needs, external_rollout.is_external(program.parts.env))
     settings = dataclasses.replace(settings, seeds_mode=layout.mode)
     if layout.mode == "vmap" and (settings.seeds > 1 or multiprocess.several()):
         program = make_program(settings, program.parts)
@@ -145,5 +145,5 @@ def finish(settings: Config, program: Program, layout: Layout, folder: Path, say
             return loop.finish(settings, program, folder, say)
         return seed_layout.apart(settings, program, layout, folder, say)
     finally:
-        if program.host:
-            program.host.close()
+        if program.simulators:
+            program.simulators.close()

@@ -1,4 +1,4 @@
-"""What a value decomposition is, and what all of them share: greedy utilities, double Q, returns."""
+"""The interface of value decompositions and their common parts: greedy utilities, double Q, returns."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
     """Q_tot = sum_h w_h(s) sum_i alpha_hi q_i + c(s), with alpha a softmax over agents and w >= 0.
 
     heads: of attention. embed: width of queries and keys. hypernet_embed: width of hidden layers on the state. Keys are
-    made of each agent's own slice of the state, or of its observation in worlds whose state has no such slices.
+    made of each agent's own slice of the state, or of its observation where states have no such slices.
 
     For weightings Q_tot is the value of the actions taken; its maximum, exact because Q_tot is monotone, that of the
     greedy ones.

@@ -37,7 +37,7 @@ def make(
     distribution. quantile_every, quantile_after: every so many gradient steps (0: never), once so many full-length
     environment steps were collected, the loss is quantile regression of each agent's atoms instead, with its own value
     at risk as its reward, by an Adam of rate quantile_lr that has its own memory. The published code does so every 1000
-    steps of the world, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
+    environment steps, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
     value that a layer without atoms would give; `published`, each by itself, so that their mean begins a tenth as
     large.
 
@@ -48,7 +48,7 @@ def make(
 
     Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
     through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the
-    loss is a mean over this world's agents instead of three.
+    loss is a mean over all agents instead of three.
 
     Source: RMIX (NeurIPS 2021).
     """

@@ -1,4 +1,4 @@
-"""AdaPS: one network, of which agents that are alike are given the same part at random (Li et al. 2024).
+"""AdaPS: one network, of which similar agents use the same random part (Li et al. 2024).
 
 Only the paper's summary is public; this is SNP-PS whose masks are shared inside the groups that SePS finds.
 """

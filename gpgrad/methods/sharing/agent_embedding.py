@@ -1,7 +1,7 @@
-"""Which agents are alike: an encoder of each agent's name from which a decoder tells what the agent sees next.
+"""Which agents are alike: an encoder of each agent's identity, from which a decoder predicts the next observation.
 
-Selective parameter sharing (Christianos et al. 2021): names that explain transitions in the same way come to lie close
-to each other, and clusters of them are groups of agents.
+Selective parameter sharing (Christianos et al. 2021): identities that explain transitions in the same way get similar
+latents, and clusters of latents are groups of agents.
 
 Axes in comments: A agents, M drawn steps, O observation size, U actions, Z latent size.
 """
@@ -53,8 +53,8 @@ class Groups(NamedTuple):
 
 
 class Model(NamedTuple):
-    """encoder: from an agent's name to the mean and log variance of its latent. decoder: from latent, observation and
-    action to the next observation and the reward.
+    """encoder: from an agent's identity to the mean and log variance of its latent. decoder: from latent, observation
+    and action to the next observation and the reward.
     """
 
     encoder: tuple[Dense, ...]
@@ -62,7 +62,7 @@ class Model(NamedTuple):
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingError for what cannot be."""
+    """Raise SettingError for values that are not allowed."""
     for name, value in settings._asdict().items():
         if value is not None and value < 1:
             least = "1 or more, or none to choose" if name == "k" else "1 or more"

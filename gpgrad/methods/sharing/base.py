@@ -1,4 +1,4 @@
-"""What a parameter-sharing scheme is: how one set of trained parameters becomes each agent's."""
+"""The interface of parameter-sharing schemes: how trained parameters become each agent's parameters."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RunFit(Protocol):
 
 
 class Fit(NamedTuple):
-    """What a scheme does once, when the first episodes have been collected: it looks at them.
+    """A step of the scheme once, after the first episodes have been collected.
 
     episodes: how many; the replay must hold them. run(key, params, moments, state, draw) -> (params, moments, state),
     where draw(key, count) -> Transitions are random steps of them. The target network is copied afterwards.
@@ -90,8 +90,8 @@ class Fit(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """A sharing scheme. Shapes say what is shared: a leaf of the agent's parameters with a leading axis A is
-    per agent, and that is all the networks ever know.
+    """A sharing scheme. Shapes define what is shared: a leaf of the agent's parameters with a leading axis A is
+    per agent. The networks know nothing else of the scheme.
 
     net: the network's shape as the scheme needs it.
     init(key, agent_params) -> (params, state), from one agent's freshly initialised parameters and their

@@ -1,4 +1,4 @@
-"""Kaleidoscope: one network seen through a learned mask for each agent (Li et al. 2024).
+"""Kaleidoscope: one network with a learned mask for each agent (Li et al. 2024).
 
 Every weight of the dense layers has a threshold per mask; what is below it is off, what is above it loses as much. A
 penalty drives the masks apart, and weights that all masks hide are drawn anew now and then. GRU and biases are shared.
@@ -151,7 +151,7 @@ def _report(params: Params, state: State) -> Metrics:
 
 
 def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_ratio: float) -> None:
-    """Raise SettingError for what cannot be."""
+    """Raise SettingError for values that are not allowed."""
     if not 1 <= masks <= n_agents:
         raise SettingError(f"sharing.masks is {masks}, expected between 1 and {n_agents} agents, or none for as many")
     if diversity < 0:

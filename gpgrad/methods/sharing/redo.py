@@ -1,7 +1,7 @@
-"""ReDo: neurons that hardly ever fire are born again (Sokar et al. 2023), under full sharing.
+"""ReDo: dormant neurons are reinitialised (Sokar et al. 2023), under full sharing.
 
-What it reports of futile and dormant neurons is measured by GradPS with a single clone, so that it can be drawn beside
-the other methods.
+Futile and dormant neurons are measured as in GradPS with a single clone, so that they can be drawn beside the other
+methods.
 
 Axes in comments: A agents, D inputs, N neurons of the first layer.
 """

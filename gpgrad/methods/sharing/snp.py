@@ -1,4 +1,4 @@
-"""SNP-PS: one network, of which each agent is given a part at random (Kim and Sung 2023)."""
+"""SNP-PS: one network, of which each agent uses a random part (Kim and Sung 2023)."""
 
 from __future__ import annotations
 

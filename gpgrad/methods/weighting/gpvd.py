@@ -163,8 +163,8 @@ def make(
     of what was collected before it, only the visits of that batch are counted.
     grouping: `batch` groups a batch by codes, `exact` by identical states, `single` makes one group of all, both
     without k and g; visits are counted likewise. ignore_forced: an agent with a single available action shares
-    nothing. reference: the largest return of the worlds that beta and kappa are meant for, 20 in SMAC; where the
-    world's own is another they are scaled to it. 0: they are in the unit of learned rewards, after
+    nothing. reference: the largest return of the environments that beta and kappa are meant for, 20 in SMAC; they
+    are scaled by this environment's largest return over it. 0: they are in the unit of learned rewards, after
     `learner.reward_scale`.
 
     Source: GPVD (AAAI 2026), Eq. 5, Eq. 6, Eq. 7, Eq. 8 and Eq. 9; Table 2 for alpha, beta and k.

@@ -1,4 +1,4 @@
-"""Which transitions to look at, to see protection at work."""
+"""Choose example transitions that show gradient protection."""
 
 from __future__ import annotations
 

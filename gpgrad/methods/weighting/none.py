@@ -1,4 +1,4 @@
-"""Every transition counts the same and earns no bonus."""
+"""No weighting: every transition has weight 1 and no bonus."""
 
 from __future__ import annotations
 
