@@ -7,7 +7,7 @@ depends on the clock alone, and what differs between seeds (environment steps, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class Chunk(Protocol):
 class SeedsFunction(Protocol):
     """A function of states with or without the seed axis, which `over_seeds` maps where it is there."""
 
-    def __call__(self, over_seeds: OverSeeds, /, *args: PyTree) -> Advanced:
+    def __call__(self, over_seeds: OverSeeds, /, *args: Any, **named: Any) -> Advanced:
         """The clock and the states, with the axes that the arguments have."""
         ...
 

@@ -90,7 +90,7 @@ def choose(layouts: Sequence[TimeBlocks], played: jax.Array) -> jax.Array:
 class OnBlocks(Protocol):
     """A function of episodes that computes only given time blocks."""
 
-    def __call__(self, blocks: TimeBlocks, episodes: Episode, /, *args: PyTree) -> Any:
+    def __call__(self, blocks: TimeBlocks, episodes: Episode, /, *args: Any, **named: Any) -> Any:
         """episodes: [B, T, ...], sorted, the longest first, and cut where the last block ends."""
         ...
 

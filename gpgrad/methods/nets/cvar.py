@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def _count(x: jax.Array) -> jax.Array:
 class OfAtoms(Protocol):
     """A function of atoms and further arguments."""
 
-    def __call__(self, atoms: jax.Array, /, *args: PyTree) -> PyTree:
+    def __call__(self, atoms: jax.Array, /, *args: Any, **named: Any) -> PyTree:
         """Atoms [B, A, U, M] and arguments of one step."""
         ...
 
