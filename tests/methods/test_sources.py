@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
+
+from gpgrad.methods import registry
 
 ROOT = Path(__file__).parents[2] / "gpgrad" / "methods"
 
@@ -127,3 +130,10 @@ def test_every_function_names_a_source_or_computes_nothing_of_a_paper():
     }  # fmt: skip
     silent = {key for key, text in docstrings().items() if "Source:" not in text}
     assert silent == plumbing
+
+
+def test_every_part_says_what_it_is():
+    """Its maker's docstring is what help and lists show."""
+    for kind in registry.KINDS:
+        for name in registry.names(kind):
+            assert (inspect.getdoc(registry.maker(kind, name)) or "").strip(), name

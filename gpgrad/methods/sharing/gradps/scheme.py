@@ -158,8 +158,8 @@ class MakeSharing(Protocol):
         ...
 
 
-def variant(**defaults: Any) -> MakeSharing:
-    """A maker whose settings are those of `Settings`, with other defaults."""
+def variant(summary: str, **defaults: Any) -> MakeSharing:
+    """A maker whose settings and their descriptions are those of `Settings`, with other defaults."""
     base = Settings(**defaults)
 
     def make(context: Context, **options: Any) -> Sharing:
@@ -172,12 +172,14 @@ def variant(**defaults: Any) -> MakeSharing:
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     make.__signature__ = inspect.Signature([first, *listed])  # type: ignore[attr-defined]
     make.__annotations__ = {"context": Context, **get_type_hints(Settings)}
+    make.__doc__ = f"{summary}\n\n{inspect.getdoc(Settings)}"
     return make
 
 
-make = variant()
-as_printed = variant(laplacian="unnormalised")
+make = variant("GradPS (ICML 2025), with the paper's values for SMAC.")
+as_printed = variant("GradPS with the Laplacian that the paper prints (Appendix C.3).", laplacian="unnormalised")
 as_released = variant(
+    "GradPS with the choices of the released code, whose clones are never restored.",
     threshold="rel_mean",
     labels="discretize",
     clone_bias=False,
@@ -188,5 +190,5 @@ as_released = variant(
     restore_lr=0.0,
     close_below=0.0,
 )
-with_random_groups = variant(groups="random")
-with_roles = variant(groups="roles")
+with_random_groups = variant("A control for GradPS: groups of the same sizes, agents dealt at random.", groups="random")
+with_roles = variant("A control for GradPS: groups are the hidden roles of the environment.", groups="roles")
