@@ -107,6 +107,40 @@ class Step(NamedTuple):
     info: dict[str, jax.Array]
 
 
+class Roles(Protocol):
+    """An environment's optional `roles`: which of its agents are of which kind, where that is hidden from them."""
+
+    def __call__(self, params: EnvParams, /) -> jax.Array:
+        """Each agent's role, int32 [A]."""
+        ...
+
+
+class Payoff(Protocol):
+    """The optional `payoff` of a game of one step."""
+
+    def __call__(self, params: EnvParams, /) -> jax.Array:
+        """The reward of every joint action, float32 [U] * A."""
+        ...
+
+
+Paths = dict[str, tuple[tuple[int, ...], ...]]  # joint actions that lead to each node of a game, by the node's name
+
+
+def roles_of(env: Env) -> Roles | None:
+    """The environment's roles, None where it has none."""
+    return getattr(env, "roles", None)
+
+
+def payoff_of(env: Env) -> Payoff | None:
+    """The environment's payoff table, None where it has none."""
+    return getattr(env, "payoff", None)
+
+
+def paths_of(env: Env) -> Paths | None:
+    """The nodes of a game of a few steps and how they are reached, None where the environment names none."""
+    return getattr(env, "paths", None)
+
+
 @runtime_checkable
 class Env(Protocol):
     """An environment as pure functions, which work under `jax.jit` and `jax.vmap`."""

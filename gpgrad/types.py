@@ -1,6 +1,6 @@
-"""The records that rooms hand to each other.
+"""Records shared by the rooms of the package.
 
-Axes in comments: B batch, E worlds, T time, A agents, U actions, S seeds, H hidden units, N neurons of the
+Axes in comments: B batch, E environments, T time, A agents, U actions, S seeds, H hidden units, N neurons of the
 first layer, O observation size, D state size.
 """
 
@@ -47,7 +47,7 @@ class Clock(NamedTuple):
 class Episode(NamedTuple):
     """One episode, padded to T = episode_limit; a batch of them has leading axes [E] or [capacity].
 
-    states: compact world states [T+1, ...]; after the end the last one is repeated.
+    states: compact environment states [T+1, ...]; after the end the last one is repeated.
     actions: int8 [T, A]. reward: float32 [T]. terminated: bool [T], no bootstrap beyond this step.
     valid: bool [T], the step happened.
     """
@@ -87,21 +87,6 @@ class Transitions(NamedTuple):
     reward: jax.Array
 
 
-class HeadSpec(NamedTuple):
-    """What an agent's last layers give: `width` numbers per action; 1 means a utility per action.
-
-    fractions, acting_fractions: with more than 0, the head gives values at that many quantile fractions instead, drawn
-    at every step, in an unroll and in acting. lagging: also what the head would be given by a second recurrent path,
-    which has not seen the present input. around: an action's numbers begin around the value of a layer of width 1.
-    """
-
-    width: int = 1
-    fractions: int = 0
-    acting_fractions: int = 0
-    lagging: bool = False
-    around: bool = False
-
-
 class NetSpec(NamedTuple):
     """Shape of the agent network.
 
@@ -128,7 +113,7 @@ class Returns(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What every maker of a decomposition, sharing scheme or weighting is told. t_max: environment steps of a run."""
+    """Arguments of every maker of a decomposition, sharing scheme or weighting. t_max: environment steps of a run."""
 
     spec: EnvSpec
     net: NetSpec
@@ -139,22 +124,34 @@ class Context(NamedTuple):
 class AgentOut(NamedTuple):
     """An agent network's outputs; the leading axes are [T+1, B] in an unroll and [E] when acting.
 
-    q: [..., A, U] or, with a head wider than one, [..., A, U, width], the width of heads that draw fractions being
-    their number. hidden: [..., A, H]. activation: first layer after its non-linearity and gate [..., A, N]. carry: what
-    the next step needs. fractions: [..., width], in [0, 1), the same for all agents.
-    Of heads with a lagging path: given, lagging: [..., A, H], what the head was given and what it would be given by
-    that path, and head: its kernel and bias, for what is made of values too wide to hold. Of the lagging path
-    gradients reach its own layers only.
+    q: [..., A, U], or [..., A, U, width] of heads with several numbers for each action. hidden: [..., A, H].
+    activation: first layer after its non-linearity and gate [..., A, N]. carry: what the next step needs.
+    extra: what the head gives its decomposition besides q, leaves with the same leading axes. head_params: parameters
+    of the head that its decomposition needs, without these axes.
     """
 
     q: jax.Array
     hidden: jax.Array
     activation: jax.Array
     carry: PyTree = None
-    fractions: jax.Array | None = None
-    given: PyTree = None
-    lagging: PyTree = None
-    head: PyTree = None
+    extra: PyTree = None
+    head_params: PyTree = None
+
+
+class TermInputs(NamedTuple):
+    """What a decomposition computes its terms from.
+
+    params, target_params: the decomposition's parameters, trained and target. online, target: the agents' outputs
+    over T+1 steps, of the trained and of the target network. key: for terms that draw random numbers.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    online: AgentOut
+    target: AgentOut
+    batch: Batch
+    clock: Clock
+    key: jax.Array
 
 
 class Terms(NamedTuple):
@@ -162,8 +159,8 @@ class Terms(NamedTuple):
 
     loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
     is q_tot - target. one_step: [T, B], the target without lambda, which `target` equals where lambda is 0. aux: [],
-    further losses already averaged. log: scalars for the metrics. apart: [] bool, that the loss is another one, for
-    the decomposition's own optimiser.
+    further losses already averaged. log: scalars for the metrics. separate_optimiser: [] bool, the loss is of another
+    kind and the decomposition's separate optimiser takes the step.
     """
 
     loss: jax.Array
@@ -173,14 +170,14 @@ class Terms(NamedTuple):
     one_step: jax.Array
     aux: jax.Array
     log: Metrics
-    apart: jax.Array | bool = False
+    separate_optimiser: jax.Array | bool = False
 
 
 Gates = jax.Array | tuple[jax.Array | None, ...] | None  # [A, N] of the first layer, or one or none for each
 
 
 class Signals(NamedTuple):
-    """What a sharing scheme may learn from a gradient step; it is told of none whose loss is apart.
+    """What a sharing scheme observes of a gradient step; steps of the separate optimiser are left out.
 
     gate_grads: [A, N], gradient of the loss on each agent's gate, scaled as the clipped gradient is; None without
     gates; shaped as the gates are.
@@ -207,7 +204,7 @@ class Divergence(NamedTuple):
     """Whether a seed's updates are still finite; int32 scalars.
 
     streak: updates since the last finite one, 0 after a finite one; from `PATIENCE` on it only grows.
-    env_steps: steps of the world when the streak began; meaningless while there is none.
+    env_steps: environment steps when the streak began; meaningless while there is none.
     """
 
     streak: jax.Array
@@ -215,9 +212,9 @@ class Divergence(NamedTuple):
 
 
 class SeedState(NamedTuple):
-    """All that one seed of a run carries. `train.py` adds a leading axis S to every leaf, nobody else does.
+    """The whole state of one seed of a run. `learning.program` adds a leading axis S to every leaf, nobody else does.
 
-    env_steps: int32 [], steps of the world that belong to stored episodes. key: the seed's root key, constant.
+    env_steps: int32 [], environment steps of stored episodes. key: the seed's root key, constant.
     stats: sums since the last written row.
     """
 

@@ -12,7 +12,8 @@ from gpgrad.experiments.reporting import drawings, report
 from gpgrad.experiments.reporting.drawings import Picture, metric_text
 from gpgrad.experiments.reporting.report import Result
 from gpgrad.experiments.schema import Definition
-from gpgrad.runs import method_activity, verdicts
+from gpgrad.methods import registry
+from gpgrad.runs import verdicts
 from gpgrad.runs.progress import seeds_text
 from gpgrad.runs.run_folder import Run
 
@@ -120,17 +121,17 @@ def _results(definition: Definition, found: Mapping[str, Any]) -> str:
 
 def _acted(found: Mapping[str, Any]) -> list[str]:
     """How active the methods were, and which runs are inconclusive about their method."""
-    deeds = [deed for deed in method_activity.DEEDS if any(deed.metric in arm["acted"] for arm in found["arms"])]
-    if not deeds:
+    checks = [c for c in registry.activity_checks() if any(c.metric in arm["acted"] for arm in found["arms"])]
+    if not checks:
         return []
     rows = []
     for arm in found["arms"]:
         if arm["acted"]:
-            amounts = [arm["acted"].get(deed.metric) for deed in deeds]
+            amounts = [arm["acted"].get(check.metric) for check in checks]
             cells = [f"{number(a['last'])} ({number(a['most'])})" if a else NO_NUMBER for a in amounts]
             rows.append([arm["panel"], arm["label"], *cells])
     words = "Value at the last test, and in brackets the maximum over all tests; means over seeds."
-    parts = [table(["panel", "arm", *(deed.words for deed in deeds)], rows), words]
+    parts = [table(["panel", "arm", *(check.words for check in checks)], rows), words]
     lacking = [f"- {arm['label']} on {arm['panel']}: {line}" for arm in found["arms"] for line in arm["lacking"]]
     return ["## Method activity", *parts, *(["\n".join(lacking)] if lacking else [])]
 

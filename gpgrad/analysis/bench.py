@@ -23,11 +23,11 @@ from gpgrad.errors import SettingError
 from gpgrad.learning import external_rollout, ragged_batches, replay
 from gpgrad.learning.initial import example_episode, make_init, start_clock
 from gpgrad.learning.iteration import make_collection, rearrange
-from gpgrad.learning.learner import Learning, Parts, make_batch, make_learn, make_update
+from gpgrad.learning.learner import LearnerState, Parts, make_batch, make_gradient_step, make_update
 from gpgrad.learning.program import make_program
-from gpgrad.learning.ragged_batches import Stairs
+from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.methods.nets.agent import last_actions
-from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState
+from gpgrad.types import AgentOut, Batch, Clock, Episode, Params, PyTree, SeedState, TermInputs
 
 MATRIX = 1024
 WORLDS = 32
@@ -89,8 +89,8 @@ def setup(label: str, config: Config) -> Setup:
     kept, stored = (
         sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) // config.seeds for tree in (states, states.replay)
     )
-    flights = Counter(update_stairs(config, parts, clock, one))
-    flops = sum(n * update_flops(config, parts, flight) for flight, n in flights.items()) / _LOOPS
+    layouts = Counter(update_blocks(config, parts, clock, one))
+    flops = sum(n * update_flops(config, parts, blocks) for blocks, n in layouts.items()) / _LOOPS
     return Setup(label, config, pieces, seconds, flops, kept, stored)
 
 
@@ -109,32 +109,32 @@ def _iteration(config: Config, compiled: Callable, clock: Clock, states: SeedSta
 def collection_piece(config: Config, parts: Parts, state: SeedState) -> Timed:
     """Collection of episodes of one seed."""
     collect = jax.jit(make_collection(config, parts))
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learner = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
     zero = jnp.zeros((), jnp.int32)
-    return Timed(lambda: collect(state.key, zero, state.env_params, learning, zero)[1], config.rollout.worlds)
+    return Timed(lambda: collect(state.key, zero, state.env_params, learner, zero)[1], config.rollout.worlds)
 
 
 def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState) -> dict[str, Timed]:
-    """An update of one seed, and its parts. Parts do not sum to the update, which fuses them and shares work."""
-    count, learn = config.learner.batch_episodes, make_learn(parts)
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
+    count, gradient_step = config.learner.batch_episodes, make_gradient_step(parts)
+    learner = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
 
     # All arrays are arguments, since the compiler would precompute functions of captured constants.
     def sample(state: SeedState, clock: Clock, key: jax.Array) -> Episode:
         return replay.sample(key, state.replay, clock.episodes, count)
 
-    def several(state: SeedState, clock: Clock, learning: Learning) -> Learning:
-        def step(i: jax.Array, learning: Learning) -> Learning:
+    def several(state: SeedState, clock: Clock, learner: LearnerState) -> LearnerState:
+        def step(i: jax.Array, learner: LearnerState) -> LearnerState:
             key = update_key(state, i)
-            return learn(key, clock, learning, state.target, state.env_params, sample(state, clock, key))[0]
+            return gradient_step(key, clock, learner, state.target, state.env_params, sample(state, clock, key))[0]
 
-        return jax.lax.fori_loop(0, _LOOPS, step, learning)
+        return jax.lax.fori_loop(0, _LOOPS, step, learner)
 
     def view(state: SeedState, episodes: Episode) -> Batch:
         return make_batch(parts.env, state.env_params, episodes, parts.reward_scale)
 
     def unroll(params: Params, state: SeedState, batch: Batch) -> AgentOut:
-        agent, gates = parts.sharing.materialise(params.agent, state.sharing), parts.sharing.gates(state.sharing)
+        agent, gates = parts.sharing.per_agent_params(params.agent, state.sharing), parts.sharing.gates(state.sharing)
         return parts.agent.unroll(agent, gates, batch.view.obs, last_actions(batch.actions), state.key)
 
     def unrolled(params: Params, state: SeedState, batch: Batch) -> jax.Array:
@@ -142,29 +142,29 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
 
     def mixing(params: Params, out: AgentOut, state: SeedState, clock: Clock, batch: Batch) -> jax.Array:
         terms = parts.decomposition.terms(
-            params.decomposition, state.target.decomposition, out, out, batch, clock, state.key
+            TermInputs(params.decomposition, state.target.decomposition, out, out, batch, clock, state.key)
         )
         return terms.loss.mean() + terms.aux
 
-    def optimise(grads: Params, learning: Learning) -> tuple[PyTree, PyTree]:
-        steps, opt_state = parts.optimiser.update(grads, learning.opt_state, learning.params)
-        return optax.apply_updates(learning.params, steps), opt_state
+    def optimise(grads: Params, learner: LearnerState) -> tuple[PyTree, PyTree]:
+        steps, opt_state = parts.optimiser.update(grads, learner.opt_state, learner.params)
+        return optax.apply_updates(learner.params, steps), opt_state
 
-    def adapt(state: SeedState, clock: Clock, learning: Learning) -> tuple[Learning, Params]:
-        return rearrange(learning, lambda *told: parts.sharing.adapt(state.key, clock, *told))
+    def adapt(state: SeedState, clock: Clock, learner: LearnerState) -> tuple[LearnerState, Params]:
+        return rearrange(learner, lambda *agent: parts.sharing.adapt(state.key, clock, *agent))
 
     episodes = jax.jit(sample)(state, clock, state.key)
     batch = jax.jit(view)(state, episodes)
     out = jax.jit(unroll)(state.params, state, batch)
     calls = {
-        "update": (several, (state, clock, learning), _LOOPS),
+        "update": (several, (state, clock, learner), _LOOPS),
         "sampling": (sample, (state, clock, state.key), 1),
         "view": (view, (state, episodes), 1),
         "unroll, online": (jax.grad(unrolled), (state.params, state, batch), 1),
         "unroll, target": (lambda *seen: unroll(*seen).q, (state.params, state, batch), 1),
         "mixer and loss": (jax.grad(mixing, (0, 1), allow_int=True), (state.params, out, state, clock, batch), 1),
-        "optimiser": (optimise, (state.params, learning), 1),
-        "adaptation": (adapt, (state, clock, learning), 1),  # once per copy of the target network
+        "optimiser": (optimise, (state.params, learner), 1),
+        "adaptation": (adapt, (state, clock, learner), 1),  # once per copy of the target network
     }
     jitted = {name: (jax.jit(f), a, units) for name, (f, a, units) in calls.items()}
     return {name: Timed(lambda f=f, a=a: f(*a), units) for name, (f, a, units) in jitted.items()}
@@ -199,30 +199,30 @@ def update_key(state: SeedState, i: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(state.key, i)
 
 
-def update_stairs(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[Stairs]:
-    """The part of each update's batch that is computed, since episodes may end before the limit."""
+def update_blocks(config: Config, parts: Parts, clock: Clock, state: SeedState) -> list[TimeBlocks]:
+    """What is computed of the batch of each update of a timed call, since episodes may end before the limit."""
     spec, count = parts.env.spec, config.learner.batch_episodes
     if not spec.ends_early:
         return [ragged_batches.whole(spec.episode_limit, count)] * _LOOPS
-    sample, flights = jax.jit(replay.sample, static_argnums=3), ragged_batches.options(spec.episode_limit, count)
+    sample, layouts = jax.jit(replay.sample, static_argnums=3), ragged_batches.options(spec.episode_limit, count)
     batches = [sample(update_key(state, i), state.replay, clock.episodes, count) for i in range(_LOOPS)]
-    return [flights[int(ragged_batches.choose(flights, batch.valid.sum(1)))] for batch in batches]
+    return [layouts[int(ragged_batches.choose(layouts, batch.valid.sum(1)))] for batch in batches]
 
 
-def update_flops(config: Config, parts: Parts, flight: Stairs) -> float:
-    """Floating-point operations of the dense matrix products in one update on what is on these stairs."""
+def update_flops(config: Config, parts: Parts, blocks: TimeBlocks) -> float:
+    """Floating-point operations of the dense matrix products in one update on these time blocks."""
     env: Env = DenseState(parts.env)  # type: ignore[assignment]
-    dense = parts._replace(env=env, agent=ragged_batches.agent(flight, parts.agent))
+    dense = parts._replace(env=env, agent=ragged_batches.agent(blocks, parts.agent))
 
     def update(key: jax.Array) -> Any:
         state = make_init(config, parts)(jnp.zeros((), jnp.int32))
-        learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+        learner = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
         example = example_episode(parts)
         count = config.learner.batch_episodes
         episodes = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), example)
-        episodes = ragged_batches.cut(episodes, flight.ends[-1])
-        batch = make_batch(dense.env, state.env_params, episodes, flight=flight)
-        return make_update(dense)(key, start_clock(), learning, state.target, batch)
+        episodes = ragged_batches.cut(episodes, blocks.ends[-1])
+        batch = make_batch(dense.env, state.env_params, episodes, blocks=blocks)
+        return make_update(dense)(key, start_clock(), learner, state.target, batch)
 
     def init(key: jax.Array) -> Any:
         return make_init(config, parts)(jnp.zeros((), jnp.int32))

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpgrad import plots
+from gpgrad.analysis import bucket_dump
+from gpgrad.analysis.bucket_dump import BucketDump
 from gpgrad.envs.api import Env, EnvParams
 from gpgrad.envs.predator_prey.env import PredatorPrey
 from gpgrad.errors import SettingError
-from gpgrad.learning import iteration, probes, rollout
+from gpgrad.learning import iteration, rollout
 from gpgrad.learning.learner import Parts
-from gpgrad.learning.probes import BucketDump
 from gpgrad.runs import logs
 from gpgrad.types import Clock, SeedState
 from gpgrad.viz.render import scenes
@@ -37,7 +38,7 @@ def find(
     If the run's visit counts are not available (`state` of a team alone), visits in these episodes are counted. Raises
     SettingError for other weightings.
     """
-    probes.need_buckets(state)
+    bucket_dump.need_buckets(state)
 
     return _collect(parts, episodes, n_buckets, n_members, clock, state, key, jnp.float32(eps))
 
@@ -61,7 +62,7 @@ def _collect(
     counted = parts.weighting.record(state.weighting, clock, seen, played.valid.reshape(-1))
     known = clock.episodes > 0
     weighting = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.weighting, counted)
-    return probes.buckets_of(parts, clock, state._replace(weighting=weighting), played, n_buckets, n_members)
+    return bucket_dump.buckets_of(parts, clock, state._replace(weighting=weighting), played, n_buckets, n_members)
 
 
 def as_rows(dump: BucketDump) -> list[dict[str, Any]]:

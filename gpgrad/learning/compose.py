@@ -1,4 +1,4 @@
-"""From settings to the parts of a learner."""
+"""Build the parts of a learner from a configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 
 from gpgrad import envs
 from gpgrad.config.schema import Config
-from gpgrad.envs.api import Env, View
+from gpgrad.envs.api import Env, View, roles_of
 from gpgrad.errors import SettingError
 from gpgrad.learning import devices
 from gpgrad.learning.learner import Parts
@@ -16,7 +16,7 @@ from gpgrad.types import Context, NetSpec, Returns
 
 
 def compose(config: Config, env: Env | None = None) -> Parts:
-    """Build every part of a run. `env` replaces the configured world. Raises SettingError for bad settings."""
+    """Build every part of a run. `env` replaces the configured environment. Raises SettingError for bad settings."""
     devices.require()
     env = env or envs.make(config.env.name, **config.env.options)
     if env.spec.n_actions > 127:
@@ -27,8 +27,8 @@ def compose(config: Config, env: Env | None = None) -> Parts:
     spec = env.spec._replace(return_scale=env.spec.return_scale * learner.reward_scale)
     context = Context(spec, net, returns, config.t_max)
     sharing = registry.maker("sharing", config.sharing.name)(context, **config.sharing.options)
-    if sharing.needs_roles and not has_roles(env):
-        raise SettingError(f"sharing {config.sharing.name} needs a world that hides roles, such as pp_small")
+    if sharing.needs_roles and roles_of(env) is None:
+        raise SettingError(f"sharing {config.sharing.name} needs an environment with hidden roles, such as pp_small")
     if sharing.fit is not None:
         _check_fit(config, sharing.fit.episodes, env.spec.episode_limit)
     context = context._replace(net=sharing.net)
@@ -40,27 +40,24 @@ def compose(config: Config, env: Env | None = None) -> Parts:
         sharing=sharing,
         decomposition=decomposition,
         weighting=weighting,
-        optimiser=optimisers.either(optimisers.make(learner.optimiser, learner.lr), decomposition.apart),
+        optimiser=optimisers.with_separate(
+            optimisers.make(learner.optimiser, learner.lr), decomposition.separate_optimiser
+        ),
         clip=learner.clip,
         reward_scale=learner.reward_scale,
     )
 
 
 def _check_fit(config: Config, episodes: int, limit: int) -> None:
-    """Refuse a scheme that looks at more episodes than are kept or come."""
+    """Raise SettingError for a scheme that needs more episodes than the replay holds or the run collects."""
     most = {"replay.capacity": config.replay.capacity, "t_max": config.t_max // limit}
     for name, there in most.items():
         if episodes > there:
             raise SettingError(f"sharing.episodes is {episodes}, expected at most the {there} episodes of {name}")
 
 
-def has_roles(env: Env) -> bool:
-    """Whether a world says which of its agents are of which kind, by `roles(params) -> int32 [A]`."""
-    return hasattr(env, "roles")
-
-
 def example_view(env: Env) -> View:
-    """Zeros of the shapes and dtypes of one world's view."""
+    """Zeros of the shapes and dtypes of one environment's view."""
 
     def view(key: jax.Array) -> View:
         params = env.params(key)

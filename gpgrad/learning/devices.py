@@ -1,4 +1,4 @@
-"""Seeds spread over devices: each device runs the same program on its share, and nothing crosses between them."""
+"""Seeds are spread over devices: each device runs the same program on its share, without communication."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AXIS = "seeds"
 
 
 def require() -> None:
-    """Raise SettingError where JAX finds no device, or computes in 64 bits, which worlds are not made for."""
+    """Raise SettingError where JAX finds no device, or computes in 64 bits: environments need 32 bits."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -27,7 +27,7 @@ def require() -> None:
             + (f": {why}" if why else "")
         ) from None
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise SettingError("JAX_ENABLE_X64 is on, expected it off: worlds and networks compute in 32 bits")
+        raise SettingError("JAX_ENABLE_X64 must be off: environments and networks compute in 32 bits")
 
 
 def count(config: Config) -> int:

@@ -1,7 +1,7 @@
-"""Loops that stop with the last lane that goes on.
+"""Loops that stop as soon as every lane has ended.
 
-Padding costs as much as play. In worlds whose episodes mostly end long before the limit (`EnvSpec.ends_early`)
-collection stops when no world goes on; `gpgrad.learning.ragged_batches` does the same for gradient steps.
+Padding costs as much as play. In environments whose episodes mostly end long before the limit (`EnvSpec.ends_early`)
+collection stops when no environment runs any more; `gpgrad.learning.ragged_batches` does the same for gradient steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _largest_of_lanes(axis_size: int, in_batched: list[bool], x: jax.Array) -> t
 
 
 def scan_while_running(
-    step: Callable[..., tuple[Any, PyTree]], start: Any, limit: int
+    step: Callable[[Any, jax.Array], tuple[Any, PyTree]], start: Any, limit: int
 ) -> tuple[Any, PyTree, jax.Array]:
     """As `jax.lax.scan(step, start, jnp.arange(limit))`, but only while `carry.running` is true somewhere.
 

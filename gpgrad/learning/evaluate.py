@@ -18,8 +18,8 @@ Evaluate = Callable[[jax.Array, EnvParams, Team], Metrics]
 def make_evaluate(parts: Parts, episodes: int) -> Evaluate:
     """evaluate(key, env_params, team) -> metrics of that many greedy episodes of one seed.
 
-    Start states and the worlds' randomness depend on the key alone, never on the team, so that methods can be
-    compared in pairs. Returns are the world's own, undiscounted, without any bonus. `returns` [episodes] are the
+    Start states and the environments' randomness depend on the key alone, never on the team, so that methods can be
+    compared in pairs. Returns are the environment's own, undiscounted, without any bonus. `returns` [episodes] are the
     single ones; everything else is a mean over episodes, `Step.info` included.
     """
     collect = make_collect(parts.env, parts.agent, parts.decomposition)
@@ -32,7 +32,7 @@ def make_evaluate(parts: Parts, episodes: int) -> Evaluate:
 
 
 def test_keys(key: jax.Array, episodes: int) -> tuple[jax.Array, jax.Array]:
-    """The worlds' keys [episodes], and the team's."""
+    """The environments' keys [episodes], and the team's."""
     k_world, k_act = jax.random.split(key)
     return jax.random.split(k_world, episodes), k_act
 

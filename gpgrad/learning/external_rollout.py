@@ -1,7 +1,8 @@
-"""Collect whole episodes from host worlds: a loop around jitted acting, batched over all lanes of all seeds.
+"""Collect whole episodes from external environments: a Python loop around jitted acting, batched over all lanes of
+all seeds.
 
-A wave is as many episodes as a seed has workers, one per lane, so that every lane plays the same number: were the
-first to finish taken, short episodes would be too many. A wave is played in passes. In a pass a lane whose episode
+A wave is as many episodes as a seed has workers, one per lane, so that every lane plays the same number: taking the
+first that finish would favour short episodes. A wave is played in passes. In a pass a lane whose episode
 fails stays idle; once the others have ended, the next pass plays it again, from the same seed and with the same keys,
 so that what is collected does not depend on faults. The numbers are those of `rollout.make_collect`.
 
@@ -27,7 +28,7 @@ from gpgrad.types import Episode
 
 
 class Orders(NamedTuple):
-    """What decides a collection. seeds: uint32 [S, E, 2]. act_key, eps: [S]. team: leaves [S, ...]."""
+    """The inputs of a collection. seeds: uint32 [S, E, 2]. act_key, eps: [S]. team: leaves [S, ...]."""
 
     seeds: jax.Array
     act_key: jax.Array
@@ -36,21 +37,21 @@ class Orders(NamedTuple):
 
 
 def is_external(env: Env) -> bool:
-    """Whether a world's simulators are processes of their own."""
+    """Whether an environment's simulators are processes of their own."""
     return isinstance(env, ExternalEnv)
 
 
 def by_loop(env: Env) -> bool:
-    """Whether it is played by a loop on the host, not by callbacks."""
+    """Whether it is played by a loop in Python, not by callbacks of the compiled program."""
     return isinstance(env, ExternalEnv) and env.form == "loop"
 
 
 def check(config: Config, env: Any) -> None:
-    """Refuse what host worlds cannot do, with one sentence. Raises SettingError."""
+    """Raise SettingError for settings that external environments do not support."""
     if config.seeds_mode == "process":
         raise SettingError(f"seeds_mode is 'process', expected vmap or sequential: {env.name} has its own processes")
     if config.devices not in (None, 1):
-        raise SettingError(f"devices is {config.devices}, expected 1 or none in the host world {env.name}")
+        raise SettingError(f"devices is {config.devices}, expected 1 or none in the external environment {env.name}")
     wanted = {
         "rollout.worlds": config.rollout.worlds,
         "evaluation.episodes": config.evaluation.episodes,
@@ -65,11 +66,11 @@ def check(config: Config, env: Any) -> None:
 
 
 def seeds(keys: jax.Array) -> jax.Array:
-    """Seeds of episodes, uint32 [E, 2], from the worlds' keys [E]; those that `rollout.make_collect` gives."""
+    """Seeds of episodes, uint32 [E, 2], from the environments' keys [E]; the same as in `rollout.make_collect`."""
     return jax.vmap(lambda key: seed_words(jax.random.split(key)[0]))(keys)
 
 
-class Host:
+class Simulators:
     """The simulators of a run, and the loop that plays them. Workers start when they are first needed."""
 
     def __init__(self, config: Config, parts: Parts) -> None:
@@ -115,7 +116,7 @@ class Host:
         return stored.rollout()
 
     def report(self) -> dict[str, Any]:
-        """What the simulators took, for a row of timing: `Pool.report`, and their share of the collecting."""
+        """Time of the simulators for a row of timing: `Pool.report`, and their share of the collection."""
         if self._pool is None:
             return {}
         report = self._pool.report()
@@ -175,7 +176,7 @@ class Store:
         self._info = np.zeros((*lead, len(self._names)), np.float32)
 
     def begin(self, pool: Pool, rows: np.ndarray) -> None:
-        """The first moment of episodes; what was stored of a failed attempt is gone."""
+        """The first observations of episodes; a failed attempt is overwritten."""
         lane, *place = rows.T
         at = tuple(place)
         self._reward[at], self._info[at] = 0.0, 0.0
@@ -201,7 +202,7 @@ class Store:
         return rows[~ended]
 
     def rollout(self) -> Rollout:
-        """All that was stored."""
+        """All stored episodes."""
         state = self._state if self._state.shape[-1] else None
         parts: Any = (self._actions, self._reward, self._terminated, self._valid)
         info: Any = {name: self._info[..., i] for i, name in enumerate(self._names)}

@@ -1,4 +1,4 @@
-"""A seed before anything is collected: parameters, an empty replay, clocks at zero."""
+"""The first state of a seed: parameters, an empty replay, clocks at zero."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from gpgrad.config.schema import Config
+from gpgrad.envs.api import roles_of
 from gpgrad.learning import replay
-from gpgrad.learning.compose import example_view, has_roles
+from gpgrad.learning.compose import example_view
 from gpgrad.learning.iteration import make_collection, stream
-from gpgrad.learning.learner import Learning, Parts, make_learn
+from gpgrad.learning.learner import LearnerState, Parts, make_gradient_step
 from gpgrad.types import Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 
@@ -29,24 +30,24 @@ def make_init(config: Config, parts: Parts) -> Callable[[jax.Array], SeedState]:
         view = example_view(parts.env)
         env_params = parts.env.params(stream(key, Purpose.WORLD))
         agent, sharing = parts.sharing.init(k_agent, parts.agent.init)
-        if has_roles(parts.env):
-            sharing = parts.sharing.tell(sharing, parts.env.roles(env_params))  # type: ignore[attr-defined]
+        if roles := roles_of(parts.env):
+            sharing = parts.sharing.set_roles(sharing, roles(env_params))
         params = Params(agent, parts.decomposition.init(k_mixer, view.state))
-        learning = Learning(
+        learner = LearnerState(
             params,
             parts.optimiser.init(params),  # type: ignore[arg-type]
             sharing,
             parts.weighting.init(stream(key, Purpose.WEIGHTING), view.state),
         )
         example = example_episode(parts)
-        stats = jax.eval_shape(make_stats(config, parts), key, env_params, learning)
+        stats = jax.eval_shape(make_stats(config, parts), key, env_params, learner)
         return SeedState(
             env_params=env_params,
             params=params,
             target=jax.tree.map(jnp.copy, params),
-            opt_state=learning.opt_state,
+            opt_state=learner.opt_state,
             sharing=sharing,
-            weighting=learning.weighting,
+            weighting=learner.weighting,
             replay=replay.init(example, config.replay.capacity),
             env_steps=jnp.zeros((), jnp.int32),
             key=key,
@@ -72,17 +73,17 @@ def example_episode(parts: Parts) -> Episode:
     return jax.eval_shape(one, jax.random.key(0))
 
 
-def make_stats(config: Config, parts: Parts) -> Callable[..., Metrics]:
+def make_stats(config: Config, parts: Parts) -> Callable[[jax.Array, PyTree, LearnerState], Metrics]:
     """A function with the shapes of the sums that a seed keeps between written rows."""
     collect = make_collection(config, parts)
-    learn = make_learn(parts)
+    gradient_step = make_gradient_step(parts)
 
-    def stats(key: jax.Array, env_params: PyTree, learning: Learning) -> Metrics:
+    def stats(key: jax.Array, env_params: PyTree, learner: LearnerState) -> Metrics:
         zero = jnp.zeros((), jnp.int32)
-        episodes, metrics = collect(key, zero, env_params, learning, zero)
+        episodes, metrics = collect(key, zero, env_params, learner, zero)
         wanted = config.learner.batch_episodes
         some = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (wanted, *leaf.shape[1:])), episodes)
-        learned = learn(key, start_clock(), learning, learning.params, env_params, some)[1]
+        learned = gradient_step(key, start_clock(), learner, learner.params, env_params, some)[1]
         counted = {name: jnp.zeros(()) for name in ("updates", "episodes", "nonfinite_updates")}
         return {**metrics, **learned, **counted}
 

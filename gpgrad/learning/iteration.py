@@ -1,13 +1,13 @@
-"""What happens again and again: episodes are collected and stored, gradient steps taken, target networks copied.
+"""An iteration of training: collect and store episodes, take gradient steps, copy target networks.
 
-The clock stays outside the seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
+The clock has no seed axis. Under `vmap` a branch on a batched value runs both sides, so control flow
 depends on the clock alone, and what differs between seeds (environment steps, epsilon) is only a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,55 @@ import numpy as np
 from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvParams
 from gpgrad.learning import replay, rollout
-from gpgrad.learning.learner import Learning, Parts, make_draw, make_learn
+from gpgrad.learning.learner import LearnerState, Parts, make_draw, make_gradient_step
 from gpgrad.learning.rollout import Team
 from gpgrad.methods import optimisers
+from gpgrad.methods.sharing.base import Adapted
 from gpgrad.types import PATIENCE, Clock, Divergence, Episode, Metrics, Params, Purpose, PyTree, SeedState
 
 Index = jax.Array | np.ndarray | int
 OverSeeds = Callable[[Callable, tuple[int | None, ...]], Callable]  # `jax.vmap`, or nothing for a single seed
 
 
+Advanced = tuple[Clock, SeedState]
+
+
+class Chunk(Protocol):
+    """Some iterations of all seeds."""
+
+    def __call__(self, clock: Clock, states: SeedState, k: jax.Array) -> Advanced:
+        """The clock and states [S, ...] after k iterations."""
+        ...
+
+
+class SeedsFunction(Protocol):
+    """A function of states with or without the seed axis, which `over_seeds` maps where it is there."""
+
+    def __call__(self, over_seeds: OverSeeds, /, *args: Any, **named: Any) -> Advanced:
+        """The clock and the states, with the axes that the arguments have."""
+        ...
+
+
+class LearningPhase(Protocol):
+    """The part of an iteration after its episodes are stored."""
+
+    def __call__(self, over_seeds: OverSeeds, clock: Clock, states: SeedState) -> Advanced:
+        """The clock and states after gradient steps, adaptation and grouping."""
+        ...
+
+
+class Collection(Protocol):
+    """Collecting the episodes of an iteration with one seed's team."""
+
+    def __call__(
+        self, key: jax.Array, iteration: jax.Array, env_params: EnvParams, learner: LearnerState, env_steps: jax.Array
+    ) -> tuple[Episode, Metrics]:
+        """Episodes [E, ...] and sums over them."""
+        ...
+
+
 class Watched(NamedTuple):
-    """What a seed knows of its updates: sums since the last row, and whether they are still finite."""
+    """Statistics of a seed's updates: sums since the last row, and whether updates are still finite."""
 
     stats: Metrics
     divergence: Divergence
@@ -38,32 +76,33 @@ def stream(key: jax.Array, purpose: Purpose, index: Index = 0) -> jax.Array:
 
 
 def team(parts: Parts, params: Params, sharing: PyTree) -> Team:
-    """What acting needs, from what is trained."""
-    agent = parts.sharing.materialise(params.agent, sharing)
+    """The inputs of acting, from trained parameters."""
+    agent = parts.sharing.per_agent_params(params.agent, sharing)
     return Team(agent, parts.sharing.gates(sharing), params.decomposition)
 
 
 def rollout_keys(config: Config, key: jax.Array, iteration: jax.Array, env_steps: jax.Array) -> tuple[jax.Array, ...]:
-    """What decides an iteration's episodes beside the team: the worlds' keys [E], the team's, epsilon."""
+    """The inputs of an iteration's episodes beside the team: the environments' keys [E], the team's key, epsilon."""
     settings = config.rollout
     eps = rollout.epsilon(env_steps, settings.start, settings.finish, settings.anneal_steps)
     k_world, k_act = jax.random.split(stream(key, Purpose.ROLLOUT, iteration))
     return jax.random.split(k_world, settings.worlds), k_act, eps
 
 
-def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
+def make_chunk(config: Config, parts: Parts) -> Chunk:
     """chunk(clock, states, k): k iterations of collect, learn, and now and then copy the target network."""
-    collection, store, learn = make_collection(config, parts), make_store(config, parts), make_learning(config, parts)
+    collection, store = make_collection(config, parts), make_store(config, parts)
+    learning_phase = make_learning_phase(config, parts)
 
     def collect(clock: Clock, state: SeedState) -> SeedState:
-        learning = _learning(state)
-        episodes, _ = collection(state.key, clock.iterations, state.env_params, learning, state.env_steps)
+        learner = learner_state(state)
+        episodes, _ = collection(state.key, clock.iterations, state.env_params, learner, state.env_steps)
         return store(clock, state, episodes)
 
     def iterations(over_seeds: OverSeeds, clock: Clock, states: SeedState, k: jax.Array) -> tuple[Clock, SeedState]:
         def iteration(_, carry: tuple[Clock, SeedState]) -> tuple[Clock, SeedState]:
             clock, states = carry
-            return learn(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
+            return learning_phase(over_seeds, clock, over_seeds(collect, (None, 0))(clock, states))
 
         return jax.lax.fori_loop(0, k, iteration, (clock, states))
 
@@ -73,7 +112,7 @@ def make_chunk(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedS
     return chunk
 
 
-def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) -> tuple[Clock, SeedState]:
+def per_seed(function: SeedsFunction, *args: PyTree) -> Advanced:
     """function(over_seeds, *args), whose leaves start with the seed axis; without that axis for a single seed.
 
     Products batched over a single seed are slower, and so is a replay that changes its shape in the loop: copied.
@@ -85,13 +124,13 @@ def per_seed(function: Callable[..., tuple[Clock, SeedState]], *args: PyTree) ->
     return clock, jax.tree.map(lambda leaf: leaf[None], state)
 
 
-def make_collection(config: Config, parts: Parts) -> Callable[..., tuple[Episode, Metrics]]:
+def make_collection(config: Config, parts: Parts) -> Collection:
     """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
     collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
 
-    def collection(key, iteration, env_params, learning: Learning, env_steps) -> tuple[Episode, Metrics]:
+    def collection(key, iteration, env_params, learner: LearnerState, env_steps) -> tuple[Episode, Metrics]:
         keys, k_act, eps = rollout_keys(config, key, iteration, env_steps)
-        done = collect(keys, k_act, env_params, team(parts, learning.params, learning.sharing), eps)
+        done = collect(keys, k_act, env_params, team(parts, learner.params, learner.sharing), eps)
         return done.episodes, _sums(done.episodes)
 
     return collection
@@ -113,59 +152,73 @@ def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Epis
     return store
 
 
-def make_learning(config: Config, parts: Parts) -> Callable[..., tuple[Clock, SeedState]]:
-    """learning(over_seeds, clock, states) -> (clock, states): what an iteration does once its episodes are stored."""
+def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
+    """learning_phase(over_seeds, clock, states) -> (clock, states): the part of an iteration after its episodes are
+    stored: gradient steps, adaptation and target copies, grouping of agents.
+    """
     worlds, period = config.rollout.worlds, config.learner.target_every_episodes
     n_updates = round(worlds * config.learner.updates_per_episode)
-    gradient_step = make_learn(parts)
+    gradient_step, (adapt, fit) = make_gradient_step(parts), _make_changes(parts)
 
-    def learn(clock: Clock, learning: Learning, seen: Watched, state: SeedState) -> tuple[Learning, Watched]:
-        """A gradient step; `state` gives what it reads, the replay among it."""
+    def sample_and_step(
+        clock: Clock, learner: LearnerState, seen: Watched, state: SeedState
+    ) -> tuple[LearnerState, Watched]:
+        """A gradient step on a batch from the replay of `state`."""
         key = stream(state.key, Purpose.SAMPLE, clock.updates)
         episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
         key = stream(state.key, Purpose.LOSS, clock.updates)
-        learning, metrics = gradient_step(key, clock, learning, state.target, state.env_params, episodes)
-        return learning, watch(seen, metrics, state.env_steps)
+        learner, metrics = gradient_step(key, clock, learner, state.target, state.env_params, episodes)
+        return learner, watch(seen, metrics, state.env_steps)
 
-    def adapt(clock: Clock, key: jax.Array, learning: Learning) -> tuple[Learning, Params]:
-        """What happens when the target network is copied; returns the new target."""
-        key = stream(key, Purpose.ADAPT, clock.episodes)
-        return rearrange(learning, lambda *told: parts.sharing.adapt(key, clock, *told))
-
-    def fit(clock: Clock, state: SeedState, learning: Learning) -> tuple[Learning, Params]:
-        """What happens once after the first episodes; returns the new target."""
-        key = stream(state.key, Purpose.FIT)
-        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
-        return rearrange(learning, lambda *told: parts.sharing.fit.run(key, *told, draw))  # type: ignore[union-attr]
-
-    def learning_step(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
+    def learning_phase(over_seeds: OverSeeds, clock: Clock, states: SeedState) -> tuple[Clock, SeedState]:
         before = clock.episodes
         clock = clock._replace(episodes=before + worlds, iterations=clock.iterations + 1)
 
-        def step(_, carry: tuple[Clock, Learning, Watched]) -> tuple[Clock, Learning, Watched]:
-            at, learning, seen = carry
-            learning, seen = over_seeds(learn, (None, 0, 0, 0))(at, learning, seen, states)
-            return at._replace(updates=at.updates + 1), learning, seen
+        def step(_, carry: tuple[Clock, LearnerState, Watched]) -> tuple[Clock, LearnerState, Watched]:
+            at, learner, seen = carry
+            learner, seen = over_seeds(sample_and_step, (None, 0, 0, 0))(at, learner, seen, states)
+            return at._replace(updates=at.updates + 1), learner, seen
 
         ready = clock.episodes >= config.learner.batch_episodes
-        carry = (clock, _learning(states), Watched(states.stats, states.divergence))
-        clock, learning, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
-        learning, target = jax.lax.cond(
+        carry = (clock, learner_state(states), Watched(states.stats, states.divergence))
+        clock, learner, seen = jax.lax.fori_loop(0, jnp.where(ready, n_updates, 0), step, carry)
+        learner, target = jax.lax.cond(
             clock.episodes // period != before // period,
             lambda args: over_seeds(adapt, (None, 0, 0))(clock, states.key, args[0]),
             lambda args: args,
-            (learning, states.target),
+            (learner, states.target),
         )
         if parts.sharing.fit is not None:
-            learning, target = jax.lax.cond(
+            learner, target = jax.lax.cond(
                 (before < parts.sharing.fit.episodes) & (clock.episodes >= parts.sharing.fit.episodes),
                 lambda args: over_seeds(fit, (None, 0, 0))(clock, states, args[0]),
                 lambda args: args,
-                (learning, target),
+                (learner, target),
             )
-        return clock, states._replace(**learning._asdict(), target=target, **seen._asdict())
+        return clock, states._replace(**learner._asdict(), target=target, **seen._asdict())
 
-    return learning_step
+    return learning_phase
+
+
+AdaptSeed = Callable[[Clock, jax.Array, LearnerState], tuple[LearnerState, Params]]
+FitSeed = Callable[[Clock, SeedState, LearnerState], tuple[LearnerState, Params]]
+
+
+def _make_changes(parts: Parts) -> tuple[AdaptSeed, FitSeed]:
+    """What the sharing scheme does to a seed at a copy of the target network, and once after the first episodes."""
+
+    def adapt(clock: Clock, key: jax.Array, learner: LearnerState) -> tuple[LearnerState, Params]:
+        """At a copy of the target network; returns the new target."""
+        key = stream(key, Purpose.ADAPT, clock.episodes)
+        return rearrange(learner, lambda *agent: parts.sharing.adapt(key, clock, *agent))
+
+    def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
+        """Once after the first episodes; returns the new target."""
+        key = stream(state.key, Purpose.FIT)
+        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+        return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]
+
+    return adapt, fit
 
 
 def watch(seen: Watched, metrics: Metrics, env_steps: jax.Array) -> Watched:
@@ -185,23 +238,26 @@ def visited(parts: Parts, env_params: EnvParams, episodes: Episode) -> PyTree:
     return jax.tree.map(_join_axes, views(env_params, before).state)
 
 
-def rearrange(learning: Learning, change: Callable[..., Any]) -> tuple[Learning, Params]:
-    """Let `change` have agent parameters, the optimiser's slots of their shape and sharing state; with parameters."""
-    params = learning.params
-    slots = optimisers.moments(learning.opt_state, params)
-    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learning.sharing)
+def rearrange(
+    learner: LearnerState, change: Callable[[PyTree, list[PyTree], PyTree], Adapted]
+) -> tuple[LearnerState, Params]:
+    """Apply change(agent params, moments, sharing state), which returns the same three; with the new parameters."""
+    params = learner.params
+    slots = optimisers.moments(learner.opt_state, params)
+    agent, agent_slots, sharing = change(params.agent, [slot.agent for slot in slots], learner.sharing)
     slots = [slot._replace(agent=new) for slot, new in zip(slots, agent_slots, strict=True)]
-    opt_state = optimisers.with_moments(learning.opt_state, params, slots)
+    opt_state = optimisers.with_moments(learner.opt_state, params, slots)
     params = params._replace(agent=agent)
-    return learning._replace(params=params, opt_state=opt_state, sharing=sharing), params
+    return learner._replace(params=params, opt_state=opt_state, sharing=sharing), params
 
 
 def _sums(episodes: Episode) -> Metrics:
     return {"train_return": episodes.reward.sum(), "train_length": episodes.valid.sum().astype(jnp.float32)}
 
 
-def _learning(state: SeedState) -> Learning:
-    return Learning(state.params, state.opt_state, state.sharing, state.weighting)
+def learner_state(state: SeedState) -> LearnerState:
+    """The part of a seed's state that gradient steps change."""
+    return LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
 
 
 def _add(stats: Metrics, new: Metrics) -> Metrics:

@@ -1,8 +1,8 @@
 """Several processes, on one computer or many, that train one run together, each its share of the seeds.
 
-All run the same programs in the same order on the devices of all. Whatever the host decides by its own clock or a
-signal is agreed upon first; process 0 alone writes, and what it reads the others are told. With a single process
-nothing here does anything.
+All run the same programs in the same order on the devices of all. Decisions that depend on a process's own clock or on
+a signal are agreed upon first; process 0 alone reads and writes files, and broadcasts what it reads. With a single
+process nothing here does anything.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _fetch(leaf: Any) -> np.ndarray:
     return np.array(leaf)
 
 
-def told(tree: PyTree | None, template: PyTree, n_devices: int) -> PyTree | None:
+def broadcast(tree: PyTree | None, template: PyTree, n_devices: int) -> PyTree | None:
     """Process 0's arrays on the devices of all, seeds apart where leaves have them; None if it has none.
 
     template: shapes and dtypes of them. Leaves with an axis are taken to start with the seed axis.

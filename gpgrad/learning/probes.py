@@ -9,16 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.envs.api import EnvParams, EnvState, View
+from gpgrad.envs.api import EnvParams, EnvState, View, paths_of, payoff_of, roles_of
 from gpgrad.errors import SettingError
-from gpgrad.learning import replay
-from gpgrad.learning.compose import has_roles
 from gpgrad.learning.learner import Parts, make_batch
 from gpgrad.learning.rollout import Team, make_collect
 from gpgrad.methods.decomposition.base import greedy_actions, masked_mean
 from gpgrad.methods.nets.agent import last_actions
-from gpgrad.methods.weighting import gpvd, inspect
-from gpgrad.types import AgentOut, Batch, Clock, Episode, Metrics, PyTree, SeedState, Terms
+from gpgrad.types import AgentOut, Batch, Clock, Metrics, PyTree, SeedState, TermInputs, Terms
 
 Diagnose = Callable[[EnvParams, Team], Metrics]
 Path = tuple[tuple[int, ...], ...]  # joint actions from the start of a game
@@ -26,20 +23,20 @@ DRAWS = 32
 
 
 def make_diagnostics(parts: Parts) -> Diagnose:
-    """diagnose(env_params, team) -> metrics; empty for worlds without a payoff table and without hidden roles.
+    """diagnose(env_params, team) -> metrics; empty for environments without a payoff table and without hidden roles.
 
     For games of one step: `utilities` [A, U], `payoff_table` [U] * A, the learned Q_tot of every joint action, and
     `payoff_error`, its mean squared distance from the game's payoffs. For games of a few steps that name the `paths`
-    to their nodes, `utilities_NODE` and `payoff_table_NODE`. For worlds with hidden roles: `roles` [A] and
+    to their nodes, `utilities_NODE` and `payoff_table_NODE`. For environments with hidden roles: `roles` [A] and
     `disagreement`.
     """
-    if has_roles(parts.env):
+    if roles := roles_of(parts.env):
         differ = make_disagreement(parts)
         return lambda env_params, team: {
-            "roles": parts.env.roles(env_params),  # type: ignore[attr-defined]
+            "roles": roles(env_params),
             "disagreement": differ(env_params, team),
         }
-    if paths := getattr(parts.env, "paths", None):
+    if paths := paths_of(parts.env):
         return lambda env_params, team: {
             f"{name}_{node}": value
             for node, path in paths.items()
@@ -60,16 +57,17 @@ def make_diagnostics(parts: Parts) -> Diagnose:
 
 
 def _payoff(parts: Parts) -> Callable[[EnvParams], jax.Array] | None:
-    """The payoffs of a game of one step, in the learner's unit; None for other worlds."""
-    payoff = getattr(parts.env, "payoff", None) if parts.env.spec.episode_limit == 1 else None
+    """The payoffs of a game of one step, in the learner's unit; None for other environments."""
+    payoff = payoff_of(parts.env) if parts.env.spec.episode_limit == 1 else None
     return payoff and (lambda env_params: payoff(env_params) * parts.reward_scale)
 
 
 def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
-    """disagreement(env_params, team) -> float32 [], how often two agents in the same place would act differently.
+    """disagreement(env_params, team) -> float32 [], the fraction of agent pairs that differ in the greedy action
+    on the same history.
 
-    Every agent in turn lives one greedy episode, always the same start, and at each step all agents say what they
-    would do after its observations and actions: the share of differing pairs, 0 for agents that share everything.
+    Each agent's history in one greedy episode, always from the same start, is given to all agents at every step;
+    0 for agents that share everything.
     """
     spec, collect = parts.env.spec, make_collect(parts.env, parts.agent, parts.decomposition)
     everyone = spec.n_agents
@@ -93,7 +91,7 @@ def make_disagreement(parts: Parts) -> Callable[[EnvParams, Team], jax.Array]:
 
 
 class Learned(NamedTuple):
-    """What a team thinks of one move: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
+    """Learned values of one move: utilities [A, U], payoff_table [U] * A, Q_tot of all joint actions."""
 
     utilities: jax.Array
     payoff_table: jax.Array
@@ -110,10 +108,10 @@ def learned_game(parts: Parts, env_params: EnvParams, team: Team, path: Path = (
 
     def learned(key: jax.Array) -> Learned:
         out = parts.agent.unroll(team.params, team.gates, batch.view.obs, last, key, acting=True)
-        q_tot = parts.decomposition.terms(mixer, mixer, out, out, batch, clock, key).q_tot[now]
+        q_tot = parts.decomposition.terms(TermInputs(mixer, mixer, out, out, batch, clock, key)).q_tot[now]
         return Learned(parts.decomposition.utilities(mixer, out, key)[now, 0], q_tot)
 
-    keys = jax.random.split(jax.random.key(0), DRAWS if parts.decomposition.head.fractions else 1)
+    keys = jax.random.split(jax.random.key(0), DRAWS if parts.agent.head.random else 1)
     drawn = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(learned)(keys))
     return drawn._replace(payoff_table=_as_table(parts, drawn.payoff_table))
 
@@ -154,26 +152,27 @@ class Examined(NamedTuple):
 
 
 def examine(parts: Parts, clock: Clock, state: SeedState, batch: Batch) -> Examined:
-    """Look at a batch with everything a seed of a run has learned, its target network and visit counts included."""
+    """Evaluate a batch as an update of this seed would, with its target network and visit counts."""
     weighting, aux = parts.weighting.prepare(state.weighting, clock, batch)
     rewarded = batch._replace(reward=batch.reward + parts.weighting.bonus(weighting, aux))
     gates, last = parts.sharing.gates(state.sharing), last_actions(batch.actions)
 
     def unroll(agent: PyTree, key: jax.Array) -> AgentOut:
-        arranged = parts.sharing.materialise(agent, state.sharing)
+        arranged = parts.sharing.per_agent_params(agent, state.sharing)
         return parts.agent.unroll(arranged, gates, batch.view.obs, last, key)
 
-    k_online, k_frozen, k_terms = jax.random.split(jax.random.key(0), 3)
-    frozen, own, other = unroll(state.target.agent, k_frozen), state.params.decomposition, state.target.decomposition
+    k_online, k_target, k_terms = jax.random.split(jax.random.key(0), 3)
+    target_out = unroll(state.target.agent, k_target)
+    own, other = state.params.decomposition, state.target.decomposition
 
     def terms(online: AgentOut) -> Terms:
-        return parts.decomposition.terms(own, other, online, frozen, rewarded, clock, k_terms)
+        return parts.decomposition.terms(TermInputs(own, other, online, target_out, rewarded, clock, k_terms))
 
     return Examined(aux, rewarded, unroll(state.params.agent, k_online), terms)
 
 
 class GradientFlow(NamedTuple):
-    """How each joint action of a one-step game pulls at the utilities it is made of.
+    """The gradient that each joint action of a one-step game has on its utilities.
 
     utilities: [A, U]. td_error, weights: [U] * A. flow: [U] * A + [A], gradient of that joint action's weighted loss,
     and of its share in further losses, with respect to each agent's utility of its action; a negative one raises the
@@ -187,12 +186,14 @@ class GradientFlow(NamedTuple):
 
 
 def need_payoffs(parts: Parts) -> None:
-    """Raises SettingError for worlds that are no one-step game with a payoff table, and for values too wide to hold."""
+    """Raise SettingError unless the environment is a one-step game with a payoff table and losses depend on q."""
     if _payoff(parts) is None:
         raise SettingError(f"{parts.env.spec.name} has no payoff table, expected a matrix game of one step")
-    if parts.decomposition.head.lagging:
-        raise SettingError("evaluation.gradient_flow has no utilities to look at where losses are made of the head "
-                           "itself, as RMIX's are, expected another decomposition")  # fmt: skip
+    if not parts.agent.head.losses_of_q:
+        raise SettingError(
+            "evaluation.gradient_flow needs a decomposition whose loss is a function of the agents' values, "
+            "such as qmix"
+        )
 
 
 def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
@@ -215,64 +216,3 @@ def gradient_flow(parts: Parts, clock: Clock, state: SeedState) -> GradientFlow:
     utilities = parts.decomposition.utilities(state.params.decomposition, seen.online, jax.random.key(0))[0, 0]
     td_error = terms.q_tot[0] - terms.target[0]
     return GradientFlow(utilities, *(_as_table(parts, x) for x in (td_error, weights[0], mine)))
-
-
-class BucketDump(NamedTuple):
-    """Buckets in which a joint action is protected, and the joint actions that interfere with it.
-
-    Column 0 is the protected transition, the others interfere with it. present: bool [K, M], what follows means
-    something there. states: the world's compact states [K, M, ...]. actions: int32 [K, M, A]. td_error, target:
-    float32 [K, M]. step: int32 [K, M], within its episode. visits: int32 [K], of the bucket's code since the start.
-    env_steps: int32 [], of the run.
-    """
-
-    present: jax.Array
-    states: EnvState
-    actions: jax.Array
-    td_error: jax.Array
-    target: jax.Array
-    step: jax.Array
-    visits: jax.Array
-    env_steps: jax.Array
-
-
-def bucket_dump(
-    parts: Parts, clock: Clock, state: SeedState, key: jax.Array, episodes: int, n_buckets: int = 4, n_members: int = 4
-) -> BucketDump:
-    """Draw a batch from one seed's replay and show the K = n_buckets with the most interference in it.
-
-    M = 1 + n_members. At least `episodes` must have been collected. Raises SettingError for other weightings.
-    """
-    need_buckets(state)
-    return buckets_of(
-        parts, clock, state, replay.sample(key, state.replay, clock.episodes, episodes), n_buckets, n_members
-    )
-
-
-def need_buckets(state: SeedState) -> None:
-    """Raises SettingError for weightings that have none."""
-    if not isinstance(state.weighting, gpvd.GpvdState):
-        raise SettingError("a dump of buckets needs a run with --weighting gpvd")
-
-
-def buckets_of(
-    parts: Parts, clock: Clock, state: SeedState, drawn: Episode, n_buckets: int = 4, n_members: int = 4
-) -> BucketDump:
-    """As `bucket_dump`, of the given episodes [E, ...]; of `state`, replay is not used."""
-    episodes = len(drawn.valid)
-    seen = examine(parts, clock, state, make_batch(parts.env, state.env_params, drawn, parts.reward_scale))
-    rows = gpvd.transitions(seen.aux, seen.batch, seen.terms(seen.online))
-    td_error, n = rows.q_tot - rows.targets, len(rows.valid)
-    index = inspect.pick(rows.buckets, gpvd.protect(rows), td_error, n_buckets, n_members)  # [K, M]
-    row = jnp.minimum(index, n - 1)
-    step, lane = row // episodes, row % episodes
-    return BucketDump(
-        present=index < n,
-        states=jax.tree.map(lambda leaf: leaf[lane, step], drawn.states),
-        actions=rows.actions[row],
-        td_error=td_error[row],
-        target=rows.targets[row],
-        step=step,
-        visits=gpvd.flatten(seen.aux.visits)[row[:, 0]],
-        env_steps=state.env_steps,
-    )

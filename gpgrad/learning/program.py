@@ -14,13 +14,13 @@ from gpgrad.envs.api import EnvParams
 from gpgrad.learning import devices, external_rollout, probes, rollout
 from gpgrad.learning.compose import compose
 from gpgrad.learning.evaluate import make_evaluate, summary, test_keys
-from gpgrad.learning.external_rollout import Host, Orders
+from gpgrad.learning.external_rollout import Orders, Simulators
 from gpgrad.learning.initial import make_init
 from gpgrad.learning.iteration import (
     Index,
     OverSeeds,
     make_chunk,
-    make_learning,
+    make_learning_phase,
     make_store,
     per_seed,
     rollout_keys,
@@ -32,7 +32,7 @@ from gpgrad.types import Clock, Episode, Metrics, Params, Purpose, PyTree, SeedS
 
 
 class Actor(NamedTuple):
-    """What a trained team is: enough to act and to be tested. In a run every leaf has the leading axis S."""
+    """A trained team: enough to act and to be tested. In a run every leaf has the leading axis S."""
 
     env_params: EnvParams
     params: Params
@@ -46,8 +46,8 @@ class Program(NamedTuple):
     init(seeds int32 [S]) -> states.
     chunk(clock, states, k) -> (clock, states): k iterations, k traced; the states are donated.
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
-    look(clock, states) -> metrics [S] of what moves them, where a setting asks for them.
-    host: the simulators of a world outside of JAX, where it is collected by a loop on the host; to be closed.
+    gradient_flow(clock, states) -> `probes.GradientFlow` [S, ...] where a setting asks for it, else nothing.
+    simulators: of an environment outside of JAX that is collected by a Python loop; close them at the end.
     """
 
     parts: Parts
@@ -55,8 +55,8 @@ class Program(NamedTuple):
     chunk: Callable[[Clock, SeedState, int], tuple[Clock, SeedState]]
     test: Callable[[Actor, Index], Metrics]
     final: Callable[[Actor, Index], Metrics]
-    look: Callable[[Clock, SeedState], Metrics]
-    host: Host | None = None
+    gradient_flow: Callable[[Clock, SeedState], Metrics]
+    simulators: Simulators | None = None
 
 
 def make_program(config: Config, parts: Parts | None = None) -> Program:
@@ -65,7 +65,7 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
     if external_rollout.is_external(parts.env):
         external_rollout.check(config, parts.env)
         if external_rollout.by_loop(parts.env):
-            return make_host_program(config, parts)
+            return make_external_program(config, parts)
     n, tests = devices.count(config), config.evaluation
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
@@ -78,14 +78,14 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         chunk=jax.jit(chunk, donate_argnums=1),
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
-        look=make_look(config, parts),
+        gradient_flow=make_gradient_flow(config, parts),
     )
 
 
-def make_host_program(config: Config, parts: Parts) -> Program:
-    """As `make_program`, with a loop on the host that collects episodes between jitted pieces."""
-    host, tests, store = external_rollout.Host(config, parts), config.evaluation, make_store(config, parts)
-    learn = make_learning(config, parts)
+def make_external_program(config: Config, parts: Parts) -> Program:
+    """As `make_program`, with a Python loop that collects episodes between jitted functions."""
+    simulators, tests, store = external_rollout.Simulators(config, parts), config.evaluation, make_store(config, parts)
+    learning_phase = make_learning_phase(config, parts)
 
     def orders(clock: Clock, state: SeedState) -> Orders:
         keys, k_act, eps = rollout_keys(config, state.key, clock.iterations, state.env_steps)
@@ -93,7 +93,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
 
     def absorb(clock: Clock, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
         def one(over_seeds: OverSeeds, states: SeedState, episodes: Episode) -> tuple[Clock, SeedState]:
-            return learn(over_seeds, clock, over_seeds(store, (None, 0, 0))(clock, states, episodes))
+            return learning_phase(over_seeds, clock, over_seeds(store, (None, 0, 0))(clock, states, episodes))
 
         return per_seed(one, states, episodes)
 
@@ -101,7 +101,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
 
     def chunk(clock: Clock, states: SeedState, k: int) -> tuple[Clock, SeedState]:
         for _ in range(int(k)):
-            clock, states = finish(clock, states, host.collect(prepare(clock, states)).episodes)
+            clock, states = finish(clock, states, simulators.collect(prepare(clock, states)).episodes)
         return clock, states
 
     def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
@@ -113,7 +113,7 @@ def make_host_program(config: Config, parts: Parts) -> Program:
             return {**summary(done), **parts.sharing.report(actor.params.agent, actor.sharing)}
 
         prepare, judge = jax.jit(jax.vmap(orders, (0, None))), jax.jit(jax.vmap(judge))
-        return lambda actors, index: judge(actors, host.collect(prepare(actors, index)))
+        return lambda actors, index: judge(actors, simulators.collect(prepare(actors, index)))
 
     return Program(
         parts=parts,
@@ -121,8 +121,8 @@ def make_host_program(config: Config, parts: Parts) -> Program:
         chunk=chunk,
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
-        look=make_look(config, parts),
-        host=host,
+        gradient_flow=make_gradient_flow(config, parts),
+        simulators=simulators,
     )
 
 
@@ -139,8 +139,10 @@ def make_test(parts: Parts, episodes: int, purpose: Purpose) -> Callable[[Actor,
     return jax.vmap(test, (0, None))
 
 
-def make_look(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
-    """look(clock, states) -> gradient flow [S, ...] if it is asked for. Raises SettingError where there is none."""
+def make_gradient_flow(config: Config, parts: Parts) -> Callable[[Clock, SeedState], Metrics]:
+    """gradient_flow(clock, states) -> metrics [S, ...], empty unless `evaluation.gradient_flow`. Raises SettingError
+    where there is none.
+    """
     if not config.evaluation.gradient_flow:
         return lambda clock, states: {}
     probes.need_payoffs(parts)

@@ -1,6 +1,6 @@
 """Replay of whole episodes: a ring of compact states, sampled without replacement.
 
-The ring has no counter of its own: the shared clock says where the next episodes go and how many there are,
+The ring has no counter of its own: the shared clock gives the next slots and the number of stored episodes,
 so all seeds use the same slots and no control flow depends on a seed. Views are recomputed from the sampled
 states, because storing them would take a hundred times the memory.
 """
@@ -19,7 +19,7 @@ def init(example: Episode, capacity: int) -> Episode:
 
 
 def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
-    """Write episodes [E, ...] where the clock stands: slot `collected` modulo capacity.
+    """Write episodes [E, ...] to the slots from `collected` modulo capacity on.
 
     The capacity must be a multiple of E, since a write beyond the end would be moved back onto newer episodes.
     """
@@ -35,7 +35,14 @@ def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
 
 
 def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
-    """A uniform set of `count` different integers below `filled` >= count, int32 [count]: Floyd's algorithm."""
+    """A uniform set of `count` different integers below `filled` >= count, int32 [count].
+
+    Turn j of `count` draws from 0..m with m = filled - count + j. A number that is in the set already is replaced by
+    m, which cannot be in it yet, since earlier turns drew from smaller ranges. Each of the sets of `count` numbers is
+    then equally likely, after `count` draws and without a permutation of all of `filled`, which is a traced value.
+
+    Source: Floyd's algorithm (Bentley and Floyd, Communications of the ACM 30(9), 1987).
+    """
     slots = jnp.arange(count, dtype=jnp.int32)
     last = filled - count + slots
     candidates = jax.random.randint(key, (count,), 0, last + 1)

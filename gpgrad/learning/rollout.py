@@ -1,8 +1,9 @@
-"""Collect whole episodes from in-JAX worlds with an epsilon-greedy team."""
+"""Collect whole episodes from environments in JAX with an epsilon-greedy team."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,8 +19,8 @@ NUMERICS = 1
 
 
 class Team(NamedTuple):
-    """What acting needs. params: agent parameters as the network takes them. gates: what multiplies their
-    activations, as `Sharing.gates` gives it. decomposition: the decomposition's parameters.
+    """The inputs of acting. params: agent parameters as the network takes them. gates: factors of activations,
+    as `Sharing.gates` gives them. decomposition: the decomposition's parameters.
     """
 
     params: PyTree
@@ -28,14 +29,14 @@ class Team(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """episodes: Episode [E, ...]. info: each world's `Step.info`, summed over its episode ([E, ...])."""
+    """episodes: Episode [E, ...]. info: each environment's `Step.info`, summed over its episode ([E, ...])."""
 
     episodes: Episode
     info: Metrics
 
 
 def epsilon(steps: jax.Array, start: float, finish: float, anneal_steps: int) -> jax.Array:
-    """Linear decay over environment steps from start to finish."""
+    """Exploration rate: linear decay over environment steps from start to finish, then constant."""
     return jnp.maximum(finish, start - (start - finish) / anneal_steps * steps)
 
 
@@ -51,7 +52,7 @@ Act = Callable[[jax.Array, Team, View, jax.Array, PyTree, jax.Array], tuple[jax.
 
 
 def make_act(agent: AgentNet, decomposition: Decomposition) -> Act:
-    """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E worlds."""
+    """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E environments."""
 
     def act(key: jax.Array, team: Team, view: View, last: jax.Array, carry: PyTree, eps: jax.Array):
         out = agent.step(team.params, team.gates, view.obs, last, carry, jax.random.fold_in(key, 2))
@@ -73,10 +74,10 @@ Collect = Callable[[jax.Array, jax.Array, EnvParams, Team, jax.Array], Rollout]
 
 
 def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Collect:
-    """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E worlds.
+    """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E environments.
 
-    Worlds step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
-    the state after the end is repeated. Where episodes end early, no step is made when no world runs any more.
+    Environments step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
+    the state after the end is repeated. Where episodes end early, collection stops when no environment runs any more.
     """
     spec, act = env.spec, make_act(agent, decomposition)
 
@@ -112,12 +113,7 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
         )
         if spec.ends_early:
             last, (states, stored, info), made = early_exit_loops.scan_while_running(step, carry, spec.episode_limit)
-
-            def fill(row: jax.Array, final: jax.Array) -> jax.Array:
-                before_end = jnp.arange(spec.episode_limit) < made
-                return jnp.where(before_end.reshape(-1, *[1] * final.ndim), row, final)
-
-            states = jax.tree.map(fill, states, last.state)
+            states = jax.tree.map(partial(_fill, made), states, last.state)
         else:
             _, (states, stored, info) = jax.lax.scan(step, carry, jnp.arange(spec.episode_limit))
         states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
@@ -126,3 +122,9 @@ def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Col
         return Rollout(episodes, jax.tree.map(lambda leaf: leaf.sum(0), info))
 
     return collect
+
+
+def _fill(made: jax.Array, rows: jax.Array, final: jax.Array) -> jax.Array:
+    """Rows [T, ...] of the steps that were made, then the final one."""
+    before_end = jnp.arange(len(rows)) < made
+    return jnp.where(before_end.reshape(-1, *[1] * final.ndim), rows, final)

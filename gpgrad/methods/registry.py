@@ -9,16 +9,25 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, Protocol, get_args, get_type_hints
 
 from gpgrad.envs.registry import importing
 from gpgrad.errors import SettingError, suggest
+from gpgrad.methods.activity import ActivityCheck
 
 Kind = Literal["decomposition", "sharing", "weighting"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
+
+class Maker(Protocol):
+    """A function that makes a part: its keyword parameters, with types and defaults, are the part's settings."""
+
+    def __call__(self, context: Any, /, **settings: Any) -> Any:
+        """A Decomposition, Sharing or Weighting. Raises SettingError for settings that cannot be."""
+        ...
+
+
+_PARTS: dict[Kind, dict[str, str | Maker]] = {
     "decomposition": {
         "iql": "gpgrad.methods.decomposition.iql:make",
         "vdn": "gpgrad.methods.decomposition.vdn:make",
@@ -58,6 +67,13 @@ _PARTS: dict[Kind, dict[str, str | Callable[..., Any]]] = {
 }
 
 
+# Of the parts that can stay idle in a run; read without importing the parts.
+_PROTECTION = "gpgrad.methods.weighting.gpvd_activity:PROTECTION"
+_CLONING = "gpgrad.methods.sharing.gradps.activity:CLONING"
+_ACTIVITY: dict[tuple[Kind, str], str | ActivityCheck] = {
+    **{("weighting", name): _PROTECTION for name in _PARTS["weighting"] if name.startswith("gpvd")},
+    **{("sharing", name): _CLONING for name in _PARTS["sharing"] if name.startswith("gradps")},
+}
 _ORIGINS: dict[tuple[Kind, str], frozenset[str]] = {}
 
 
@@ -73,13 +89,18 @@ def names(kind: Kind) -> list[str]:
     return list(_PARTS[kind])
 
 
-def register(kind: Kind, name: str, maker: Callable[..., Any] | str) -> None:
-    """Make a part known under a name; `maker` is a callable or "module:function". Raises SettingError."""
+def register(kind: Kind, name: str, maker: Maker | str, activity: ActivityCheck | None = None) -> None:
+    """Make a part known under a name; `maker` is a callable or "module:function". Raises SettingError.
+
+    activity: how to tell from a run's rows that the part acted; runs in which it did not are reported.
+    """
     if kind not in KINDS:
         raise SettingError(f"unknown kind {kind!r}{suggest(str(kind), KINDS)}")
     if name in _PARTS[kind]:
         raise SettingError(f"a {kind} named {name!r} is already registered")
     _PARTS[kind][name] = maker
+    if activity is not None:
+        _ACTIVITY[kind, name] = activity
     _ORIGINS[kind, name] = importing()
     _options.cache_clear()
 
@@ -88,6 +109,7 @@ def forget(kind: Kind, name: str) -> None:
     """Take back a registration."""
     del _PARTS[kind][name]
     _ORIGINS.pop((kind, name), None)  # parts of the table above have none
+    _ACTIVITY.pop((kind, name), None)
     _options.cache_clear()
 
 
@@ -96,15 +118,29 @@ def origins() -> dict[tuple[Kind, str], frozenset[str]]:
     return dict(_ORIGINS)
 
 
-def maker(kind: Kind, name: str) -> Callable[..., Any]:
+def maker(kind: Kind, name: str) -> Maker:
     """The maker of a part. Raises SettingError for an unknown name."""
     if name not in _PARTS[kind]:
         raise SettingError(f"unknown {kind} {name!r}{suggest(name, names(kind))}")
-    entry = _PARTS[kind][name]
+    return _resolve(_PARTS[kind][name])
+
+
+def activity_check(kind: Kind, name: str) -> ActivityCheck | None:
+    """How to tell that a part acted in a run; None for parts without such a check."""
+    return _resolve(_ACTIVITY.get((kind, name)))
+
+
+def activity_checks() -> list[ActivityCheck]:
+    """The checks of all registered parts, each once."""
+    return list({check.metric: check for check in map(_resolve, _ACTIVITY.values())}.values())
+
+
+def _resolve(entry: Any) -> Any:
+    """What "module:name" names, or the entry itself."""
     if not isinstance(entry, str):
         return entry
-    module, function = entry.split(":")
-    return getattr(importlib.import_module(module), function)
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def module(kind: Kind, name: str) -> str:

@@ -2,7 +2,7 @@
 
 Whatever the sharing scheme, each agent gets a network of its own with the same layers: dense layers with ReLU, a GRU,
 dense layers with ReLU, a head. Masks and gates are multiplied into the weights, an agent's id into its first bias, and
-the mean over quantiles into the head.
+what the decomposition multiplies to the head's inputs (`Decomposition.export_scale`) into the head.
 
 Axes in comments: A agents, D inputs, H hidden units, U actions.
 """
@@ -14,20 +14,17 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from gpgrad import config
 from gpgrad.errors import SettingError
-from gpgrad.methods.decomposition import base, dmix
-from gpgrad.methods.nets import quantiles
+from gpgrad.methods.decomposition import base
 from gpgrad.methods.nets.agent import AgentParams
 from gpgrad.methods.nets.layers import Dense
 from gpgrad.policies.policy import Loaded
 from gpgrad.types import Gates
 
 Arrays = dict[str, np.ndarray]
-FRACTIONS = 1024  # midpoints over which the mean of quantiles is taken
 ENDINGS = (".npz", ".safetensors")
 
 
@@ -66,7 +63,8 @@ def policies(loaded: Loaded) -> Arrays:
     Raises SettingError for utilities that are more than the outputs of a network.
     """
     parts, spec = loaded.parts, loaded.parts.env.spec
-    if parts.decomposition.utilities not in (base.plain_utilities, dmix.mean_utilities):
+    scale = parts.decomposition.export_scale
+    if scale is None and parts.decomposition.utilities is not base.plain_utilities:
         name = loaded.settings.decomposition.name
         raise SettingError(
             f"the policies of {name} are more than a network and cannot be exported, expected a decomposition whose "
@@ -79,10 +77,8 @@ def policies(loaded: Loaded) -> Arrays:
         before[0] = _without_id(before[0], spec.n_agents)
     after = [_each(layer, spec.n_agents) for layer in net.after]
     head = _each(net.head, spec.n_agents)
-    if net.cosine is not None:
-        middles = (jnp.arange(FRACTIONS) + 0.5) / FRACTIONS
-        mean = np.asarray(quantiles.embed(net.cosine, middles).mean(0), np.float64)  # [1 or A, H]
-        head["kernel"] = head["kernel"] * mean[..., None]
+    if scale is not None:
+        head["kernel"] = head["kernel"] * np.asarray(scale(net), np.float64)[..., None]  # [1 or A, H, 1]
     named = {f"dense.{i}": layer for i, layer in enumerate(before)}
     named |= {f"after.{i}": layer for i, layer in enumerate(after)} | {"head": head}
     arrays = {f"{name}.{part}": value for name, layer in named.items() for part, value in layer.items()}

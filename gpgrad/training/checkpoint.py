@@ -110,7 +110,7 @@ def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tupl
     if not multiprocess.several():
         return _newest(folder, template, say)
     read = _newest(folder, template, say) if multiprocess.first() else None
-    position = multiprocess.told(read and read[0], template, jax.device_count())
+    position = multiprocess.broadcast(read and read[0], template, jax.device_count())
     return None if position is None else (position, read[1] if read else {})
 
 

@@ -132,7 +132,7 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
     clock, states, kept, finished, tests = position
     team = actors(states)
-    tested = test_rows(settings, {**program.test(team, tests), **program.look(clock, states)})
+    tested = test_rows(settings, {**program.test(team, tests), **program.gradient_flow(clock, states)})
     steps, sums, finished, whole = multiprocess.fetch(
         (states.env_steps, states.stats, finished, is_finite(team.params))
     )
@@ -144,7 +144,7 @@ def test(settings: Config, program: Program, recorder: Recorder | Listener, posi
     shown = ~finished & ~(lost & settings.learner.stop_on_nan)
     places = [{**describe(settings, clock, steps[i]), **averages(sums, i)} for i in range(settings.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
-    recorder.write(rows, shown, program.host.report() if program.host else {})
+    recorder.write(rows, shown, program.simulators.report() if program.simulators else {})
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
     return Position(clock, states, choose(ending, team, kept), finished | ending, np.asarray(tests + 1, np.int32))
 
@@ -169,7 +169,7 @@ def advance(
         done += length
         mean = float(np.mean(steps))
         recorder.sign(mean, describe(settings, clock, int(mean)), averages(sums, 0))
-        for line in program.host.news() if program.host else ():
+        for line in program.simulators.news() if program.simulators else ():
             recorder.say(line)
         if watch(settings, recorder, position):
             break

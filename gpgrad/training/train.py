@@ -145,5 +145,5 @@ def finish(settings: Config, program: Program, layout: Layout, folder: Path, say
             return loop.finish(settings, program, folder, say)
         return seed_layout.apart(settings, program, layout, folder, say)
     finally:
-        if program.host:
-            program.host.close()
+        if program.simulators:
+            program.simulators.close()

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from gpgrad import config
 from gpgrad.config import seal
 from gpgrad.config.schema import Config
+from gpgrad.envs.api import roles_of
 from gpgrad.errors import SettingError
 from gpgrad.learning import multiprocess
-from gpgrad.learning.compose import has_roles
 from gpgrad.learning.iteration import stream
 from gpgrad.learning.learner import Parts
 from gpgrad.learning.program import Actor, Program, actors, make_program
@@ -147,13 +147,13 @@ def begin_again(parts: Parts, states: SeedState, params: Params, sharing: PyTree
     """First states [S] with the teams at `rows` int32 [S] of others [R]: their parameters and who shares which."""
     params, sharing = jax.tree.map(lambda leaf: leaf[rows], (params, sharing))
     count = rows.shape[0]  # told to vmap, since a scheme without a state has no leaf with that axis
-    sharing = jax.vmap(parts.sharing.again, axis_size=count)(sharing)
-    if has_roles(parts.env):
+    sharing = jax.vmap(parts.sharing.restart, axis_size=count)(sharing)
+    if roles := roles_of(parts.env):
 
-        def tell(own: PyTree, world: PyTree) -> PyTree:
-            return parts.sharing.tell(own, parts.env.roles(world))  # type: ignore[attr-defined]
+        def set_roles(own: PyTree, world: PyTree) -> PyTree:
+            return parts.sharing.set_roles(own, roles(world))
 
-        sharing = jax.vmap(tell, axis_size=count)(sharing, states.env_params)
+        sharing = jax.vmap(set_roles, axis_size=count)(sharing, states.env_params)
     return states._replace(params=params, target=jax.tree.map(jnp.copy, params), sharing=sharing)
 
 

@@ -17,7 +17,7 @@ from gpgrad.analysis import bench
 from gpgrad.learning import ragged_batches
 from gpgrad.learning.compose import compose
 from gpgrad.learning.initial import start_clock
-from gpgrad.learning.ragged_batches import Stairs
+from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.types import Episode
 from tests.helpers.tiny_runs import BOARD, TINY, tiny
 
@@ -45,7 +45,7 @@ def test_update_flops_match_the_network():
     assert bench.update_flops(settings, parts, ragged_batches.whole(1, count)) == pytest.approx(
         counted * 2 / (limit + 1), rel=0.02
     )
-    halves = Stairs((limit // 2, limit), (count, count // 2))
+    halves = TimeBlocks((limit // 2, limit), (count, count // 2))
     share = (limit // 2 + (limit // 2 + 1) / 2) / (limit + 1)
     assert bench.update_flops(settings, parts, halves) == pytest.approx(counted * share, rel=0.02)
 
@@ -62,7 +62,7 @@ def test_updates_are_counted_as_long_as_they_are(longest, ends_early, expected):
     state: Any = SimpleNamespace(key=jax.random.key(0), replay=ring)
     parts: Any = SimpleNamespace(env=SimpleNamespace(spec=spec))
     clock = start_clock()._replace(episodes=jnp.int32(count))
-    assert set(bench.update_stairs(settings, parts, clock, state)) == {ragged_batches.whole(expected, count)}
+    assert set(bench.update_blocks(settings, parts, clock, state)) == {ragged_batches.whole(expected, count)}
 
 
 def test_ratio_is_paired():

@@ -21,9 +21,10 @@ from gpgrad.envs.api import EnvSpec
 from gpgrad.experiments import definition as definitions
 from gpgrad.experiments.reporting import tables
 from gpgrad.methods.nets.agent import count, make_agent
+from gpgrad.methods.nets.heads import Utilities
 from gpgrad.methods.sharing import adaps, fups, kaleidoscope, nops, redo, seps, snp
 from gpgrad.methods.sharing.gradps import scheme
-from gpgrad.types import Context, HeadSpec, NetSpec, Returns
+from gpgrad.types import Context, NetSpec, Returns
 
 MAPS = ["pp_small", "pp_medium", "pp_large", "5m_vs_6m", "MMM2", "27m_vs_30m"]
 
@@ -57,7 +58,7 @@ def test_our_counts(oracles, name):
     told = Context(EnvSpec(name, row["n_agents"], row["n_actions"], obs, 7, 0, 10), NetSpec(), Returns())
 
     def trained(sharing) -> int:
-        agent = make_agent(told.spec, sharing.net, HeadSpec())
+        agent = make_agent(told.spec, sharing.net, Utilities())
         return count(jax.eval_shape(lambda: sharing.init(jax.random.key(0), agent.init)[0]))
 
     assert trained(fups.make(told)) == row["honest_fups_live_params"]

@@ -158,7 +158,7 @@ def test_sixty_four_bits_are_refused(where, capsys):
     finally:
         jax.config.update("jax_enable_x64", False)
     assert capsys.readouterr().err == (
-        "gpgrad: JAX_ENABLE_X64 is on, expected it off: worlds and networks compute in 32 bits\n"
+        "gpgrad: JAX_ENABLE_X64 must be off: environments and networks compute in 32 bits\n"
     )
 
 

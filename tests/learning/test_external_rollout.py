@@ -20,7 +20,7 @@ from gpgrad.learning import evaluate, external_rollout, iteration
 from gpgrad.learning.compose import compose
 from gpgrad.learning.external_rollout import Orders
 from gpgrad.learning.initial import start_clock
-from gpgrad.learning.learner import Learning
+from gpgrad.learning.learner import LearnerState
 from gpgrad.learning.program import actors, make_program
 from gpgrad.runs import logs
 from gpgrad.runs.divergence import Diverged
@@ -92,7 +92,7 @@ def test_a_twin_in_jax_gives_the_same_rows_and_team(whole, monkeypatch, tmp_path
     """Through workers and a loop, through callbacks inside the jitted program, and without any worker at all."""
     chosen = settings(form="loop" if form == "twin" else form)
     built = make_program(chosen, compose(chosen, ToyBattle() if form == "twin" else None))
-    assert built.host is None
+    assert built.simulators is None
     other = run(built, monkeypatch, tmp_path)
     for ours, theirs in zip(whole.metrics, other.metrics, strict=True):
         assert ours.keys() == theirs.keys()
@@ -106,8 +106,8 @@ def test_faults_change_no_number(by_loop, whole, faults, monkeypatch, tmp_path, 
     """Each kind so many times in a row, all in one run: the rows are those of a run without any."""
     kinds = [kind for kind in FAULTS if kind != "reset" for _ in range(times)]
     order(faults, kinds)
-    pool = by_loop.host._env.open
-    monkeypatch.setattr(type(by_loop.host._env), "open", lambda env, lanes: _impatient(pool(lanes)))
+    pool = by_loop.simulators._env.open
+    monkeypatch.setattr(type(by_loop.simulators._env), "open", lambda env, lanes: _impatient(pool(lanes)))
     other = run(by_loop, monkeypatch, tmp_path, faults)
     assert not list(faults.iterdir())
     assert (other.run_dir / "metrics.jsonl").read_bytes() == (whole.run_dir / "metrics.jsonl").read_bytes()
@@ -117,7 +117,7 @@ def test_faults_change_no_number(by_loop, whole, faults, monkeypatch, tmp_path, 
     assert timing["restarts"] >= len(kinds)
     assert timing["discarded_episodes"] >= len(kinds)
     assert timing["discarded_steps"] >= len(kinds)
-    assert by_loop.host._pool is None, "the run has ended its workers"
+    assert by_loop.simulators._pool is None, "the run has ended its workers"
 
 
 def _impatient(pool):
@@ -138,7 +138,7 @@ def test_a_run_that_stops_goes_on_to_the_same_end(by_loop, whole, faults, monkey
     monkeypatch.setattr(loop.Saver, "visit", counted)
     with pytest.raises(KeyboardInterrupt):
         run(by_loop, monkeypatch, tmp_path, faults)
-    assert by_loop.host._pool is None
+    assert by_loop.simulators._pool is None
     monkeypatch.setattr(loop.Saver, "visit", visit)
     again = train.resume(tmp_path / "run", say=silent)
     assert (again.run_dir / "metrics.jsonl").read_bytes() == (whole.run_dir / "metrics.jsonl").read_bytes()
@@ -147,17 +147,17 @@ def test_a_run_that_stops_goes_on_to_the_same_end(by_loop, whole, faults, monkey
 
 def test_a_world_that_only_fails_ends_the_run_with_its_last_words(faults, by_loop, monkeypatch, tmp_path):
     order(faults, ["crash"] * 9)
-    pool = by_loop.host._env.open
+    pool = by_loop.simulators._env.open
 
     def strict(env, lanes):
         opened = pool(lanes)
         opened.care = opened.care._replace(failures=1)
         return opened
 
-    monkeypatch.setattr(type(by_loop.host._env), "open", strict)
+    monkeypatch.setattr(type(by_loop.simulators._env), "open", strict)
     with pytest.raises(SimulatorError, match=r"failed 2 times in a row[\s\S]*a crash on demand"):
         run(by_loop, monkeypatch, tmp_path, faults)
-    assert by_loop.host._pool is None
+    assert by_loop.simulators._pool is None
     for left in faults.iterdir():
         left.unlink()
 
@@ -171,10 +171,10 @@ def test_what_is_stored_is_what_happened(by_loop):
         iteration.team(by_loop.parts, one_seed(states.params, 0), one_seed(states.sharing, 0)),
     )
     orders = Orders(external_rollout.seeds(keys)[None], k_act[None], members, jnp.ones(1))
-    done = by_loop.host.collect(orders)
-    again = by_loop.host.collect(orders)
+    done = by_loop.simulators.collect(orders)
+    again = by_loop.simulators.collect(orders)
     jax.tree.map(np.testing.assert_array_equal, done, again)
-    by_loop.host.close()
+    by_loop.simulators.close()
     lengths = done.episodes.valid[0].sum(-1)
     seen = done.episodes.states
     for i, seed in enumerate(seeds_of(np.asarray(orders.seeds))):
@@ -206,13 +206,13 @@ def test_callbacks_give_the_same_where_collection_stops_when_no_world_runs(by_lo
     parts = compose(chosen)
     assert parts.env.spec.ends_early
     zero = jnp.zeros((), jnp.int32)
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learning = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
     inside = jax.jit(iteration.make_collection(chosen, parts))(state.key, zero, (), learning, zero)[0]
     keys, k_act, eps = iteration.rollout_keys(chosen, state.key, zero, zero)
     members = iteration.team(parts, state.params, state.sharing)
     orders = jax.tree.map(lambda x: x[None], Orders(external_rollout.seeds(keys), k_act, members, eps))
-    outside = one_seed(by_loop.host.collect(orders).episodes, 0)
-    by_loop.host.close()
+    outside = one_seed(by_loop.simulators.collect(orders).episodes, 0)
+    by_loop.simulators.close()
     assert not outside.valid.all(), "some episode must end before the limit"
     for name in ("states", "reward", "terminated", "valid"):
         jax.tree.map(np.testing.assert_array_equal, getattr(inside, name), getattr(outside, name))
@@ -233,7 +233,7 @@ def test_methods_and_seeds_run_unchanged(algo):
         tested = built.test(actors(states), 0)
         assert tested["returns"].shape == (len(seeds), 3)
         worlds.append(states)
-        built.host.close()
+        built.simulators.close()
     early = [jax.tree.map(lambda leaf: leaf[:4], one_seed(w.replay, i)) for w, i in zip(worlds, (1, 0), strict=True)]
     np.testing.assert_array_equal(early[0].reward, early[1].reward)
     np.testing.assert_array_equal(early[0].states.obs, early[1].states.obs)
@@ -252,7 +252,7 @@ def test_memory_is_counted_with_what_was_seen(by_loop):
     ("changes", "sentence"),
     [
         ({"seeds_mode": "process"}, "seeds_mode is 'process', expected vmap or sequential"),
-        ({"devices": 2}, "devices is 2, expected 1 or none in the host world"),
+        ({"devices": 2}, "devices is 2, expected 1 or none in the external environment"),
         ({"env__form": "graph", "evaluation__final_episodes": 65}, "evaluation.final_episodes is 65 for each of 1 see"),
     ],
 )
@@ -293,4 +293,4 @@ def test_a_diverged_seed_stops_its_run(by_loop, faults, monkeypatch, tmp_path):
     with pytest.raises(Diverged, match="seed 0 after 0 updates"):
         run(by_loop._replace(init=init), monkeypatch, tmp_path, faults)
     assert logs.read_rows(tmp_path / "run" / "final.jsonl") == []
-    assert by_loop.host._pool is None, "the run has ended its workers"
+    assert by_loop.simulators._pool is None, "the run has ended its workers"

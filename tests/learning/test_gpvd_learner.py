@@ -11,7 +11,7 @@ import pytest
 
 from gpgrad import envs
 from gpgrad.__main__ import main
-from gpgrad.analysis import gpvd_buckets
+from gpgrad.analysis import bucket_dump, gpvd_buckets
 from gpgrad.envs.api import OneHot, View
 from gpgrad.errors import SettingError
 from gpgrad.learning import initial, iteration, probes, program
@@ -215,7 +215,7 @@ def test_branches_stay_branches_under_many_seeds(g, branches):
 def test_bucket_dump(coarse, base):
     built, clock, states = coarse
     state = one_seed(states, 1)
-    look = jax.jit(lambda clock, state, key: probes.bucket_dump(built.parts, clock, state, key, 6, 3, 4))
+    look = jax.jit(lambda clock, state, key: bucket_dump.bucket_dump(built.parts, clock, state, key, 6, 3, 4))
     dump = jax.tree.map(np.asarray, look(clock, state, jax.random.key(1)))
     assert dump.present.shape == (3, 5)
     assert dump.present[0, :2].all(), "nothing interferes in this batch"
@@ -240,7 +240,7 @@ def test_bucket_dump(coarse, base):
     np.testing.assert_array_equal(sizes, np.sort(sizes)[::-1])
     _, clock, other = base
     with pytest.raises(SettingError, match="--weighting gpvd"):
-        probes.bucket_dump(built.parts, clock, one_seed(other, 0), jax.random.key(0), episodes=4)
+        bucket_dump.bucket_dump(built.parts, clock, one_seed(other, 0), jax.random.key(0), episodes=4)
 
 
 def test_buckets_of_a_run_on_the_board(coarse, tmp_path):
@@ -292,7 +292,7 @@ def test_gradient_flow(decomposition):
     settings["evaluation__gradient_flow"] = True
     built, clock, states = start(tiny("gpvd", "matrix_gpvd", weighting__beta=0.0, **settings), [0])
     state = one_seed(states, 0)
-    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
+    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.gradient_flow(clock, states).items()})
     payoff = np.array(built.parts.env.table)
     team = iteration.team(built.parts, state.params, ())
     table = probes.learned_game(built.parts, state.env_params, team).payoff_table
@@ -314,7 +314,7 @@ def test_gradient_flow(decomposition):
 def test_gradient_flow_of_qtran_is_that_of_its_further_losses():
     settings = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "evaluation__gradient_flow": True}
     built, clock, states = start(tiny("qtran", "matrix_gpvd", **settings), [0])
-    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.look(clock, states).items()})
+    flow = probes.GradientFlow(**{name: np.asarray(x[0]) for name, x in built.gradient_flow(clock, states).items()})
     best = flow.utilities.argmax(-1)
     others = flow.flow[np.arange(3) != best[0]][:, np.arange(3) != best[1]]
     # What is not greedy is reached through the sum of the utilities alone, L_nopt, and where that is below Q_jt.
@@ -325,7 +325,7 @@ def test_gradient_flow_of_qtran_is_that_of_its_further_losses():
 
 def test_gradient_flow_of_values_too_wide_to_hold_is_refused():
     settings = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "evaluation__gradient_flow": True}
-    with pytest.raises(SettingError, match="no utilities to look at where losses are made of the head itself"):
+    with pytest.raises(SettingError, match="needs a decomposition whose loss is a function of the agents' values"):
         program.make_program(tiny("rmix", "matrix_gpvd", decomposition__atoms=4, **settings))
 
 

@@ -15,8 +15,9 @@ from gpgrad.learning import learner
 from gpgrad.learning.compose import compose
 from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.iteration import make_collection
-from gpgrad.learning.learner import Learning, make_batch, make_learn, make_update
+from gpgrad.learning.learner import LearnerState, make_batch, make_gradient_step, make_update
 from gpgrad.methods import optimisers
+from gpgrad.types import TermInputs
 from tests.helpers.tiny_runs import tiny
 
 
@@ -26,7 +27,7 @@ def played():
     settings = tiny("vdn", rollout__worlds=4)
     parts = compose(settings)
     state, zero = jax.jit(make_init(settings, parts))(0), jnp.zeros((), jnp.int32)
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learning = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
     return jax.jit(make_collection(settings, parts))(state.key, zero, state.env_params, learning, zero)[0]
 
 
@@ -36,7 +37,7 @@ def prepared(algo: str, **overrides):
     settings = tiny(algo, rollout__worlds=4, **overrides)
     parts, episodes = compose(settings), played()
     state = jax.jit(make_init(settings, parts))(0)
-    learning = Learning(state.params, state.opt_state, state.sharing, state.weighting)
+    learning = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
     lengths = jnp.array([6, 2, 4, 1])
     valid = jnp.arange(6) < lengths[:, None]
     terminated = jnp.arange(6) == jnp.array([9, 1, 9, 0])[:, None]
@@ -161,7 +162,7 @@ def test_greedy_joint_action_maximises_q_tot(algo):
     def terms(actions):
         played = batch._replace(actions=jnp.broadcast_to(actions, batch.actions.shape))
         return parts.decomposition.terms(
-            params.decomposition, params.decomposition, out, out, played, start_clock(), jax.random.key(0)
+            TermInputs(params.decomposition, params.decomposition, out, out, played, start_clock(), jax.random.key(0))
         )
 
     avail = np.asarray(batch.view.avail[:-1])
@@ -184,13 +185,15 @@ def test_the_whole_loss_against_plain_loops():
         weighting=parts.weighting._replace(
             bonus=lambda state, aux: jnp.asarray(bonus), weights=lambda state, aux, batch, terms: (weights, {})
         ),
-        sharing=parts.sharing._replace(penalty=lambda params, state, td_loss, apart: (jnp.float32(0.25), ())),
+        sharing=parts.sharing._replace(
+            penalty=lambda params, state, td_loss, separate_optimiser: (jnp.float32(0.25), ())
+        ),
     )
     _, metrics = jax.jit(make_update(parts))(jax.random.key(0), start_clock(), learning, target, batch)
 
     last = learner.last_actions(batch.actions)
     unroll = lambda params: np.asarray(parts.agent.unroll(params.agent, None, batch.view.obs, last).q)
-    online, frozen = unroll(learning.params), unroll(target)
+    online, target_q = unroll(learning.params), unroll(target)
     avail, valid, ends = (np.asarray(x) for x in (batch.view.avail, batch.valid, batch.terminated))
     total, (steps, count) = 0.0, batch.reward.shape
     for b in range(count):
@@ -199,7 +202,7 @@ def test_the_whole_loss_against_plain_loops():
             if not valid[t, b]:
                 continue
             best = np.where(avail[t + 1, b], online[t + 1, b], -np.inf).argmax(-1)
-            value = sum(frozen[t + 1, b, i, a] for i, a in enumerate(best))
+            value = sum(target_q[t + 1, b, i, a] for i, a in enumerate(best))
             if t + 1 == steps or not valid[t + 1, b]:
                 following = value
             bootstrap = 0.0 if ends[t, b] else 0.6 * value + 0.4 * following
@@ -219,12 +222,12 @@ def test_scaled_rewards_are_learned_and_not_reported():
         parts = compose(settings)
         state = jax.jit(make_init(settings, parts))(0)
         learning, zero = (
-            Learning(state.params, state.opt_state, state.sharing, state.weighting),
+            LearnerState(state.params, state.opt_state, state.sharing, state.weighting),
             jnp.zeros((), jnp.int32),
         )
         collect = jax.jit(make_collection(settings, parts))
         episodes, _ = collect(state.key, zero, state.env_params, learning, zero)
-        learn = jax.jit(make_learn(parts))
+        learn = jax.jit(make_gradient_step(parts))
         learning, _ = learn(state.key, start_clock(), learning, state.target, state.env_params, episodes)
         runs[name] = learning.params, episodes.reward.sum()
     jax.tree.map(np.testing.assert_array_equal, runs["told"][0], runs["paid"][0])
@@ -256,17 +259,19 @@ def test_moments_round_trip(name):
 
 def test_two_optimisers_keep_their_memories_apart():
     usual, second = optimisers.make("rmsprop", 1e-2), optimisers.make("adam", 1e-3)
-    both = optimisers.either(usual, second)
+    both = optimisers.with_separate(usual, second)
     turns = [False, True, True, False, True]
     params = {"a": jnp.ones(3)}
     grads = [{"a": jax.random.normal(jax.random.key(i), (3,))} for i in range(len(turns))]
     state, alone = both.init(params), [usual.init(params), second.init(params)]
     for turn, grad in zip(turns, grads, strict=True):
-        step, state = both.update(grad, state, params, apart=jnp.array(turn))
+        step, state = both.update(grad, state, params, separate_optimiser=jnp.array(turn))
         expected, alone[turn] = (usual, second)[turn].update(grad, alone[turn], params)
         np.testing.assert_allclose(step["a"], expected["a"], rtol=1e-6)
         jax.tree.map(np.testing.assert_array_equal, list(state), alone)
-    step, _ = optimisers.either(usual, None).update(grads[0], alone[0], params, apart=jnp.array(True))
+    step, _ = optimisers.with_separate(usual, None).update(
+        grads[0], alone[0], params, separate_optimiser=jnp.array(True)
+    )
     np.testing.assert_array_equal(step["a"], usual.update(grads[0], alone[0], params)[0]["a"])
 
 

@@ -10,6 +10,7 @@ from gpgrad.learning import rollout
 from gpgrad.learning.iteration import team
 from gpgrad.learning.learner import last_actions, make_batch
 from gpgrad.learning.program import actors
+from gpgrad.types import TermInputs
 from tests.helpers.probe_envs import Probe
 from tests.helpers.tiny_runs import one_seed, start, tiny
 
@@ -37,7 +38,7 @@ def learned(kind: str, algo: str, iterations: int):
     members = team(built.parts, state.params, state.sharing)
     out = built.parts.agent.unroll(members.params, None, batch.view.obs, last_actions(batch.actions))
     terms = built.parts.decomposition.terms(
-        members.decomposition, members.decomposition, out, out, batch, clock, state.key
+        TermInputs(members.decomposition, members.decomposition, out, out, batch, clock, state.key)
     )
     return built, states, batch, np.asarray(terms.q_tot)
 

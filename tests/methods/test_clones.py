@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gpgrad.methods.nets import layers
 from gpgrad.methods.sharing.gradps import clones, lifecycle
 from gpgrad.methods.sharing.gradps.conflict import futile_below, neuron_efficiency
-from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED, Life
+from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED, NeuronStatus
 from gpgrad.methods.sharing.gradps.scheme import restore_penalty
 
 close = lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-6)
@@ -160,9 +160,9 @@ def test_recorded_state_machine(oracles, rule):
         close(neuron_efficiency(jnp.asarray(ring[:1], jnp.float32)), wanted["eff_pushed"])
 
 
-def life_of(status: list[int], age: list[int]) -> Life:
+def life_of(status: list[int], age: list[int]) -> NeuronStatus:
     n = len(status)
-    return Life(jnp.array(status), jnp.array(age), jnp.zeros(n, jnp.int32), jnp.zeros((n, 2), jnp.int32))
+    return NeuronStatus(jnp.array(status), jnp.array(age), jnp.zeros(n, jnp.int32), jnp.zeros((n, 2), jnp.int32))
 
 
 def test_the_most_alike_clones_are_restored_at_the_given_rate():

@@ -11,7 +11,8 @@ from gpgrad.envs.api import EnvSpec
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.nets import cvar, layers
 from gpgrad.methods.nets.agent import make_agent
-from gpgrad.types import HeadSpec, NetSpec
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.types import NetSpec
 
 SPEC = EnvSpec("none", 3, 4, 5, 7, 0, 6)
 
@@ -19,7 +20,7 @@ close = lambda a, b, rtol=1e-5: np.testing.assert_allclose(np.asarray(a), np.asa
 
 
 def test_the_lagging_path_has_not_seen_the_present():
-    agent = make_agent(SPEC, NetSpec(8), HeadSpec(2, lagging=True))
+    agent = make_agent(SPEC, NetSpec(8), LaggingHead(2))
     params = agent.init(jax.random.key(0))
     obs, last = jax.random.normal(jax.random.key(1), (4, 2, 3, 5)), jnp.zeros((4, 2, 3), jnp.int32)
     unroll = jax.jit(lambda p, obs: agent.unroll(p, None, obs, last))
@@ -29,12 +30,12 @@ def test_the_lagging_path_has_not_seen_the_present():
         out = step(obs[t], last[t], carry)
         carry = out.carry
         close(out.q, whole.q[t])
-        close(out.given, whole.given[t])
-        close(out.lagging, whole.lagging[t])
-        close(layers.dense(out.head, out.given).reshape(out.q.shape), out.q)
-    changed = unroll(params, obs.at[2].add(1.0)).lagging
-    np.testing.assert_array_equal(changed[:3], whole.lagging[:3])
-    assert not np.array_equal(changed[3], whole.lagging[3])
+        close(out.extra.now, whole.extra.now[t])
+        close(out.extra.lagging, whole.extra.lagging[t])
+        close(layers.dense(out.head_params, out.extra.now).reshape(out.q.shape), out.q)
+    changed = unroll(params, obs.at[2].add(1.0)).extra.lagging
+    np.testing.assert_array_equal(changed[:3], whole.extra.lagging[:3])
+    assert not np.array_equal(changed[3], whole.extra.lagging[3])
 
     predictor = cvar.predictor(SPEC.n_actions, 2, 3, "torch")
     of_risk = predictor.init(jax.random.key(2))
@@ -48,7 +49,7 @@ def test_the_lagging_path_has_not_seen_the_present():
 @pytest.mark.parametrize("block", [1, 150, 10**6])
 def test_atoms_read_by_step_are_those_of_the_head(monkeypatch, own, block):
     monkeypatch.setattr(cvar, "BLOCK", block)  # 48 atoms a step: one, three and all steps at a time
-    agent = make_agent(SPEC, NetSpec(8), HeadSpec(2, lagging=True))
+    agent = make_agent(SPEC, NetSpec(8), LaggingHead(2))
     params = agent.init(jax.random.key(0))
     if own:
         noise = jax.random.normal(jax.random.key(3), (3, *params.head["kernel"].shape))

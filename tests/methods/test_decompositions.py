@@ -16,8 +16,10 @@ from gpgrad.methods import registry
 from gpgrad.methods.decomposition import base, dmix, qtran, wqmix
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import attention, joint_critic, layers, qplex_mixer, quantiles
-from gpgrad.methods.nets.agent import make_agent
-from gpgrad.types import AgentOut, Batch, Clock, Context, HeadSpec, NetSpec, Returns
+from gpgrad.methods.nets.agent import HeadMaker, make_agent
+from gpgrad.methods.nets.lagging_head import HeadInputs
+from gpgrad.methods.nets.quantiles import Quantiles
+from gpgrad.types import AgentOut, Batch, Clock, Context, NetSpec, Returns, TermInputs
 
 SPEC = EnvSpec("none", 3, 4, 5, 7, 0, 6)
 CONTEXT = Context(SPEC, NetSpec(8), Returns())
@@ -40,21 +42,23 @@ def start(decomposition: Decomposition, key: jax.Array):
     return jax.tree.map(lambda leaf: 2 * leaf, decomposition.init(key, jnp.zeros(SPEC.state_dim)))
 
 
-def played(key: jax.Array, head: HeadSpec, actions: jax.Array, steps: int = 1) -> tuple[AgentOut, Batch]:
+def played(key: jax.Array, head: HeadMaker, actions: jax.Array, steps: int = 1) -> tuple[AgentOut, Batch]:
     """Random outputs and views that are the same in every episode, which differ in actions [B, A]."""
     n, keys = len(actions), jax.random.split(key, 7)
-    wide = () if head.width == 1 and not head.fractions else (max(head.width, head.fractions),)
+    built, drawn = head.build(SPEC, CONTEXT.net), getattr(head, "fractions", 0)
+    width = getattr(head, "width", 1)
+    wide = () if width == 1 and not drawn else (max(width, drawn),)
     same = lambda x: jnp.broadcast_to(x[:, None], (steps + 1, n, *x.shape[1:]))
     noise = lambda k, *shape: same(3 * jax.random.normal(k, (steps + 1, *shape)))
     q = lambda k: noise(k, SPEC.n_agents, SPEC.n_actions, *wide)
-    fractions = same(jax.random.uniform(keys[1], (steps + 1, *wide))) if head.fractions else None
+    fractions = same(jax.random.uniform(keys[1], (steps + 1, *wide))) if built.random else None
     avail = jax.random.bernoulli(keys[2], 0.6, (steps + 1, SPEC.n_agents, SPEC.n_actions)).at[..., 1].set(True)
     hidden = noise(keys[3], SPEC.n_agents, CONTEXT.net.hidden)
     out = AgentOut(q(keys[0]), hidden, hidden, None, fractions)
-    if head.lagging:  # the head is given its own values
-        flat, width = lambda x: x.reshape(*x.shape[:-2], -1), SPEC.n_actions * head.width
+    if not built.losses_of_q:  # the head's inputs are its own values
+        flat, width = lambda x: x.reshape(*x.shape[:-2], -1), SPEC.n_actions * width
         layer = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
-        out = out._replace(given=flat(out.q), lagging=flat(q(keys[4])), head=layer)
+        out = out._replace(extra=HeadInputs(flat(out.q), flat(q(keys[4]))), head_params=layer)
     view = View(noise(keys[5], SPEC.n_agents, SPEC.obs_dim), same(avail), noise(keys[6], SPEC.state_dim))
     ones, taken = jnp.ones((steps, n), bool), jnp.broadcast_to(actions, (steps, *actions.shape))
     return out, Batch(view, taken, jnp.zeros((steps, n)), ones, ones)
@@ -74,9 +78,10 @@ def test_individual_global_max_and_monotonicity(name):
         out, batch = played(k_played, decomposition.head, JOINT)
 
         def total(q: jax.Array):
-            given = q.reshape(out.given.shape) if decomposition.head.lagging else None
-            o = out._replace(q=q, given=given)
-            terms = decomposition.terms(params, params, o, o, batch, clock(), key)
+            inside = isinstance(out.extra, HeadInputs)
+            extra = out.extra._replace(now=q.reshape(out.extra.now.shape)) if inside else out.extra
+            o = out._replace(q=q, extra=extra)
+            terms = decomposition.terms(TermInputs(params, params, o, o, batch, clock(), key))
             return terms.q_tot.sum(), terms
 
         slopes, terms = jax.grad(total, has_aux=True)(out.q)
@@ -192,7 +197,7 @@ def test_qtran_gradients_go_where_they_should():
 
     def piece(name: str):
         def value(out: AgentOut) -> jax.Array:
-            terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+            terms = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
             return jnp.sum(getattr(terms, name))
 
         return jax.jit(jax.grad(value))(out)
@@ -222,7 +227,7 @@ def test_wqmix_trains_its_critic_apart(name):
 
     def piece(field: str):
         def value(params, out: AgentOut) -> jax.Array:
-            terms = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+            terms = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
             return jnp.sum(getattr(terms, field))
 
         return jax.jit(jax.grad(value, (0, 1)))(params, out)
@@ -255,7 +260,7 @@ def test_one_step_targets_are_the_targets_without_lambda(name):
         out, batch = played(jax.random.key(3), decomposition.head, JOINT[:2], steps=3)
         batch = batch._replace(reward=jnp.arange(6.0).reshape(3, 2), terminated=~batch.terminated)
         params = start(decomposition, jax.random.key(4))
-        found[lam] = decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0))
+        found[lam] = decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0)))
     close(found[0.0].one_step, found[0.0].target)
     close(found[0.6].one_step, found[0.0].target)
     assert (np.abs(found[0.6].target - found[0.6].one_step)[:-1] > 1e-3).all()  # all but the last step's
@@ -280,21 +285,21 @@ def test_targets_of_quantiles(oracles):
 
 
 def test_heads_that_draw_fractions():
-    head = HeadSpec(1, 5, 9)
+    head = Quantiles(5, 9)
     agent = make_agent(SPEC, NetSpec(8, last_action=False), head)
     params = agent.init(jax.random.key(0))
     obs, last = jax.random.normal(jax.random.key(1), (4, 2, 3, 5)), jnp.zeros((4, 2, 3), jnp.int32)
     unroll = jax.jit(lambda p, key: agent.unroll(p, None, obs, last, key))
     out = unroll(params, jax.random.key(2))
     assert out.q.shape == (4, 2, 3, 4, 5)
-    assert out.fractions.shape == (4, 2, 5)
+    assert out.extra.shape == (4, 2, 5)
     acted = jax.eval_shape(lambda key: agent.unroll(params, None, obs, last, key, acting=True), jax.random.key(2))
     assert acted.q.shape[-1] == 9
     acted = jax.eval_shape(
         lambda key: agent.step(params, None, obs[0], last[0], agent.start(2), key), jax.random.key(3)
     )
     assert acted.q.shape == (2, 3, 4, 9)
-    tau, hidden = float(out.fractions[1, 1, 2]), np.asarray(out.hidden[1, 1, 0])
+    tau, hidden = float(out.extra[1, 1, 2]), np.asarray(out.hidden[1, 1, 0])
     phi = np.maximum(np.cos(np.pi * np.arange(64) * tau) @ params.cosine["kernel"] + params.cosine["bias"], 0)
     close(out.q[1, 1, 0, :, 2], (hidden * phi) @ params.head["kernel"] + params.head["bias"], 1e-4)
     assert not np.array_equal(unroll(params, jax.random.key(3)).q, out.q)
@@ -351,12 +356,12 @@ def test_the_risk_predictor_learns():
     params = start(decomposition, jax.random.key(4))
 
     def loss(params, out: AgentOut) -> jax.Array:
-        return decomposition.terms(params, params, out, out, batch, clock(), jax.random.key(0)).loss.sum()
+        return decomposition.terms(TermInputs(params, params, out, out, batch, clock(), jax.random.key(0))).loss.sum()
 
     slopes, on_out = jax.jit(jax.grad(loss, (0, 1)))(params, out)
     assert np.asarray(slopes["risk"]["now"]).any()
     assert np.asarray(slopes["risk"]["before"]).any()
-    assert np.asarray(on_out.lagging).any()
+    assert np.asarray(on_out.extra.lagging).any()
 
 
 def test_rmix_regresses_atoms_now_and_then():
@@ -364,7 +369,7 @@ def test_rmix_regresses_atoms_now_and_then():
     out, batch = played(jax.random.key(3), decomposition.head, JOINT[:5])
     batch = batch._replace(terminated=~batch.terminated)
     params = start(decomposition, jax.random.key(4))
-    terms = jax.jit(lambda at: decomposition.terms(params, params, out, out, batch, at, jax.random.key(0)))
+    terms = jax.jit(lambda at: decomposition.terms(TermInputs(params, params, out, out, batch, at, jax.random.key(0))))
     usual = [terms(clock(updates, episodes)) for updates, episodes in ((0, 0), (1, 10), (2, 9))]  # 6 steps an episode
     for other in usual[1:]:
         np.testing.assert_array_equal(other.loss, usual[0].loss)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from gpgrad.envs.api import EnvSpec
 from gpgrad.errors import SettingError
-from gpgrad.methods.weighting import gpvd, gpvd_random, simhash, visits
+from gpgrad.methods.weighting import gpvd, gpvd_random, protection, simhash, visits
 from gpgrad.types import Batch, Context, NetSpec, Returns, Terms
 
 ROWS = 200
-protect, report = jax.jit(gpvd.protect), jax.jit(gpvd.report)
-weigh = jax.jit(gpvd.protection_weights, static_argnames="star_scope")
+protect, report = jax.jit(protection.protect), jax.jit(protection.report)
+weigh = jax.jit(protection.protection_weights, static_argnames="star_scope")
 
 
 def plain_weights(
@@ -79,7 +79,7 @@ def recorded(oracles):
 
 def test_recorded_protection(oracles):
     arguments, expected = recorded(oracles)
-    found = gpvd.protect(gpvd.Transitions(*arguments))
+    found = protection.protect(protection.Transitions(*arguments))
     stars = np.where(np.asarray(found.star) < 21, found.star, -1)
     np.testing.assert_array_equal(np.where(arguments[-1], stars, -1), expected["star_index_per_transition"])
     np.testing.assert_array_equal(found.conflict, expected["conflict"])
@@ -96,7 +96,7 @@ def test_recorded_weights_and_losses(oracles, variant):
 
     def loss(q_tot):
         fixed = jax.lax.stop_gradient(q_tot)
-        w = gpvd.protection_weights(
+        w = protection.protection_weights(
             buckets, actions, targets, fixed, q_tot_max, valid, alpha, star_weight, star_scope="all"
         )
         return jnp.sum(w * jnp.square(q_tot - targets)) / valid.sum(), w
@@ -111,7 +111,7 @@ def test_only_transitions_of_the_stars_sign_weigh_more(oracles):
     """Of the recorded rows with the protected joint action, row 4 has a TD error of the opposite sign (equation 4)."""
     arguments, _ = recorded(oracles)
     starred = {
-        scope: set(np.flatnonzero(gpvd.protection_weights(*arguments, 0.2, 3.0, star_scope=scope) == 3).tolist())
+        scope: set(np.flatnonzero(protection.protection_weights(*arguments, 0.2, 3.0, star_scope=scope) == 3).tolist())
         for scope in ("same_sign", "all")
     }
     assert starred == {"same_sign": {0, 8, 15, 16, 19}, "all": {0, 4, 8, 15, 16, 19}}
@@ -129,13 +129,13 @@ def test_stars_are_chosen_by_the_targets_that_are_asked_for():
     groups = gpvd.Groups(jnp.zeros(3, jnp.int32), column(1, 1, 1), column(0, 0, 0), None)
     for targets, star in (("learned", 0), ("one_step", 1)):
         rows = gpvd.transitions(groups, batch, terms, targets)
-        np.testing.assert_array_equal(gpvd.protect(rows).star, [star] * 3)
+        np.testing.assert_array_equal(protection.protect(rows).star, [star] * 3)
 
 
 def test_any_label_may_name_a_bucket(oracles):
     """The recorded codes themselves are labels below the number of rows."""
     (_, *arguments), expected = recorded(oracles)
-    got = gpvd.protection_weights(jnp.array(oracles["gpvd_weights"]["inputs"]["codes"]), *arguments, 0.2)
+    got = protection.protection_weights(jnp.array(oracles["gpvd_weights"]["inputs"]["codes"]), *arguments, 0.2)
     np.testing.assert_allclose(got, expected["variants"]["alpha=0.2,w_star=1"]["w"])
 
 
@@ -151,7 +151,7 @@ def test_recorded_descent_in_the_matrix_game(oracles, alpha):
     def step(q, _):
         q_tot = q[0, actions[:, 0]] + q[1, actions[:, 1]]
         q_max = jnp.full(9, q.max(1).sum())
-        w = gpvd.protection_weights(zeros, actions, payoff, q_tot, q_max, ones, float(alpha))
+        w = protection.protection_weights(zeros, actions, payoff, q_tot, q_max, ones, float(alpha))
         pull = jax.vmap(lambda i: jax.ops.segment_sum(w * (q_tot - payoff), actions[:, i], 3))(jnp.arange(2))
         return q - inputs["lr"] * pull, jnp.any(payoff > q_max)
 
@@ -179,7 +179,7 @@ def test_weights_are_those_of_the_equations(seed, n, n_agents, alpha, star_weigh
     got = weigh(*(jnp.array(x) for x in arguments), alpha, star_weight, jnp.array(relevant), star_scope=star_scope)
     np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
-    rows = gpvd.Transitions(*(jnp.array(x) for x in (*arguments, relevant)))
+    rows = protection.Transitions(*(jnp.array(x) for x in (*arguments, relevant)))
     found = protect(rows)
     log = report(rows, found)
     labels, sizes = np.unique(arguments[0][arguments[-1]], return_counts=True)
@@ -202,7 +202,7 @@ def test_what_follows_from_the_definition(seed):
     arguments = batch(rng, 150, 3)
     _, actions, targets, q_tot, _, valid = arguments
     arrays = [jnp.array(x) for x in arguments]
-    found = protect(gpvd.Transitions(*arrays))
+    found = protect(protection.Transitions(*arrays))
     conflict, star = np.asarray(found.conflict), np.asarray(found.star)
     assert conflict.any()
 
@@ -255,9 +255,9 @@ def test_the_smallest_batches(n):
     """A single row, and a best one with its opponent."""
     actions = jnp.array([[0, 0], [0, 1]])[:n]
     q, y = jnp.array([0.0, 3.0])[:n], jnp.array([5.0, 1.0])[:n]
-    got = gpvd.protection_weights(jnp.zeros(n, jnp.int32), actions, y, q, q + 1.0, jnp.ones(n, bool), 0.2)
+    got = protection.protection_weights(jnp.zeros(n, jnp.int32), actions, y, q, q + 1.0, jnp.ones(n, bool), 0.2)
     np.testing.assert_allclose(got, [1.0, 0.2][:n])
-    nothing = gpvd.protection_weights(jnp.zeros(n, jnp.int32), actions, y, q, q + 1.0, jnp.zeros(n, bool), 0.2)
+    nothing = protection.protection_weights(jnp.zeros(n, jnp.int32), actions, y, q, q + 1.0, jnp.zeros(n, bool), 0.2)
     np.testing.assert_array_equal(nothing, np.zeros(n))
 
 

@@ -17,11 +17,12 @@ from gpgrad.learning.initial import start_clock
 from gpgrad.learning.learner import last_actions, make_update, masked_mean
 from gpgrad.methods.nets import gru, layers
 from gpgrad.methods.nets.agent import AgentNet, activate, count, input_size, make_agent
+from gpgrad.methods.nets.heads import Utilities
 from gpgrad.methods.sharing import fups
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.sharing.gradps import scheme
 from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED
-from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals
+from gpgrad.types import Context, NetSpec, Returns, Signals, TermInputs
 from tests.learning.test_learner import gated, prepared
 
 CLOCK = start_clock()
@@ -42,7 +43,7 @@ class Team(NamedTuple):
         n = self.life.assign.shape[1]
         obs = jax.random.normal(jax.random.key(1), (3, 2, n, 5))
         last = jax.random.randint(jax.random.key(2), (3, 2, n), -1, 4)
-        agent = self.sharing.materialise(self.params, self.state)
+        agent = self.sharing.per_agent_params(self.params, self.state)
         return self.agent.unroll(agent, self.sharing.gates(self.state), obs, last).q
 
     def period(self, phi, key=0):
@@ -72,7 +73,7 @@ def team(n_agents: int = 4, depth: int = 1, maker=scheme.make, **settings) -> Te
     """A team at its start; the same for the same settings, so that its program is compiled once."""
     told = context(n_agents, depth=depth)
     sharing = maker(told, **{"k": 2, "T": 2, **settings})
-    agent = make_agent(told.spec, sharing.net, HeadSpec())
+    agent = make_agent(told.spec, sharing.net, Utilities())
     params, state = sharing.init(jax.random.key(0), agent.init)
     moments = [jax.tree.map(lambda leaf: 0.1 + jnp.square(leaf), params)]
 
@@ -123,11 +124,11 @@ def test_gate_gradients_against_agents_one_by_one(algo):
     last = last_actions(batch.actions)
     onehot = jax.nn.one_hot(last, parts.env.spec.n_actions)
     x, params = jnp.concatenate([batch.view.obs, onehot], -1), learning.params
-    frozen = parts.agent.unroll(params.agent, None, batch.view.obs, last)
+    target_out = parts.agent.unroll(params.agent, None, batch.view.obs, last)
 
     def loss(out):
         terms = parts.decomposition.terms(
-            params.decomposition, params.decomposition, out, frozen, batch, CLOCK, jax.random.key(0)
+            TermInputs(params.decomposition, params.decomposition, out, target_out, batch, CLOCK, jax.random.key(0))
         )
         return masked_mean(terms.loss, batch.valid) + terms.aux
 
@@ -136,7 +137,7 @@ def test_gate_gradients_against_agents_one_by_one(algo):
         mine = (jnp.arange(n_agents) == agent)[:, None]
         activation = jnp.where(mine, activation, jax.lax.stop_gradient(activation))
         hidden = gru.unroll(params.agent.gru, activation)
-        return loss(frozen._replace(q=layers.dense(params.agent.head, hidden)))
+        return loss(target_out._replace(q=layers.dense(params.agent.head, hidden)))
 
     each = jax.jit(jax.vmap(jax.grad(with_factor), (None, 0)))(jnp.ones(width), jnp.arange(n_agents))
     np.testing.assert_allclose(phi, each, rtol=1e-4, atol=1e-5)
@@ -294,7 +295,7 @@ def test_control_groups():
     roles = jnp.array([0, 1, 1, 0, 0, 0])
     told = team(6, maker=scheme.with_roles)
     assert told.sharing.needs_roles
-    told = told._replace(state=told.sharing.tell(told.state, roles))
+    told = told._replace(state=told.sharing.set_roles(told.state, roles))
     shuffled = team(6, maker=scheme.with_random_groups)
     for _ in range(3):
         told, shuffled = told.period(opposed(6)), shuffled.period(opposed(6), 7)
@@ -313,7 +314,7 @@ def test_control_groups():
 
 def test_one_clone_is_full_sharing():
     now = team(k=1)
-    shared = now.sharing.materialise(now.params, now.state)
+    shared = now.sharing.per_agent_params(now.params, now.state)
     assert shared.fc1["kernel"].shape == (9, 8)
     for _ in range(4):
         now = now.period(opposed())
@@ -334,7 +335,7 @@ def test_a_team_trained_anew_keeps_its_clones_and_nothing_else():
     now = team()
     for _ in range(4):
         now = now.period(opposed())
-    state = now.sharing.again(now.state)
+    state = now.sharing.restart(now.state)
     np.testing.assert_array_equal(state.layers[0].life.assign, now.life.assign)
     np.testing.assert_array_equal(state.layers[0].life.status, now.life.status)
     assert np.asarray(now.life.assign).any()
@@ -402,10 +403,10 @@ def test_wide_sharing_has_as_many_parameters():
     told = Context(EnvSpec("none", 6, 6, 147, 1200, 0, 150), NetSpec(), Returns())
     for k in (1, 2, 3):
         cloned, _ = scheme.make(told, k=k, T=2).init(
-            jax.random.key(0), make_agent(told.spec, told.net, HeadSpec()).init
+            jax.random.key(0), make_agent(told.spec, told.net, Utilities()).init
         )
         wide = fups.make_wide(told, k=k).net
-        agent = make_agent(told.spec, wide, HeadSpec())
+        agent = make_agent(told.spec, wide, Utilities())
         size = count(agent.init(jax.random.key(0)))
         assert size == fups.size(wide, input_size(told.spec, wide), 6)
         assert abs(size / count(cloned) - 1) < 0.01

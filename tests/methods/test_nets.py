@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from gpgrad.envs.api import EnvSpec, OneHot
 from gpgrad.methods.nets import gru, layers, mixers
 from gpgrad.methods.nets.agent import count, make_agent
-from gpgrad.types import HeadSpec, NetSpec
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.types import NetSpec
 
 SPEC = EnvSpec("none", 3, 4, 5, 7, 0, 6)
 
@@ -84,20 +86,20 @@ def test_one_hot_input_equals_dense(positions):
 
 @pytest.mark.parametrize("agent_id", [True, False])
 def test_acting_equals_unrolling(agent_id):
-    agent = make_agent(SPEC, NetSpec(8, agent_id, True), HeadSpec())
+    agent = make_agent(SPEC, NetSpec(8, agent_id, True), Utilities())
     params = agent.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (5, 2, 3, 5))
     last = jax.random.randint(jax.random.key(2), (5, 2, 3), -1, 4)
     whole = agent.unroll(params, None, obs, last)
-    hidden = jnp.zeros((2, 3, 8))
+    carry = agent.start(2)
     for t in range(5):
-        out = agent.step(params, None, obs[t], last[t], hidden)
-        hidden = out.hidden
+        out = agent.step(params, None, obs[t], last[t], carry)
+        carry = out.carry
         np.testing.assert_allclose(out.q, whole.q[t], atol=1e-5)
 
 
 def test_equal_weights_per_agent_equal_shared_ones():
-    agent = make_agent(SPEC, NetSpec(8, False, True), HeadSpec(3))
+    agent = make_agent(SPEC, NetSpec(8, False, True), Utilities(3))
     params = agent.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (5, 2, 3, 5))
     last = jnp.zeros((5, 2, 3), jnp.int32)
@@ -108,7 +110,9 @@ def test_equal_weights_per_agent_equal_shared_ones():
 
 
 def test_numbers_of_an_action_begin_around_a_value():
-    wide, around = (make_agent(SPEC, NetSpec(8, False, True), HeadSpec(5, around=around)) for around in (False, True))
+    wide, around = (
+        make_agent(SPEC, NetSpec(8, False, True), LaggingHead(5, around=around)) for around in (False, True)
+    )
     shift = jax.tree.map(jnp.subtract, around.init(jax.random.key(0)).head, wide.init(jax.random.key(0)).head)
     for leaf in jax.tree.leaves(shift):
         actions = np.asarray(leaf).reshape(-1, 4, 5)
@@ -120,7 +124,7 @@ def test_numbers_of_an_action_begin_around_a_value():
 def test_agent_id_distinguishes_agents():
     obs, last = jnp.ones((1, 1, 3, 5)), jnp.zeros((1, 1, 3), jnp.int32)
     for agent_id in (False, True):
-        agent = make_agent(SPEC, NetSpec(8, agent_id, True), HeadSpec())
+        agent = make_agent(SPEC, NetSpec(8, agent_id, True), Utilities())
         q = np.asarray(agent.unroll(agent.init(jax.random.key(0)), None, obs, last).q[0, 0])
         assert (np.ptp(q, axis=0).max() > 1e-3) == agent_id
 
@@ -149,7 +153,7 @@ def test_parameter_counts():
     expected = 2 * (width * state + width) + width * n * embed + n * embed + width * embed + embed
     expected += 2 * (state * embed + embed) + embed + 1
     assert count(params) == expected == 336641
-    agent = make_agent(SPEC, NetSpec(64, False, True), HeadSpec()).init(jax.random.key(0))
+    agent = make_agent(SPEC, NetSpec(64, False, True), Utilities()).init(jax.random.key(0))
     assert count(agent.gru) == 24960
 
 

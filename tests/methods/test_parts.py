@@ -104,7 +104,7 @@ def test_gates_act_in_rollout_and_target_too():
         obs = jax.random.normal(jax.random.key(1), (1, 6, 3, parts.env.spec.obs_dim))
         gates = sharing.gates(())
         out = agent.unroll(params, gates, obs, jnp.full((1, 6, 3), -1))
-        acted = agent.step(params, gates, obs[0], jnp.full((6, 3), -1), jnp.zeros((6, 3, 8)))
+        acted = agent.step(params, gates, obs[0], jnp.full((6, 3), -1), agent.start(6))
         np.testing.assert_allclose(out.q[0], acted.q, atol=1e-6)
         differing.append(float(np.ptp(np.asarray(out.q[0]), axis=0).max()))
     assert differing[0] > 1e-3

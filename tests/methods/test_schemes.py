@@ -16,10 +16,13 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.iteration import make_chunk
 from gpgrad.learning.learner import make_update
 from gpgrad.methods.nets.agent import count, make_agent
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.methods.nets.quantiles import Quantiles
 from gpgrad.methods.sharing import adaps, fups, kaleidoscope, nops, redo, seps, snp
 from gpgrad.methods.sharing.gradps import scheme as gradps
 from gpgrad.methods.sharing.kaleidoscope import diversity_loss, effective, mask
-from gpgrad.types import Context, HeadSpec, NetSpec, Returns, Signals
+from gpgrad.types import Context, NetSpec, Returns, Signals
 from tests.helpers.tiny_runs import tiny
 from tests.learning.test_learner import prepared
 
@@ -34,7 +37,7 @@ def context(depth: int = 1, after: int = 0, agents: int = AGENTS, limit: int = 6
 
 def begin(sharing, agents: int = AGENTS):
     """(agent, params, state) of a scheme."""
-    agent = make_agent(context(agents=agents).spec, sharing.net, HeadSpec())
+    agent = make_agent(context(agents=agents).spec, sharing.net, Utilities())
     return agent, *sharing.init(jax.random.key(0), agent.init)
 
 
@@ -42,7 +45,7 @@ def utilities(sharing, agent, params, state):
     """For some observations, [T, B, A, U]."""
     obs = jax.random.normal(jax.random.key(1), (3, 2, AGENTS, 5))
     last = jax.random.randint(jax.random.key(2), (3, 2, AGENTS), -1, 4)
-    return jax.jit(agent.unroll)(sharing.materialise(params, state), sharing.gates(state), obs, last).q
+    return jax.jit(agent.unroll)(sharing.per_agent_params(params, state), sharing.gates(state), obs, last).q
 
 
 def equal(a, b):
@@ -125,7 +128,7 @@ def test_masks_of_ones_are_full_sharing(depth, after):
     _, shared, _ = begin(fups.make(told))
     for sharing in (snp.make(told, ratio=0.0), adaps.make(told, k=2, ratio=0.0)):
         _, params, state = begin(sharing)
-        equal(sharing.materialise(params, state), shared)
+        equal(sharing.per_agent_params(params, state), shared)
         for gate in jax.tree.leaves(sharing.gates(state)):
             np.testing.assert_array_equal(gate, np.ones((AGENTS, WIDTH)))
     sharing = kaleidoscope.make(told)
@@ -133,7 +136,7 @@ def test_masks_of_ones_are_full_sharing(depth, after):
     assert len(params.thresholds) == 1 + depth + after
     assert float(sharing.report(params, state)["masked"]) > 0
     params = params._replace(thresholds=jax.tree.map(lambda s: jnp.full_like(s, -200.0), params.thresholds))
-    seen = sharing.materialise(params, state)
+    seen = sharing.per_agent_params(params, state)
     pairs = zip(kaleidoscope.dense_layers(seen), kaleidoscope.dense_layers(shared), strict=True)
     for own, one in pairs:
         equal(own["kernel"], jnp.broadcast_to(one["kernel"], (AGENTS, *one["kernel"].shape)))
@@ -158,13 +161,13 @@ def test_the_network_takes_what_masks_leave():
 
 def test_one_cluster_is_full_sharing_and_identity_clusters_are_none():
     one = seps.make(context(), k=1)
-    equal(one.materialise(*begin(one)[1:]), begin(fups.make(context()))[1])
+    equal(one.per_agent_params(*begin(one)[1:]), begin(fups.make(context()))[1])
     apart, alone = seps.make(context(), k=9), nops.make(context())
     _, params, state = begin(apart)
     _, *rest = begin(alone)
     equal(params, rest[0])
     state = state._replace(of=jnp.arange(AGENTS))
-    equal(apart.materialise(params, state), alone.materialise(*rest))
+    equal(apart.per_agent_params(params, state), alone.per_agent_params(*rest))
     first, leaf = fups.make(context()), np.asarray(params.fc1["kernel"])
     equal(jax.tree.map(lambda leaf: leaf[0], params), begin(first)[1])
     assert len(np.unique(leaf[:, 0, 0])) == AGENTS
@@ -237,7 +240,7 @@ def test_the_penalty_follows_the_td_loss():
     alone = kaleidoscope.make(context(), masks=1)
     _, params, state = begin(alone)
     assert float(alone.penalty(params, state, jnp.float32(1.0), False)[0]) == 0
-    assert alone.materialise(params, state).fc1["kernel"].shape == (9, WIDTH)
+    assert alone.per_agent_params(params, state).fc1["kernel"].shape == (9, WIDTH)
 
 
 def test_the_penalty_in_an_update_is_balanced_with_that_updates_td_loss():
@@ -280,11 +283,11 @@ def test_where_the_end_cannot_be_foreseen_weights_are_drawn_anew_to_the_end():
     params = params._replace(thresholds=jax.tree.map(lambda s: s + 20.0, params.thresholds))
     *_, after = sharing.adapt(jax.random.key(1), CLOCK._replace(episodes=jnp.int32(440)), params, [], state)
     assert int(after.reset) == WIDTH * 4
-    equal(sharing.again(after), state)
+    equal(sharing.restart(after), state)
 
 
 @pytest.mark.parametrize("maker", [nops, seps, snp, adaps, kaleidoscope])
-@pytest.mark.parametrize("head", [HeadSpec(), HeadSpec(1, 8, 8), HeadSpec(4, lagging=True, around=True)])
+@pytest.mark.parametrize("head", [Utilities(), Quantiles(8, 8), LaggingHead(4, around=True)])
 def test_nothing_is_drawn_twice(maker, head):
     """Agents, layers and masks begin with numbers of their own: no two arrays have the first ones in common."""
     agents, length = 7, 64

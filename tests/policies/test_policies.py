@@ -61,7 +61,7 @@ def loaded(settings: Config, seed: int = 0) -> Loaded:
     """A team that was never on a disk."""
     parts, key = compose(settings), jax.random.key(seed)
     params, sharing = parts.sharing.init(key, parts.agent.init)
-    agent = parts.sharing.materialise(shaken(params, key), cloned(settings, sharing))
+    agent = parts.sharing.per_agent_params(shaken(params, key), cloned(settings, sharing))
     return Loaded(settings, parts, team_of(parts, agent, sharing), seed)
 
 
@@ -151,14 +151,14 @@ def test_numpy_does_as_jax_does(algo, changes, tmp_path, monkeypatch):
         own, hidden = code["act"](obs, avail, hidden, last)
         same = np.mean(own == np.asarray(actions))
         assert same > 0.9 if algo == "ddn" else same == 1, f"{same}"
-        np.testing.assert_allclose(hidden, carry.agents, atol=1e-5)
+        np.testing.assert_allclose(hidden, carry.agents.hidden, atol=1e-5)
         last, seen = np.asarray(actions), seen | set(own.ravel().tolist())
     assert len(seen) > 2
     assert {array.dtype for name, array in code["team"].items() if name != "meta"} == {np.dtype("float32")}
 
 
 def carry_width(carry) -> int:
-    return carry.agents.shape[-1]
+    return carry.agents.hidden.shape[-1]
 
 
 def test_safetensors_say_the_same(run, tmp_path, capsys):

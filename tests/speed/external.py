@@ -92,7 +92,7 @@ def timed(call) -> float:
 def foraging(workers: int) -> None:
     settings = config.load(FORAGING, "qmix", {"rollout.worlds": 8, "env.workers": workers, "log.wandb": "disabled"})
     parts = compose(settings)
-    host = external_rollout.Host(settings, parts)
+    host = external_rollout.Simulators(settings, parts)
     state = jax.jit(initial.make_init(settings, parts))(jnp.int32(0))
     keys = jax.random.split(jax.random.key(0), 8)
     members = iteration.team(parts, state.params, state.sharing)

@@ -157,7 +157,7 @@ def test_mistakes_end_before_anything_compiles(arguments, sentence, capsys, monk
 
 
 def test_roles_need_a_world_that_has_them():
-    with pytest.raises(SettingError, match="sharing gradps_oracle needs a world that hides roles"):
+    with pytest.raises(SettingError, match="sharing gradps_oracle needs an environment with hidden roles"):
         compose(config.load("matrix_gpvd", "vdn_gradps_oracle"))
 
 

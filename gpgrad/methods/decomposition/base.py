@@ -1,34 +1,43 @@
-"""What a value decomposition is, and what all of them share: greedy utilities, double Q, returns."""
+"""The interface of value decompositions and their common parts: greedy utilities, double Q, returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from gpgrad.envs.api import View
 from gpgrad.errors import SettingError
-from gpgrad.types import AgentOut, Batch, HeadSpec, PyTree, Returns, Terms
+from gpgrad.methods.nets.agent import HeadMaker
+from gpgrad.types import AgentOut, Batch, PyTree, Returns, TermInputs, Terms
 
 
 class Decomposition(NamedTuple):
     """How utilities become a joint value and a loss.
 
-    head: what the agent's last layer must give.
+    head: the head of the agent network, such as `heads.Utilities()`.
     init(key, state) -> params; `state` is an example of `View.state` without batch axes.
     utilities(params, out, key) -> [..., A, U], what rollout, evaluation and double Q maximise.
-    terms(params, target_params, online, target, batch, clock, key) -> Terms, where online and target are the
-        agents' outputs over T+1 steps.
-    apart: the optimiser, with a memory of its own, of gradient steps whose terms say so.
+    terms(TermInputs) -> Terms, joint values, targets and losses of a batch.
+    separate_optimiser: an optimiser with its own state, for gradient steps whose `Terms.separate_optimiser` is true.
+    export_scale(agent params) -> [1 or A, H]: factor of the head's inputs with which the head's layer gives the
+        utilities, so that policies can be written as plain layers. None: the utilities are the head's outputs
+        (`plain_utilities`), or more than a layer.
     """
 
-    head: HeadSpec
+    head: HeadMaker
     init: Callable[[jax.Array, PyTree], PyTree]
     utilities: Callable[[PyTree, AgentOut, jax.Array], jax.Array]
-    terms: Callable[..., Terms]
-    apart: optax.GradientTransformation | None = None
+    terms: Callable[[TermInputs], Terms]
+    separate_optimiser: optax.GradientTransformation | None = None
+    export_scale: Callable[[PyTree], jax.Array] | None = None
+
+
+Hyper = Callable[[PyTree, View], Any]  # a mixer's weights from its parameters and what is seen
+Mix = Callable[[Any, jax.Array], jax.Array]  # from weights and utilities [T, B, A] to Q_tot [T, B]
 
 
 def check_sizes(**sizes: float) -> None:
@@ -45,7 +54,12 @@ def plain_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
 
 
 def greedy_actions(utilities: jax.Array, avail: jax.Array) -> jax.Array:
-    """The best available action of each agent, lowest index on ties: [..., A, U] to int32 [..., A]."""
+    """The best available action of each agent, lowest index on ties: [..., A, U] to int32 [..., A].
+
+    With individual-global-max, Q_tot's greedy joint action.
+
+    Source: QTRAN (ICML 2019), the condition of individual-global-max (IGM).
+    """
     return jnp.argmax(jnp.where(avail, utilities, -jnp.inf), axis=-1)
 
 
@@ -96,6 +110,8 @@ def choose(online: jax.Array, target: jax.Array, avail: jax.Array, double_q: boo
 
     With double Q the online network selects the next action and the target network values it; else the target
     network does both.
+
+    Source: Double DQN (van Hasselt et al., AAAI 2016).
     """
     best = greedy_actions(jax.lax.stop_gradient(online), avail)
     return Choices(best, best if double_q else greedy_actions(target, avail))
@@ -129,6 +145,8 @@ def lambda_returns(
 
     rewards, next_values: float [T, B], next_values[t] values the state after step t. terminated, valid: bool
     [T, B]. Returns float [T, B], zero where not valid.
+
+    Source: Q(lambda) of Peng and Williams (1996), without a cut of the traces, as in PyMARL2.
     """
     rewards = jnp.where(valid, rewards, 0.0)
     bootstrap = jnp.where(valid & ~terminated, next_values, 0.0)
@@ -160,8 +178,23 @@ def one_step(next_values: jax.Array, batch: Batch, returns: Returns) -> jax.Arra
     return targets(next_values, batch, returns._replace(td_lambda=0.0))
 
 
+def mixed_terms(inputs: TermInputs, returns: Returns, hyper: Hyper, mix: Mix) -> Terms:
+    """TD terms of a monotone mix of utilities: mix(hyper(params, view), utilities).
+
+    The maximum of Q_tot is exact: the mix of the greedy utilities.
+    """
+    batch = inputs.batch
+    u = select(inputs.online.q, inputs.target.q, batch, returns.double_q)
+    now = hyper(inputs.params, steps(batch.view, slice(None, -1)))
+    following = hyper(inputs.target_params, steps(batch.view, slice(1, None)))
+    return td_terms(mix(now, u.taken), mix(now, u.greedy), mix(following, u.next), batch, returns)
+
+
 def td_terms(q_tot: jax.Array, q_tot_max: jax.Array, next_values: jax.Array, batch: Batch, returns: Returns) -> Terms:
-    """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B]."""
+    """Squared TD error of a joint value against the returns; q_tot, q_tot_max, next_values [T, B].
+
+    Source: the TD loss of QMIX (ICML 2018), with the factor of PyMARL's learner.
+    """
     target = targets(next_values, batch, returns)
     loss = returns.loss_factor * jnp.square(q_tot - target)
     return Terms(loss, q_tot, q_tot_max, target, one_step(next_values, batch, returns), jnp.zeros(()), {})

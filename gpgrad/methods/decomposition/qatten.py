@@ -7,7 +7,8 @@ import jax
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import attention
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -16,10 +17,12 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
     """Q_tot = sum_h w_h(s) sum_i alpha_hi q_i + c(s), with alpha a softmax over agents and w >= 0.
 
     heads: of attention. embed: width of queries and keys. hypernet_embed: width of hidden layers on the state. Keys are
-    made of each agent's own slice of the state, or of its observation in worlds whose state has no such slices.
+    made of each agent's own slice of the state, or of its observation where states have no such slices.
 
     For weightings Q_tot is the value of the actions taken; its maximum, exact because Q_tot is monotone, that of the
     greedy ones.
+
+    Source: Qatten (Yang et al., 2020), the weighted variant.
     """
     base.check_sizes(heads=heads, embed=embed, hypernet_embed=hypernet_embed)
     spec = context.spec
@@ -31,18 +34,10 @@ def make(context: Context, heads: int = 4, embed: int = 32, hypernet_embed: int 
         own = view.state[..., : spec.n_agents * spec.own_state_dim]
         return own.reshape(*own.shape[:-1], spec.n_agents, spec.own_state_dim)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
-        u = base.select(online.q, target.q, batch, context.returns.double_q)
-        view, after = base.steps(batch.view, slice(None, -1)), base.steps(batch.view, slice(1, None))
-        now = mixer.hyper(params, view.state, own_features(view))
-        following = mixer.hyper(target_params, after.state, own_features(after))
-        return base.td_terms(
-            attention.mix(now, u.taken),
-            attention.mix(now, u.greedy),
-            attention.mix(following, u.next),
-            batch,
-            context.returns,
-        )
+    def hyper(params, view) -> attention.AttentionWeights:
+        return mixer.hyper(params, view.state, own_features(view))
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    def terms(inputs: TermInputs) -> Terms:
+        return base.mixed_terms(inputs, context.returns, hyper, attention.mix)
+
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

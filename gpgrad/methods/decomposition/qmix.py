@@ -7,9 +7,18 @@ from typing import Literal
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import mixers
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
+
+
+def make_mixer(
+    context: Context, embed: int, hypernet_embed: int, hypernet_layers: int, positive: mixers.Positive
+) -> mixers.Mixer:
+    """QMIX's mixer from the settings that all decompositions with it share. Raises SettingError."""
+    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
+    return mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
 
 
 def make(
@@ -23,21 +32,15 @@ def make(
 
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
+
+    Source: QMIX (ICML 2018).
     """
-    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
-    mixer = mixers.qmix(context.spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
+    mixer = make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
-        u = base.select(online.q, target.q, batch, context.returns.double_q)
-        now = mixer.hyper(params, base.steps(batch.view.state, slice(None, -1)))
-        following = mixer.hyper(target_params, base.steps(batch.view.state, slice(1, None)))
-        return base.td_terms(
-            mixer.mix(now, u.taken),
-            mixer.mix(now, u.greedy),
-            mixer.mix(following, u.next),
-            batch,
-            context.returns,
-        )
+    def hyper(params, view) -> mixers.MixWeights:
+        return mixer.hyper(params, view.state)
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    def terms(inputs: TermInputs) -> Terms:
+        return base.mixed_terms(inputs, context.returns, hyper, mixer.mix)
+
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

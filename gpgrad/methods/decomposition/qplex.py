@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import qplex_mixer
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -29,6 +30,8 @@ def make(
 
     Since the advantages carry no gradient, punished joint actions pull utilities down until they tie while lambda
     grows: a table that it can represent, as that of `matrix_gpvd`, may take it more than 10,000 updates to learn.
+
+    Source: QPLEX (ICLR 2021), with the stop-gradients of its code.
     """
     base.check_sizes(heads=heads, hypernet_embed=hypernet_embed)
     spec = context.spec
@@ -36,8 +39,8 @@ def make(
         spec.n_agents, spec.n_actions, hypernet_embed, heads, adv_hypernet_layers, context.net.init
     )
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, _, _ = inputs
         u = base.select(online.q, target.q, batch, context.returns.double_q)
         chosen = base.choose(online.q, target.q, batch.view.avail, context.returns.double_q).selected[1:]
         now = mixer.hyper(params, base.steps(batch.view.state, slice(None, -1)))
@@ -53,4 +56,4 @@ def make(
             context.returns,
         )
 
-    return Decomposition(HeadSpec(), mixer.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), mixer.init, base.plain_utilities, terms)

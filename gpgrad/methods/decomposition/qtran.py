@@ -11,7 +11,8 @@ from gpgrad.errors import SettingError
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import joint_critic
-from gpgrad.types import Context, HeadSpec, Terms
+from gpgrad.methods.nets.heads import Utilities
+from gpgrad.types import Context, TermInputs, Terms
 
 NUMERICS = 1
 
@@ -36,6 +37,8 @@ def losses(
 
     opt: the sum of the maxima plus V is the joint value of the greedy actions. nopt: elsewhere the sum plus V is not
     below the joint value. The joint value carries no gradient in either.
+
+    Source: QTRAN (ICML 2019), QTRAN-base: L_td, L_opt and L_nopt.
     """
     fixed, fixed_greedy = jax.lax.stop_gradient((q_joint, q_joint_greedy))
     below = jnp.minimum(q_sum - fixed + baseline, 0.0)
@@ -51,6 +54,8 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     action of the utilities, which is the true one only as far as L_opt and L_nopt have come. The other two losses are
     means over valid steps, not weighted. PyMARL2 gives the networks time and agents in the wrong order; this is what
     PyMARL and WQMIX's code do. Published with one-step targets, which `learner.td_lambda` decides here.
+
+    Source: QTRAN (ICML 2019), QTRAN-base.
     """
     base.check_sizes(embed=embed)
     for name, factor in (("opt_loss", opt_loss), ("nopt_loss", nopt_loss)):
@@ -59,8 +64,8 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     returns = context.returns
     critic = joint_critic.joint_q(context.spec.n_actions, context.net.hidden, embed, context.net.init)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
-        del clock, key
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, _, _ = inputs
         avail, state = batch.view.avail, batch.view.state
         best, selected = base.choose(online.q, target.q, avail, returns.double_q)
         before = base.steps(state, slice(None, -1))
@@ -83,4 +88,4 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
         aux = returns.loss_factor * (opt_loss * opt + nopt_loss * nopt)
         return done._replace(loss=returns.loss_factor * found.td, aux=aux, log={"opt_loss": opt, "nopt_loss": nopt})
 
-    return Decomposition(HeadSpec(), critic.init, base.plain_utilities, terms)
+    return Decomposition(Utilities(), critic.init, base.plain_utilities, terms)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from gpgrad.errors import SettingError
-from gpgrad.methods.decomposition import base
+from gpgrad.methods.decomposition import base, qmix
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import cvar, mixers, quantiles
-from gpgrad.types import AgentOut, Clock, Context, HeadSpec, PyTree, Terms
+from gpgrad.methods.nets.lagging_head import LaggingHead
+from gpgrad.types import AgentOut, Clock, Context, PyTree, TermInputs, Terms
 
 NUMERICS = 2
 
@@ -36,7 +37,7 @@ def make(
     distribution. quantile_every, quantile_after: every so many gradient steps (0: never), once so many full-length
     environment steps were collected, the loss is quantile regression of each agent's atoms instead, with its own value
     at risk as its reward, by an Adam of rate quantile_lr that has its own memory. The published code does so every 1000
-    steps of the world, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
+    environment steps, which are seven episodes of GradPS's boards. start: `value`, an action's atoms begin around the
     value that a layer without atoms would give; `published`, each by itself, so that their mean begins a tenth as
     large.
 
@@ -47,9 +48,10 @@ def make(
 
     Where the published code differs from the paper this is the paper's method: the predictor is trained (straight
     through the choice of a level; there no gradient reaches it), k atoms are divided by k instead of k - 1, and the
-    loss is a mean over this world's agents instead of three.
+    loss is a mean over all agents instead of three.
+
+    Source: RMIX (NeurIPS 2021).
     """
-    base.check_sizes(embed=embed, hypernet_embed=hypernet_embed)
     if atoms < 2:
         raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
@@ -58,7 +60,7 @@ def make(
     if quantile_lr <= 0:
         raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
     spec, returns = context.spec, context.returns
-    mixer = mixers.qmix(spec.n_agents, embed, hypernet_embed, hypernet_layers, positive, context.net.init)
+    mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
     predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
     middles = (jnp.arange(atoms) + 0.5) / atoms
 
@@ -77,20 +79,23 @@ def make(
         late = clock.episodes * spec.episode_limit >= quantile_after
         return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
 
-    def look(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def atoms_and_values(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return base.take_wide(q, actions), cvar.cvar(*jax.lax.stop_gradient((q, level[..., None])))
 
-    def follow(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
+    def next_atoms(q: jax.Array, level: jax.Array, best: jax.Array, avail: jax.Array) -> jax.Array:
         own = best if returns.double_q else base.greedy_actions(cvar.cvar(q, level[..., None]), avail)
         return base.take_wide(q, own)
 
-    def terms(params, target_params, online, target, batch, clock, key) -> Terms:
+    def terms(inputs: TermInputs) -> Terms:
+        params, target_params, online, target, batch, clock, _ = inputs
         level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
         actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
-        taken, all_values = cvar.by_step(look, online, atoms, level, actions)  # [T+1, B, A, M], [T+1, B, A, U]
+        taken, all_values = cvar.by_step(
+            atoms_and_values, online, atoms, level, actions
+        )  # [T+1, B, A, M], [T+1, B, A, U]
         best = base.greedy_actions(all_values, avail)
         taken, level = taken[:-1], level[:-1]
-        following = cvar.by_step(follow, target, atoms, target_level, best, avail)[1:]
+        following = cvar.by_step(next_atoms, target, atoms, target_level, best, avail)[1:]
         values = cvar.cvar(taken, level)  # [T, B, A]
         now = mixer.hyper(params["mixer"], base.steps(batch.view.state, slice(None, -1)))
         after = mixer.hyper(target_params["mixer"], base.steps(batch.view.state, slice(1, None)))
@@ -107,9 +112,10 @@ def make(
             targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
             return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
 
-        apart = due(clock)
-        loss = jax.lax.cond(apart, regression, lambda: done.loss)
-        return done._replace(loss=loss, log={"risk_level": base.masked_mean(level.mean(-1), batch.valid)}, apart=apart)
+        regress = due(clock)
+        loss = jax.lax.cond(regress, regression, lambda: done.loss)
+        log = {"risk_level": base.masked_mean(level.mean(-1), batch.valid)}
+        return done._replace(loss=loss, log=log, separate_optimiser=regress)
 
     second = optax.adam(quantile_lr, eps=0.01 / 32)
-    return Decomposition(HeadSpec(atoms, lagging=True, around=start == "value"), init, utilities, terms, second)
+    return Decomposition(LaggingHead(atoms, around=start == "value"), init, utilities, terms, second)

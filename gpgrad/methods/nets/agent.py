@@ -1,29 +1,23 @@
-"""The recurrent agent: a dense layer, a GRU, a dense head; weights shared or per agent, leaf by leaf."""
+"""The recurrent agent: dense layers, a GRU and a head that the decomposition brings; weights shared or per agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gpgrad.envs.api import EnvSpec
-from gpgrad.methods.nets import gru, layers, quantiles
-from gpgrad.types import AgentOut, Gates, HeadSpec, NetSpec, PyTree
-
-
-class Lagging(NamedTuple):
-    """The second recurrent path: a dense layer and a GRU; its head is the agent's."""
-
-    fc: layers.Dense
-    gru: gru.GRU
+from gpgrad.methods.nets import gru, layers
+from gpgrad.types import AgentOut, Gates, NetSpec, PyTree
 
 
 class AgentParams(NamedTuple):
-    """fc1 [D, N], gru, head [H, U * width], deep: [N, N] each, the further layers between fc1 and the GRU, after:
-    [H, H] each, those between the GRU and the head; each leaf may have a leading axis A. cosine [64, H], lagging: of
-    heads that have them.
+    """fc1 [D, N], gru, head [H, U * width]. deep: [N, N] each, the further layers between fc1 and the GRU. after:
+    [H, H] each, those between the GRU and the head. Each leaf may have a leading axis A. cosine, lagging: further
+    parameters of the heads that have them (`Head.init`); checkpoints know them by these names.
     """
 
     fc1: layers.Dense
@@ -31,28 +25,122 @@ class AgentParams(NamedTuple):
     head: layers.Dense
     deep: tuple[layers.Dense, ...] = ()
     after: tuple[layers.Dense, ...] = ()
-    cosine: layers.Dense | None = None
-    lagging: Lagging | None = None
+    cosine: PyTree = None
+    lagging: PyTree = None
+
+
+class Trunk(NamedTuple):
+    """What the head is computed from: inputs [..., A, D], activation of the first layer [..., A, N], and the GRU's
+    hidden states [..., A, H].
+    """
+
+    inputs: jax.Array
+    activation: jax.Array
+    hidden: jax.Array
+
+
+class HeadStep(Protocol):
+    """A head's step of acting."""
+
+    def __call__(self, params: AgentParams, trunk: Trunk, carry: PyTree, key: jax.Array | None) -> AgentOut:
+        """One step with leading axis [E]. The result's carry is the head's own."""
+        ...
+
+
+class HeadUnroll(Protocol):
+    """A head's unroll over time."""
+
+    def __call__(
+        self, params: AgentParams, trunk: Trunk, carry: PyTree, key: jax.Array | None, acting: bool
+    ) -> AgentOut:
+        """All steps, leading axes [T, B]. acting: with as many random numbers as a step of acting has."""
+        ...
+
+
+class Head(NamedTuple):
+    """The part of the agent network that a decomposition brings: everything that follows the GRU.
+
+    init(key) -> fields of `AgentParams`, `head` among them; `key` is the agent's, `head_key(key)` the head layer's.
+    start(n) -> the head's own carry at the first step of n environments, None where it has none.
+    random: outputs depend on random numbers, so steps need a key. losses_of_q: losses are functions of `AgentOut.q`;
+    false where a decomposition computes them from `AgentOut.extra`.
+    """
+
+    init: Callable[[jax.Array], dict[str, PyTree]]
+    start: Callable[[int], PyTree]
+    step: HeadStep
+    unroll: HeadUnroll
+    random: bool = False
+    losses_of_q: bool = True
+
+
+class HeadMaker(Protocol):
+    """The settings of a head, as in `Decomposition.head`."""
+
+    def build(self, spec: EnvSpec, net: NetSpec) -> Head:
+        """The head for an environment's sizes."""
+        ...
+
+
+class Carry(NamedTuple):
+    """What the next step needs. hidden: [..., A, H]. head: the head's own carry."""
+
+    hidden: jax.Array
+    head: PyTree = None
+
+
+class StepAgent(Protocol):
+    """An agent's step of acting."""
+
+    def __call__(
+        self,
+        params: AgentParams,
+        gates: Gates,
+        obs: jax.Array,
+        last_actions: jax.Array,
+        carry: Carry,
+        key: jax.Array | None = None,
+    ) -> AgentOut:
+        """One step in E environments: obs [E, A, O], last_actions [E, A]."""
+        ...
+
+
+class UnrollAgent(Protocol):
+    """An agent's unroll over time."""
+
+    def __call__(
+        self,
+        params: AgentParams,
+        gates: Gates,
+        obs: jax.Array,
+        last_actions: jax.Array,
+        key: jax.Array | None = None,
+        acting: bool = False,
+        carry: Carry | None = None,
+    ) -> AgentOut:
+        """All steps of B episodes: obs [T, B, A, O], last_actions [T, B, A]; from the start or on from `carry`."""
+        ...
 
 
 class AgentNet(NamedTuple):
     """An agent network as pure functions.
 
     init(key) -> AgentParams, one set for all agents.
-    start(n) -> what the first step of n worlds is given as carry.
+    start(n) -> the carry of the first step of n environments.
     step(params, gates, obs [E, A, O], last_actions [E, A], carry, key) -> AgentOut, one step of acting.
     unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False, carry=None) -> AgentOut over
-        time, from the start or on from `carry`; with `acting` it draws as many fractions as a step does.
-    gates is [A, N], multiplied to the first activation, or one array or None for each dense layer's, or None. A last
-    action of -1 means none. Only heads that draw fractions need the key; of an unroll one, or one for each step.
+        time, from the start or on from `carry`; `acting` draws as many random numbers as a step does.
+    gates: [A, N], multiplied to the first activation; or a tuple with one array or None for each dense layer; or None.
+    A last action of -1 means none. Only random heads need the key; in an unroll one key, or one for each step.
     """
 
     init: Callable[[jax.Array], AgentParams]
-    start: Callable[[int], PyTree]
-    step: Callable[..., AgentOut]
-    unroll: Callable[..., AgentOut]
+    start: Callable[[int], Carry]
+    step: StepAgent
+    unroll: UnrollAgent
     n_inputs: int
     n_hidden: int
+    head: Head
 
 
 def input_size(spec: EnvSpec, net: NetSpec) -> int:
@@ -60,110 +148,82 @@ def input_size(spec: EnvSpec, net: NetSpec) -> int:
     return spec.obs_dim + net.last_action * spec.n_actions + net.agent_id * spec.n_agents
 
 
-def make_agent(spec: EnvSpec, net: NetSpec, head: HeadSpec) -> AgentNet:
-    """The agent for a world's sizes."""
-    n_inputs = input_size(spec, net)
+def make_agent(spec: EnvSpec, net: NetSpec, head: HeadMaker) -> AgentNet:
+    """The agent for an environment's sizes: dense layers, a GRU, a head.
 
-    def init(key: jax.Array) -> AgentParams:
-        k_fc1, k_gru, k_head = jax.random.split(key, 3)
-        deep_keys = jax.random.split(jax.random.fold_in(key, 3), net.layers - 1)
-        after_keys = jax.random.split(jax.random.fold_in(key, 4), net.after)
-        return AgentParams(
-            layers.init_dense(k_fc1, n_inputs, net.hidden, net.init),
-            gru.init(k_gru, net.hidden, net.hidden, net.init),
-            init_head(k_head),
-            tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in deep_keys),
-            tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in after_keys),
-            quantiles.init(jax.random.fold_in(key, 6), net.hidden, net.init) if head.fractions else None,
-            init_lagging(jax.random.fold_in(key, 5)) if head.lagging else None,
-        )
+    Source: the recurrent agent of QMIX (ICML 2018), as in PyMARL.
+    """
+    built = head.build(spec, net)
 
-    def init_head(key: jax.Array) -> layers.Dense:
-        layer = layers.init_dense(key, net.hidden, spec.n_actions * head.width, net.init)
-        if not head.around:
-            return layer
-        centre = layers.init_dense(jax.random.fold_in(key, 2), net.hidden, spec.n_actions, net.init)
-        return jax.tree.map(lambda wide, narrow: wide + jnp.repeat(narrow, head.width, -1), layer, centre)
-
-    def init_lagging(key: jax.Array) -> Lagging:
-        k_fc, k_gru = jax.random.split(key)
-        return Lagging(
-            layers.init_dense(k_fc, n_inputs, net.hidden, net.init),
-            gru.init(k_gru, net.hidden, net.hidden, net.init),
-        )
-
-    def inputs(obs: jax.Array, last_actions: jax.Array) -> jax.Array:  # [..., A, n_inputs]
-        parts = [obs]
-        if net.last_action:
-            parts.append(jax.nn.one_hot(last_actions, spec.n_actions, dtype=obs.dtype))
-        if net.agent_id:
-            parts.append(jnp.broadcast_to(jnp.eye(spec.n_agents, dtype=obs.dtype), (*obs.shape[:-1], spec.n_agents)))
-        return jnp.concatenate(parts, -1)
-
-    def embed(params: AgentParams, gates: Gates, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The first and the last dense layer's activations [..., A, N]."""
-        each = gates if isinstance(gates, tuple) else (gates, *[None] * len(params.deep))
-        first = x = activate(params.fc1, each[0], x)
-        for layer, gate in zip(params.deep, each[1:], strict=True):
-            x = activate(layer, gate, x)
-        return first, x
-
-    def values(layer: layers.Dense, hidden: jax.Array) -> jax.Array:  # [..., A, U] or [..., A, U, width]
-        q = layers.dense(layer, hidden)
-        return q if head.width == 1 else q.reshape(*q.shape[:-1], spec.n_actions, head.width)
-
-    def read(params: AgentParams, hidden: jax.Array) -> jax.Array:  # [..., A, H], what the head sees of the GRU
-        x = hidden
-        for layer in params.after:
-            x = activate(layer, None, x)
-        return x
-
-    def finish(params: AgentParams, activation: jax.Array, hidden: jax.Array, fractions: jax.Array | None) -> AgentOut:
-        if params.cosine is None or fractions is None:
-            return AgentOut(values(params.head, read(params, hidden)), hidden, activation)
-        q = quantiles.values(params.cosine, params.head, read(params, hidden), fractions)
-        return AgentOut(q, hidden, activation, fractions=fractions)
-
-    def lag(params: AgentParams, out: AgentOut, before: jax.Array, carry: PyTree) -> AgentOut:
-        lagging = read(jax.lax.stop_gradient(params), before)
-        return out._replace(carry=carry, given=read(params, out.hidden), lagging=lagging, head=params.head)
-
-    def start(n: int) -> PyTree:
-        zeros = jnp.zeros((n, spec.n_agents, net.hidden))
-        return (zeros, zeros) if head.lagging else zeros
+    def start(n: int) -> Carry:
+        return Carry(jnp.zeros((n, spec.n_agents, net.hidden)), built.start(n))
 
     def step(params, gates, obs, last_actions, carry, key=None) -> AgentOut:
-        hidden, behind = carry if head.lagging else (carry, None)
-        seen = inputs(obs, last_actions)
-        first, x = embed(params, gates, seen)
-        hidden = gru.cell(params.gru, gru.project(params.gru, x), hidden)
-        count = head.acting_fractions
-        fractions = jax.random.uniform(key, (len(obs), count)) if key is not None and count else None
-        out = finish(params, first, hidden, fractions)
-        if behind is None:
-            return out._replace(carry=hidden)
-        path = params.lagging
-        after = gru.cell(path.gru, gru.project(path.gru, jax.nn.relu(layers.dense(path.fc, seen))), behind)
-        return lag(params, out, behind, (hidden, after))
+        inputs = _inputs(spec, net, obs, last_actions)
+        first, x = _embed(params, gates, inputs)
+        hidden = gru.cell(params.gru, gru.project(params.gru, x), carry.hidden)
+        out = built.step(params, Trunk(inputs, first, hidden), carry.head, key)
+        return out._replace(carry=Carry(hidden, out.carry))
 
     def unroll(params, gates, obs, last_actions, key=None, acting: bool = False, carry=None) -> AgentOut:
-        hidden, behind = carry if head.lagging and carry is not None else (carry, None)
-        seen = inputs(obs, last_actions)
-        first, x = embed(params, gates, seen)
-        count, fractions = head.acting_fractions if acting else head.fractions, None
-        if key is not None and count:
-            keys = key if key.ndim else quantiles.step_keys(key, len(obs))
-            fractions = quantiles.draw(keys, obs.shape[1], count)
-        out = finish(params, first, gru.unroll(params.gru, x, hidden), fractions)
-        if not head.lagging:
-            return out._replace(carry=out.hidden[-1])
-        path = params.lagging
-        after = gru.unroll(path.gru, jax.nn.relu(layers.dense(path.fc, seen)), behind)
-        behind = jnp.zeros_like(after[0]) if behind is None else behind
-        before = jnp.concatenate([behind[None], after[:-1]])
-        return lag(params, out, before, (out.hidden[-1], after[-1]))
+        hidden, own = carry if carry is not None else (None, None)
+        inputs = _inputs(spec, net, obs, last_actions)
+        first, x = _embed(params, gates, inputs)
+        out = built.unroll(params, Trunk(inputs, first, gru.unroll(params.gru, x, hidden)), own, key, acting)
+        return out._replace(carry=Carry(out.hidden[-1], out.carry))
 
-    return AgentNet(init, start, step, unroll, n_inputs, net.hidden)
+    init = partial(_init, spec, net, built)
+    return AgentNet(init, start, step, unroll, input_size(spec, net), net.hidden, built)
+
+
+def _init(spec: EnvSpec, net: NetSpec, head: Head, key: jax.Array) -> AgentParams:
+    k_fc1, k_gru, _ = jax.random.split(key, 3)  # the third is `head_key`
+    deep_keys = jax.random.split(jax.random.fold_in(key, 3), net.layers - 1)
+    after_keys = jax.random.split(jax.random.fold_in(key, 4), net.after)
+    return AgentParams(
+        fc1=layers.init_dense(k_fc1, input_size(spec, net), net.hidden, net.init),
+        gru=gru.init(k_gru, net.hidden, net.hidden, net.init),
+        deep=tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in deep_keys),
+        after=tuple(layers.init_dense(k, net.hidden, net.hidden, net.init) for k in after_keys),
+        **head.init(key),
+    )
+
+
+def _inputs(spec: EnvSpec, net: NetSpec, obs: jax.Array, last_actions: jax.Array) -> jax.Array:
+    """Observation, last action and agent id, as the network has them: [..., A, D]."""
+    parts = [obs]
+    if net.last_action:
+        parts.append(jax.nn.one_hot(last_actions, spec.n_actions, dtype=obs.dtype))
+    if net.agent_id:
+        parts.append(jnp.broadcast_to(jnp.eye(spec.n_agents, dtype=obs.dtype), (*obs.shape[:-1], spec.n_agents)))
+    return jnp.concatenate(parts, -1)
+
+
+def _embed(params: AgentParams, gates: Gates, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first and the last dense layer's activations [..., A, N]."""
+    each = gates if isinstance(gates, tuple) else (gates, *[None] * len(params.deep))
+    first = x = activate(params.fc1, each[0], x)
+    for layer, gate in zip(params.deep, each[1:], strict=True):
+        x = activate(layer, gate, x)
+    return first, x
+
+
+def head_key(key: jax.Array) -> jax.Array:
+    """The key of the head layer's initialiser, from the agent's key."""
+    return jax.random.split(key, 3)[2]
+
+
+def head_inputs(params: AgentParams, hidden: jax.Array) -> jax.Array:
+    """The GRU's hidden states after the layers behind it, which the head gets: [..., A, H]."""
+    x = hidden
+    for layer in params.after:
+        x = activate(layer, None, x)
+    return x
+
+
+def step_keys(key: jax.Array, steps: int) -> jax.Array:
+    """A key for each step, the same however many there are: [steps]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(steps))
 
 
 def last_actions(actions: jax.Array) -> jax.Array:

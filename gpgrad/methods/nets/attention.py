@@ -30,12 +30,18 @@ class AttentionMixer(NamedTuple):
 
 
 def mix(weights: AttentionWeights, q: jax.Array) -> jax.Array:
-    """Q_tot [...] = sum_h w_h sum_i alpha_hi q_i + c of utilities q [..., A]; the sum over heads h is in the slope."""
+    """Q_tot [...] = sum_h w_h sum_i alpha_hi q_i + c of utilities q [..., A]; the sum over heads h is in the slope.
+
+    Source: Qatten (Yang et al., 2020).
+    """
     return (weights.slope * q).sum(-1) + weights.offset
 
 
 def attention(n_own: int, heads: int, embed: int, hidden: int, init_name: Init) -> AttentionMixer:
-    """alpha_h = softmax_i(query_h(s) . key_h(own_i) / sqrt(E)), w_h = |W(s)|_h, c(s) with E hidden units."""
+    """alpha_h = softmax_i(query_h(s) . key_h(own_i) / sqrt(E)), w_h = |W(s)|_h, c(s) with E hidden units.
+
+    Source: Qatten (Yang et al., 2020), the weighted variant.
+    """
 
     def init(key: jax.Array, state: jax.Array | OneHot) -> PyTree:
         keys = jax.random.split(key, 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ def cvar(atoms: jax.Array, level: jax.Array) -> jax.Array:
 
     The atom at the edge counts in part, so that the mean is differentiable in the level; level * M atoms share the
     weight of one. Equal atoms share what falls to them. NaN where an atom is.
+
+    Source: conditional value at risk of atoms of equal mass, as in RMIX (NeurIPS 2021); divided by the number of atoms
+    kept, where the released code divides by one less.
     """
     return _cvar(atoms, jnp.broadcast_to(level, atoms.shape[:-1]))
 
@@ -47,7 +50,10 @@ def _forward(atoms: jax.Array, level: jax.Array) -> tuple[jax.Array, tuple[jax.A
 
 
 def _backward(found: tuple[jax.Array, jax.Array, Edge], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Compiled code may compute atoms anew, a last bit apart: they are counted again, so that the weights add up.
+    # value = (sum of atoms below the edge + (kept - count below) * edge atom) / kept. An atom below the edge has slope
+    # 1 / kept, the atoms at the edge share the rest of `kept`, and d value / d kept = (edge atom - value) / kept with
+    # kept = level * M. Compiled code may compute atoms anew with another last bit: they are counted again, so that the
+    # weights add up.
     atoms, kept, edge = found
     below = atoms < edge.lower[..., None]
     at = (atoms < edge.upper[..., None]) & ~below
@@ -99,7 +105,15 @@ def _count(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32).sum(-1)
 
 
-def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args: PyTree) -> PyTree:
+class OfAtoms(Protocol):
+    """A function of atoms and further arguments."""
+
+    def __call__(self, atoms: jax.Array, /, *args: Any, **named: Any) -> PyTree:
+        """Atoms [B, A, U, M] and arguments of one step."""
+        ...
+
+
+def by_step(function: OfAtoms, out: AgentOut, n_atoms: int, *args: PyTree) -> PyTree:
     """function(atoms [B, A, U, M], *args) at every step of an unroll; arguments and results have its leading axis [T].
 
     A few steps at a time, forward and backward: the atoms of all of them are never held.
@@ -107,10 +121,10 @@ def by_step(function: Callable[..., PyTree], out: AgentOut, n_atoms: int, *args:
 
     def at(block: tuple[jax.Array, PyTree]) -> PyTree:
         given, args = block
-        q = layers.dense(out.head, given)
+        q = layers.dense(out.head_params, given)
         return function(q.reshape(*q.shape[:-1], -1, n_atoms), *args)
 
-    given, wide = out.given, out.head["bias"].shape[-1]
+    given, wide = out.extra.now, out.head_params["bias"].shape[-1]
     size = max(BLOCK // (given[0].size // given.shape[-1] * wide), 1)
     return _map_blocks(jax.checkpoint(at), (given, args), size)
 
@@ -133,7 +147,7 @@ def _map_blocks(function: Callable[[PyTree], PyTree], xs: PyTree, size: int) -> 
 
 
 class RiskPredictor(NamedTuple):
-    """init(key) -> params. levels(params, out) -> [..., A] in {0.1, ..., 1}, of the outputs of a head that lags."""
+    """init(key) -> params. levels(params, out) -> [..., A] in {0.1, ..., 1}, of the outputs of a `LaggingHead`."""
 
     init: Callable[[jax.Array], PyTree]
     levels: Callable[[PyTree, AgentOut], jax.Array]
@@ -142,8 +156,10 @@ class RiskPredictor(NamedTuple):
 def predictor(n_actions: int, n_atoms: int, embed: int, init_name: Init) -> RiskPredictor:
     """Each level's logit is the product of embeddings of the distributions before and now, over 8.
 
-    The embeddings are linear in the atoms, and these in what the head is given. The most likely level is taken;
-    gradients pass through as if it were the expected one.
+    The embeddings are linear in the atoms, and these in the input of the head. The most likely level is taken;
+    gradients pass through as if it were the expected one (straight-through): the published argmax has no gradient.
+
+    Source: RMIX (NeurIPS 2021), dynamic risk level predictor.
     """
     n = n_actions * n_atoms
 
@@ -155,9 +171,9 @@ def predictor(n_actions: int, n_atoms: int, embed: int, init_name: Init) -> Risk
         }
 
     def levels(params: PyTree, out: AgentOut) -> jax.Array:
-        head, given = jax.lax.stop_gradient((out.head, out.given))
+        head, given = jax.lax.stop_gradient((out.head_params, out.extra.now))
         now = layers.project(head, given, params["now"])  # [..., A, E]
-        before = layers.project(head, out.lagging, params["before"])  # [..., A, LEVELS * E]
+        before = layers.project(head, out.extra.lagging, params["before"])  # [..., A, LEVELS * E]
         logits = (before.reshape(*before.shape[:-1], LEVELS, embed) * now[..., None, :]).sum(-1) / 8.0
         steps = jnp.arange(1, LEVELS + 1) / LEVELS
         expected = (jax.nn.softmax(logits) * steps).sum(-1)

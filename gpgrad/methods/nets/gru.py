@@ -56,7 +56,10 @@ def project(gru: GRU, x: jax.Array) -> Gates:
 
 
 def cell(gru: GRU, projected: Gates, hidden: jax.Array) -> jax.Array:
-    """One step from `project`ed inputs: hidden [..., A, H] to hidden [..., A, H]."""
+    """One step from `project`ed inputs: hidden [..., A, H] to hidden [..., A, H].
+
+    Source: GRU (Cho et al., 2014), in PyTorch's form.
+    """
     rec = Gates(*(layers.matmul(hidden, w) + b for w, b in zip(gru.w_rec, gru.b_rec, strict=True)))
     r = jax.nn.sigmoid(projected.r + rec.r)
     z = jax.nn.sigmoid(projected.z + rec.z)
@@ -113,6 +116,10 @@ def _scan_forward(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array
 def _scan_backward(
     residuals: tuple[Gates, Gates, jax.Array, jax.Array, _Saved], cotangent: jax.Array
 ) -> tuple[Gates, Gates, Gates, jax.Array]:
+    # Backpropagation through time by hand. With h' = n + z (h - n), n = tanh(x_n + r rec_n) and d = dL/dh':
+    #   d_n = d (1 - z) (1 - n^2), at the input of tanh     d_z = d (h - n) z (1 - z), at the input of the sigmoid
+    #   d_r = d_n rec_n r (1 - r), likewise                 dL/dh = d z + (d_r, d_z, d_n r) times transposed kernels
+    # The projected inputs get (d_r, d_z, d_n); the recurrent products get the same with d_n multiplied by r.
     w_rec, b_rec, start, hiddens, saved = residuals
     before = jnp.concatenate([start[None], hiddens[:-1]])
     transposed = Gates(*(jnp.swapaxes(w, -1, -2) for w in w_rec))

@@ -41,7 +41,10 @@ class JointQ(NamedTuple):
 
 
 def joint_q(n_actions: int, n_hidden: int, embed: int, init_name: Init) -> JointQ:
-    """Q_jt(s, u) = MLP(s, sum_i encode(h_i, u_i)) with encode of two layers of width H + U; V(s) = MLP(s)."""
+    """Q_jt(s, u) = MLP(s, sum_i encode(h_i, u_i)) with encode of two layers of width H + U; V(s) = MLP(s).
+
+    Source: QTRAN (ICML 2019), QTRAN-base, in the sizes of PyMARL.
+    """
     code = n_hidden + n_actions
 
     def init(key: jax.Array, state: jax.Array | OneHot) -> PyTree:
@@ -82,7 +85,10 @@ class FreeMixer(NamedTuple):
 
 
 def free_mixer(n_agents: int, embed: int, init_name: Init) -> FreeMixer:
-    """Q* = MLP(s, q) with three hidden layers, plus MLP(s) with one."""
+    """Q* = MLP(s, q) with three hidden layers, plus MLP(s) with one.
+
+    Source: Weighted QMIX (NeurIPS 2020), the unrestricted mixing network of Q*.
+    """
 
     def init(key: jax.Array, state: jax.Array | OneHot) -> PyTree:
         keys, n = jax.random.split(key, 4), layers.size(state)

@@ -7,7 +7,7 @@ greedy one, costs no second hypernetwork.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -75,21 +75,37 @@ class QmixHyper(nn.Module):
 
 
 def mix(weights: MixWeights, q: jax.Array) -> jax.Array:
-    """QMIX's joint value [...] of utilities q [..., A]; monotone in each of them (QMIX, equation 6)."""
+    """QMIX's joint value [...] of utilities q [..., A]: ELU(q W1 + b1) W2 + V, monotone in each utility.
+
+    Source: QMIX (ICML 2018), the mixing network.
+    """
     hidden = jax.nn.elu((q[..., None] * weights.w1).sum(-2) + weights.b1)  # [..., E]
     return (hidden * weights.w2).sum(-1) + weights.v
 
 
 class Mixer(NamedTuple):
-    """init(key, state) -> params. hyper(params, state) -> weights. mix(weights, q [..., A]) -> [...]."""
+    """init(key, state) -> params. hyper(params, state) -> weights of the mix, such as `MixWeights`.
+    mix(weights, q [..., A]) -> [...].
+    """
 
     init: Callable[[jax.Array, jax.Array | OneHot], PyTree]
-    hyper: Callable[[PyTree, jax.Array | OneHot], MixWeights]
-    mix: Callable[[MixWeights, jax.Array], jax.Array]
+    hyper: Callable[[PyTree, jax.Array | OneHot], Any]
+    mix: Callable[[Any, jax.Array], jax.Array]
+
+
+def total() -> Mixer:
+    """VDN's mixer: the sum of utilities; no parameters.
+
+    Source: VDN (AAMAS 2018).
+    """
+    return Mixer(lambda key, state: {}, lambda params, state: (), lambda weights, q: q.sum(-1))
 
 
 def qmix(n_agents: int, embed: int, hidden: int, n_layers: int, positive: Positive, init_name: Init) -> Mixer:
-    """QMIX's mixer for a number of agents."""
+    """QMIX's mixer for a number of agents.
+
+    Source: QMIX (ICML 2018), the mixing network and its hypernetworks.
+    """
     module = QmixHyper(n_agents, embed, hidden, n_layers, positive, init_name)
     return Mixer(
         init=lambda key, state: module.init(key, state)["params"],

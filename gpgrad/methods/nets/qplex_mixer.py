@@ -42,18 +42,26 @@ def mix(w: jax.Array, v: jax.Array, attention: jax.Array, q: jax.Array, q_max: j
     """Q_tot [...] = sum_i w_i q_i + v_i + (lambda_i - 1) A_i with A_i = w_i (q_i - max q_i), which carries no gradient.
 
     All [..., A]. Its derivative in q_i is w_i >= 0, in lambda_i it is A_i <= 0.
+
+    Source: QPLEX (ICLR 2021), duplex dueling mixing, with the stop-gradient of its code.
     """
     advantage = jax.lax.stop_gradient(w * (q - q_max))
     return (w * q + v + (attention - 1) * advantage).sum(-1)
 
 
 def mix_greedy(w: jax.Array, v: jax.Array, q_max: jax.Array) -> jax.Array:
-    """Q_tot [...] where every agent's utility is its maximum: there are no advantages, so lambda does not matter."""
+    """Q_tot [...] where every agent's utility is its maximum: all advantages are 0, so lambda does not matter.
+
+    Source: QPLEX (ICLR 2021), individual-global-max of the mixing network.
+    """
     return (w * q_max + v).sum(-1)
 
 
 def duplex(n_agents: int, n_actions: int, hidden: int, heads: int, depth: int, init_name: Init) -> Duplex:
-    """The mixer for a world's sizes. heads: K. depth: dense layers of each head's networks; those of w and v have 2."""
+    """The mixer for an environment's sizes. heads: K. depth: dense layers of each head's networks; w and v have 2.
+
+    Source: QPLEX (ICLR 2021), transformation and dueling mixing networks.
+    """
     last = {"key": 1, "agents": n_agents, "action": n_agents}
     first = dict.fromkeys(last, hidden) if depth > 1 else last
 

@@ -1,4 +1,4 @@
-"""AdaPS: one network, of which agents that are alike are given the same part at random (Li et al. 2024).
+"""AdaPS: one network, of which similar agents use the same random part (Li et al. 2024).
 
 Only the paper's summary is public; this is SNP-PS whose masks are shared inside the groups that SePS finds.
 """
@@ -34,9 +34,11 @@ def make(
     batch: int = 128,
     ratio: float = 0.2,
 ) -> Sharing:
-    """All agents act through the first mask until the groups are known; a team trained further keeps those it has.
+    """All agents act through the first mask until the groups are known; a team trained further keeps its groups.
 
-    k, episodes, epochs, batch: see `identity.Settings`. ratio: the share of units that a mask hides.
+    k, episodes, epochs, batch: see `agent_embedding.Settings`. ratio: the share of units that a mask hides.
+
+    Source: AdaPS (ICASSP 2024), from its abstract.
     """
     settings, spec = Settings(k, episodes, epochs, batch), context.spec
     agent_embedding.check(settings)
@@ -56,7 +58,7 @@ def make(
     return Sharing(
         net=context.net,
         init=init,
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
         gates=lambda state: jax.tree.map(lambda masks: masks[state.groups.of], state.masks),
         report=lambda params, state: agent_embedding.describe(state.groups),
         fit=Fit(episodes, fit),

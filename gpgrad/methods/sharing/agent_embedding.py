@@ -1,7 +1,7 @@
-"""Which agents are alike: an encoder of each agent's name from which a decoder tells what the agent sees next.
+"""Which agents are alike: an encoder of each agent's identity, from which a decoder predicts the next observation.
 
-Selective parameter sharing (Christianos et al. 2021): names that explain transitions in the same way come to lie close
-to each other, and clusters of them are groups of agents.
+Selective parameter sharing (Christianos et al. 2021): identities that explain transitions in the same way get similar
+latents, and clusters of latents are groups of agents.
 
 Axes in comments: A agents, M drawn steps, O observation size, U actions, Z latent size.
 """
@@ -53,8 +53,8 @@ class Groups(NamedTuple):
 
 
 class Model(NamedTuple):
-    """encoder: from an agent's name to the mean and log variance of its latent. decoder: from latent, observation and
-    action to the next observation and the reward.
+    """encoder: from an agent's identity to the mean and log variance of its latent. decoder: from latent, observation
+    and action to the next observation and the reward.
     """
 
     encoder: tuple[Dense, ...]
@@ -62,7 +62,7 @@ class Model(NamedTuple):
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingError for what cannot be."""
+    """Raise SettingError for values that are not allowed."""
     for name, value in settings._asdict().items():
         if value is not None and value < 1:
             least = "1 or more, or none to choose" if name == "k" else "1 or more"
@@ -88,7 +88,10 @@ def first_known(groups: Groups, old: PyTree, new: PyTree) -> PyTree:
 
 
 def find(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> Groups:
-    """Learn who is like whom from drawn transitions."""
+    """Groups of agents that explain transitions alike: a model is trained, its latents are clustered.
+
+    Source: SePS (ICML 2021).
+    """
     latents, loss = embed(key, spec, settings, draw)
     most = most_groups(settings, spec.n_agents)
     if settings.k is None and most > 2:
@@ -99,7 +102,10 @@ def find(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> Group
 
 
 def embed(key: jax.Array, spec: EnvSpec, settings: Settings, draw: Draw) -> tuple[jax.Array, jax.Array]:
-    """Train encoder and decoder: the agents' latent means [A, Z] and the loss of the last minibatch."""
+    """Train encoder and decoder: the agents' latent means [A, Z] and the loss of the last minibatch.
+
+    Source: SePS (ICML 2021), the variational autoencoder on agents' identities.
+    """
     k_model, k_steps = jax.random.split(key)
     model, optimiser = new_model(k_model, spec), optimisers.make("adam", LR)
     count = -(-settings.batch // spec.n_agents)
@@ -140,7 +146,10 @@ def apply(chain: tuple[Dense, ...], x: jax.Array) -> jax.Array:
 
 
 def encode(model: Model, n_agents: int) -> tuple[jax.Array, jax.Array]:
-    """Mean and log variance of every agent's latent, [A, Z] each."""
+    """Mean and log variance of every agent's latent, [A, Z] each.
+
+    Source: SePS (ICML 2021), the encoder of agents' identities.
+    """
     mean, log_variance = jnp.split(apply(model.encoder, jnp.eye(n_agents)), 2, axis=-1)
     return mean, log_variance
 
@@ -148,14 +157,18 @@ def encode(model: Model, n_agents: int) -> tuple[jax.Array, jax.Array]:
 def model_loss(model: Model, seen: Transitions, key: jax.Array, spec: EnvSpec) -> jax.Array:
     """Squared error of next observation and reward plus the latents' divergence from a normal distribution, both
     summed over dimensions, mean over agents' steps.
+
+    The divergence of N(mean, exp(log_variance)) from N(0, 1) is (mean^2 + exp(log_variance) - 1 - log_variance) / 2.
+
+    Source: SePS (ICML 2021), the negative evidence lower bound, with the weights of its code.
     """
     mean, log_variance = encode(model, spec.n_agents)
     noise = jax.random.normal(key, (len(seen.reward), *mean.shape))
     latents = mean + noise * jnp.exp(0.5 * log_variance)  # [M, A, Z]
     action = jax.nn.one_hot(seen.actions, spec.n_actions)
-    told = apply(model.decoder, jnp.concatenate([latents, seen.obs, action], -1))  # [M, A, O + 1]
-    reward = jnp.broadcast_to(seen.reward[:, None, None], (*told.shape[:-1], 1))
-    error = jnp.square(told - jnp.concatenate([seen.next_obs, reward], -1)).sum(-1)
+    predicted = apply(model.decoder, jnp.concatenate([latents, seen.obs, action], -1))  # [M, A, O + 1]
+    reward = jnp.broadcast_to(seen.reward[:, None, None], (*predicted.shape[:-1], 1))
+    error = jnp.square(predicted - jnp.concatenate([seen.next_obs, reward], -1)).sum(-1)
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
     return error.mean() + KL_WEIGHT * divergence.mean()
 

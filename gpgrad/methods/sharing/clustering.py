@@ -33,6 +33,8 @@ def spectral_groups(
     Agent 0 is in group 0. With k of A or more every agent is a group of its own. `sym`: the normalised Laplacian,
     which rarely splits off single agents; `unnormalised`: the paper's. `kmeans` or `discretize` cuts the embedding.
     sigma: the conflict that counts as one unit of distance.
+
+    Source: GradPS (ICML 2025), Section 5.1, Appendix C.3.
     """
     n_agents = conflict.shape[-1]
     if k >= n_agents:
@@ -53,6 +55,8 @@ def affinity(conflict: jax.Array, sigma: Sigma = "median") -> jax.Array:
     """exp(-C^2 / 2 sigma^2) [A, A], ones on the diagonal; sigma is the median or mean of the positive conflicts.
 
     Without any conflict all agents are equally close.
+
+    Source: GradPS (ICML 2025), Appendix C.3, Eq. C.1.
     """
     n_agents = conflict.shape[-1]
     pairs = conflict[np.triu_indices(n_agents, 1)]  # each pair once
@@ -68,7 +72,14 @@ def affinity(conflict: jax.Array, sigma: Sigma = "median") -> jax.Array:
 
 
 def embedding(affinities: jax.Array, k: int, laplacian: Laplacian) -> jax.Array:
-    """Agents in the space of the k smoothest eigenvectors: [A, A] to [A, K]."""
+    """Agents in the space of the k eigenvectors with the smallest eigenvalues: [A, A] to [A, K].
+
+    `unnormalised`: of L = D - A, as in the paper. `sym`: of I - D^-1/2 A D^-1/2 without A's diagonal, rows scaled by
+    D^-1/2, as scikit-learn does in the released code. A little is added to the diagonal, different for each agent, so
+    that equal eigenvalues are cut the same way on every device.
+
+    Source: GradPS (ICML 2025), Appendix C.3, Eq. C.2.
+    """
     n_agents = affinities.shape[-1]
     degree = affinities.sum(-1) - jnp.diagonal(affinities)
     neighbours = jnp.where(jnp.eye(n_agents, dtype=bool), 0.0, affinities)
@@ -86,6 +97,8 @@ def kmeans(points: jax.Array, k: int, used: jax.Array | None = None) -> jax.Arra
     One start is the first point and the points farthest from the centres so far; the others are K points each, drawn
     once and for all. Ties go to the lowest index, of points and of starts; a centre without points stays. Partitions
     whose inertia differs by rounding are ties. used: int32 [], only so many of the k centres.
+
+    Source: Lloyd (1982), which GradPS (ICML 2025), Appendix C.3, and SePS (ICML 2021) use.
     """
     first = farthest_first(points, k)
     starts = jnp.concatenate([first[None], points[_drawn(len(points), k)]])  # [S, K, D]
@@ -98,7 +111,10 @@ def kmeans(points: jax.Array, k: int, used: jax.Array | None = None) -> jax.Arra
 
 
 def farthest_first(points: jax.Array, k: int) -> jax.Array:
-    """The first point, then the point farthest from the centres so far: [A, D] to [K, D]."""
+    """The first point, then the point farthest from the centres so far: [A, D] to [K, D].
+
+    Source: farthest-first traversal (Gonzalez, 1985).
+    """
     centres = jnp.broadcast_to(points[0], (k, points.shape[-1]))
     for i in range(1, k):
         centres = centres.at[i].set(points[jnp.argmax(_nearest(points, centres)[1])])
@@ -106,7 +122,10 @@ def farthest_first(points: jax.Array, k: int) -> jax.Array:
 
 
 def lloyd(points: jax.Array, centres: jax.Array) -> jax.Array:
-    """The nearest centre of each point once centres [K, D] have moved to the means of their points: int32 [A]."""
+    """The nearest centre of each point once centres [K, D] have moved to the means of their points: int32 [A].
+
+    Source: Lloyd (1982).
+    """
     k = len(centres)
 
     def move(_, centres: jax.Array) -> jax.Array:
@@ -146,6 +165,8 @@ def kmeans_by_separation(points: jax.Array, k_max: int) -> jax.Array:
     """k-means with the number of groups among 2..k_max that has the least Davies-Bouldin index: [A, D] to int32 [A].
 
     The smallest number on ties.
+
+    Source: the released code of SePS (ICML 2021), which chooses K by the Davies-Bouldin index.
     """
 
     def cut(used: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,6 +182,8 @@ def davies_bouldin(points: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
     s is the mean distance of a group's points from its centre, d the distance of centres. points [A, D], labels int
     [A] in 0..k-1; groups without points do not count, and less than two groups are infinitely bad.
+
+    Source: Davies and Bouldin (1979).
     """
     members = jax.nn.one_hot(labels, k)  # [A, K]
     count = members.sum(0)
@@ -176,7 +199,10 @@ def davies_bouldin(points: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
 
 def discretize(points: jax.Array, k: int) -> jax.Array:
-    """The rotation of the embedding that is nearest to 0/1 rows (Yu and Shi 2003): [A, K] to int32 [A]."""
+    """The rotation of the embedding that is nearest to 0/1 rows: [A, K] to int32 [A].
+
+    Source: Yu and Shi (ICCV 2003), which the released code of GradPS (ICML 2025) uses in place of K-means.
+    """
     columns = points / jnp.maximum(jnp.linalg.norm(points, axis=0), 1e-12)
     rows = columns / jnp.maximum(jnp.linalg.norm(columns, axis=1, keepdims=True), 1e-12)
 

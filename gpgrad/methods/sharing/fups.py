@@ -11,17 +11,26 @@ NUMERICS = 1
 
 
 def make(context: Context) -> Sharing:
-    """FuPS: one network, which never sees the agent's id."""
+    """FuPS: one network, which never sees the agent's id.
+
+    Source: FuPS of GradPS (ICML 2025), Section 6.1.
+    """
     return _shared(context.net._replace(agent_id=False))
 
 
 def make_with_id(context: Context) -> Sharing:
-    """FuPS+id: one network that always sees the agent's id."""
+    """FuPS+id: one network that always sees the agent's id.
+
+    Source: FuPS+id of GradPS (ICML 2025), Section 6.1.
+    """
     return _shared(context.net._replace(agent_id=True))
 
 
 def make_deep(context: Context) -> Sharing:
-    """FuPS with two more layers between GRU and head, the network that Kaleidoscope was made for."""
+    """FuPS with two more layers between GRU and head, the network that Kaleidoscope was made for.
+
+    Source: the network 1R3 of Kaleidoscope's code (NeurIPS 2024).
+    """
     return _shared(context.net._replace(after=2))
 
 
@@ -30,6 +39,8 @@ def make_wide(context: Context, k: int = 3) -> Sharing:
 
     Counted is a network with a number per action. Where a decomposition has more that is as wide as it (heads of
     atoms, RMIX's lagging path, WQMIX's central agents, QTRAN's joint network) that grows too.
+
+    Source: a control of this project for GradPS (ICML 2025): as many parameters, no clones.
     """
     if k < 1:
         raise SettingError(f"sharing.k is {k}, expected 1 or more")
@@ -49,12 +60,15 @@ def _shared(net: NetSpec) -> Sharing:
     return Sharing(
         net=net,
         init=lambda key, agent_params: (agent_params(key), ()),
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
     )
 
 
 def size(net: NetSpec, n_inputs: int, n_outputs: int) -> int:
-    """Parameters of one agent network: dense layers, a GRU with six biases per unit, a head."""
+    """Number of parameters of one agent network: dense layers, a GRU with six biases per unit, a head.
+
+    Source: GradPS (ICML 2025), Table 12 and Table 13 count them.
+    """
     width = net.hidden
     dense = (n_inputs + 1) * width + (net.layers - 1 + net.after) * (width + 1) * width
     return dense + 6 * width * (width + 1) + (width + 1) * n_outputs

@@ -1,4 +1,4 @@
-"""Kaleidoscope: one network seen through a learned mask for each agent (Li et al. 2024).
+"""Kaleidoscope: one network with a learned mask for each agent (Li et al. 2024).
 
 Every weight of the dense layers has a threshold per mask; what is below it is off, what is above it loses as much. A
 penalty drives the masks apart, and weights that all masks hide are drawn anew now and then. GRU and biases are shared.
@@ -8,9 +8,11 @@ Axes in comments: A agents, M masks, D inputs, N outputs of a layer.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +63,9 @@ def make(
     copy of the target network; none in the last interval of a run, where episodes end at their limit: elsewhere its
     end cannot be foreseen. reset_ratio: share of the hidden weights drawn anew.
 
-    Embeddings of quantile fractions and the lagging path of RMIX are seen through no mask.
+    Embeddings of quantile fractions and the lagging path of RMIX have no masks.
+
+    Source: Kaleidoscope (NeurIPS 2024).
     """
     spec = context.spec
     count = spec.n_agents if masks is None else masks
@@ -77,7 +81,7 @@ def make(
         thresholds = [new_thresholds(k, (count, *d["kernel"].shape)) for k, d in zip(keys, dense, strict=True)]
         return Params(net, tuple(thresholds)), begin()
 
-    def materialise(params: Params, state: State) -> AgentParams:
+    def per_agent_params(params: Params, state: State) -> AgentParams:
         del state
 
         def seen(layer: Dense, thresholds: jax.Array) -> Dense:
@@ -86,14 +90,6 @@ def make(
 
         pairs = zip(dense_layers(params.net), params.thresholds, strict=True)
         return with_dense_layers(params.net, [seen(*pair) for pair in pairs])
-
-    def penalty(params: Params, state: State, td_loss: jax.Array, apart: jax.Array | bool) -> tuple[jax.Array, PyTree]:
-        kernels = [layer["kernel"] for layer in dense_layers(params.net)]
-        loss = diversity_loss(kernels, params.thresholds)
-        value = jax.lax.stop_gradient(loss)
-        # As in the published code, the update at hand is in the window already when its penalty is balanced.
-        weight = jnp.where(apart, balance(state, diversity), balance(push(state, td_loss, value), diversity))
-        return weight * loss, value
 
     def observe(state: State, signals: Signals) -> State:
         return push(state, signals.td_loss, signals.penalty_aux)
@@ -106,44 +102,56 @@ def make(
         params, drawn = redraw(key, params, jnp.where(due, reset_ratio, 0.0), context.net.init)
         return params, moments, state._replace(intervals=intervals, reset=state.reset + drawn)
 
-    def report(params: Params, state: State) -> Metrics:
-        kernels = [layer["kernel"] for layer in dense_layers(params.net)]
-        shown = [mask(w, s).reshape(count, -1) for w, s in zip(kernels, params.thresholds, strict=True)]
-        live = jnp.concatenate(shown, axis=1)  # [M, all weights]
-        most, least = live.max(0), live.min(0)
-        return {
-            "masked": 100 * (1 - live.mean()),
-            "masked_by_all": 100 * (most == 0).mean(),
-            "masked_by_some": 100 * (most > least).mean(),
-            "reset_weights": state.reset,
-        }
-
     return Sharing(
         net=context.net,
         init=init,
-        materialise=materialise,
-        penalty=penalty,
+        per_agent_params=per_agent_params,
+        penalty=partial(_penalty, diversity),
         observe=observe,
         adapt=adapt,
-        report=report,
-        again=lambda state: begin(),
+        report=_report,
+        restart=lambda state: begin(),
     )
 
 
-def make_deep(
-    context: Context,
-    masks: int | None = None,
-    diversity: float = 0.5,
-    reset_steps: int = 200_000,
-    reset_ratio: float = 0.1,
-) -> Sharing:
-    """Kaleidoscope on the network it was published with: two more layers between GRU and head."""
-    net = context.net._replace(after=2)
-    return make(context._replace(net=net), masks, diversity, reset_steps, reset_ratio)
+@functools.wraps(make, assigned=("__annotations__",))
+def make_deep(context: Context, **settings: Any) -> Sharing:
+    """Kaleidoscope on the network it was published with: two more layers between GRU and head.
+
+    Source: Kaleidoscope (NeurIPS 2024), network 1R3 of its code.
+    """
+    return make(context._replace(net=context.net._replace(after=2)), **settings)
+
+
+def _penalty(
+    diversity: float, params: Params, state: State, td_loss: jax.Array, separate_optimiser: jax.Array | bool
+) -> tuple[jax.Array, PyTree]:
+    """The balanced diversity loss, and its value for the window."""
+    kernels = [layer["kernel"] for layer in dense_layers(params.net)]
+    loss = diversity_loss(kernels, params.thresholds)
+    value = jax.lax.stop_gradient(loss)
+    # As in the published code, the current update is in the window already when its penalty is balanced.
+    pushed = push(state, td_loss, value)
+    weight = jnp.where(separate_optimiser, balance(state, diversity), balance(pushed, diversity))
+    return weight * loss, value
+
+
+def _report(params: Params, state: State) -> Metrics:
+    """Percentages of weights that masks hide, and the weights drawn anew so far."""
+    kernels, count = [layer["kernel"] for layer in dense_layers(params.net)], params.thresholds[0].shape[0]
+    shown = [mask(w, s).reshape(count, -1) for w, s in zip(kernels, params.thresholds, strict=True)]
+    live = jnp.concatenate(shown, axis=1)  # [M, all weights]
+    most, least = live.max(0), live.min(0)
+    return {
+        "masked": 100 * (1 - live.mean()),
+        "masked_by_all": 100 * (most == 0).mean(),
+        "masked_by_some": 100 * (most > least).mean(),
+        "reset_weights": state.reset,
+    }
 
 
 def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_ratio: float) -> None:
-    """Raise SettingError for what cannot be."""
+    """Raise SettingError for values that are not allowed."""
     if not 1 <= masks <= n_agents:
         raise SettingError(f"sharing.masks is {masks}, expected between 1 and {n_agents} agents, or none for as many")
     if diversity < 0:
@@ -177,18 +185,29 @@ def new_thresholds(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def effective(kernel: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """Weights as each mask shows them: kernel [D, N] and thresholds [M, D, N] to [M, D, N]."""
+    """Weights under each mask, sign(w) relu(|w| - sigmoid(s)): kernel [D, N] and thresholds [M, D, N] to [M, D, N].
+
+    Source: Kaleidoscope (NeurIPS 2024), masked weights by soft thresholds.
+    """
     return jnp.sign(kernel) * jax.nn.relu(jnp.abs(kernel) - jax.nn.sigmoid(thresholds))
 
 
 def mask(kernel: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """Ones for the weights that each mask shows, float32 [M, D, N]; straight through to the thresholds."""
+    """Ones for the weights that each mask shows, float32 [M, D, N]; straight through to the thresholds.
+
+    Source: Kaleidoscope (NeurIPS 2024), the masks of the diversity loss.
+    """
     return step(jax.lax.stop_gradient(jnp.abs(kernel)) - jax.nn.sigmoid(thresholds))
 
 
 @jax.custom_vjp
 def step(x: jax.Array) -> jax.Array:
-    """One where x is positive, else zero; its derivative passes the tanh of what comes."""
+    """One where x is positive, else zero; the backward pass gives the tanh of the incoming gradient.
+
+    A step has no useful derivative; the straight-through estimator passes the gradient on, bounded by tanh.
+
+    Source: Kaleidoscope (NeurIPS 2024), the straight-through estimator of its code.
+    """
     return (x > 0).astype(x.dtype)
 
 
@@ -199,6 +218,8 @@ def diversity_loss(kernels: list[jax.Array], thresholds: tuple[jax.Array, ...]) 
     """-1 / (M (M - 1) P) sum over layers l of 2^l sum over pairs of masks || (m_i - m_j) |w| ||_1, P all weights.
 
     0 for a single mask.
+
+    Source: Kaleidoscope (NeurIPS 2024), diversity regularisation, with the layer weights of its code.
     """
     count, size = thresholds[0].shape[0], sum(w.size for w in kernels)
     total = jnp.zeros(())
@@ -211,7 +232,9 @@ def diversity_loss(kernels: list[jax.Array], thresholds: tuple[jax.Array, ...]) 
 def _differences(masks: jax.Array) -> jax.Array:
     """Sum over ordered pairs of |m_i - m_j| for masks of zeros and ones [M, D, N], and its derivative: [D, N].
 
-    Half the sum of squares has that derivative and half that value, and needs no pairs.
+    The sum over ordered pairs of (m_i - m_j)^2 is 2 (M sum m^2 - (sum m)^2), without a loop over pairs. For zeros and
+    ones it equals the sum of |m_i - m_j|, but its derivative is twice as large: half of it has the right derivative,
+    and the constant other half restores the value.
     """
     count = masks.shape[0]
     half = count * jnp.square(masks).sum(0) - jnp.square(masks.sum(0))
@@ -228,13 +251,19 @@ def push(state: State, td_loss: jax.Array, diversity: jax.Array) -> State:
 
 
 def balance(state: State, diversity: float) -> jax.Array:
-    """The penalty's weight: |diversity * mean TD loss / mean diversity loss| over the window, `diversity` at 0 / 0."""
-    td, apart = state.td_losses.mean(), state.diversity.mean()
-    return jnp.where(apart == 0, diversity, jnp.abs(diversity * td / jnp.where(apart == 0, 1.0, apart)))
+    """The penalty's weight: |diversity * mean TD loss / mean diversity loss| over the window, `diversity` at 0 / 0.
+
+    Source: Kaleidoscope (NeurIPS 2024), the adaptive coefficient of its code.
+    """
+    td, spread = state.td_losses.mean(), state.diversity.mean()
+    return jnp.where(spread == 0, diversity, jnp.abs(diversity * td / jnp.where(spread == 0, 1.0, spread)))
 
 
 def redraw(key: jax.Array, params: Params, ratio: jax.Array, init: layers.Init) -> tuple[Params, jax.Array]:
-    """Draw weights that all masks hide anew with a probability, thresholds too, but none in the first layer; count."""
+    """Draw weights that all masks hide anew with a probability, thresholds too, but none in the first layer; count.
+
+    Source: Kaleidoscope (NeurIPS 2024), the resetting mechanism.
+    """
     dense, thresholds, count = dense_layers(params.net), list(params.thresholds), jnp.int32(0)
     for index in range(1, len(dense)):
         k_which, k_weights, k_thresholds = jax.random.split(jax.random.fold_in(key, index), 3)

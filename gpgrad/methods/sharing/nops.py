@@ -14,12 +14,15 @@ NUMERICS = 2
 
 
 def make(context: Context) -> Sharing:
-    """NoPS: all leaves have the leading axis A. Agent 0 starts as everybody does under full sharing."""
+    """NoPS: all leaves have the leading axis A. Agent 0 starts as everybody does under full sharing.
+
+    Source: NoPS of GradPS (ICML 2025), Section 6.1.
+    """
     n_agents = context.spec.n_agents
     return Sharing(
         net=context.net,
         init=lambda key, agent_params: (independent(key, agent_params, n_agents), ()),
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
     )
 
 

@@ -1,7 +1,7 @@
-"""ReDo: neurons that hardly ever fire are born again (Sokar et al. 2023), under full sharing.
+"""ReDo: dormant neurons are reinitialised (Sokar et al. 2023), under full sharing.
 
-What it reports of futile and dormant neurons is measured by GradPS with a single clone, so that it can be drawn beside
-the other methods.
+Futile and dormant neurons are measured as in GradPS with a single clone, so that they can be drawn beside the other
+methods.
 
 Axes in comments: A agents, D inputs, N neurons of the first layer.
 """
@@ -41,6 +41,8 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
 
     tau: a neuron is dormant whose mean activity over the target-update period is at most this share of the layer's.
     T, alpha: window and level of the futile neurons reported, as in `gradps`.
+
+    Source: ReDo (ICML 2023).
     """
     if not 0 <= tau < 1:
         raise SettingError(f"sharing.tau is {tau}, expected at least 0 and less than 1")
@@ -66,29 +68,35 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
         return recycle(params, new, dead), moments, State(watched, intervals, state.recycled + dead.sum())
 
     def report(params: AgentParams, state: State) -> Metrics:
-        told = watch.report(params, state.watched)
-        return {name: told[name] for name in REPORTED} | {"recycled": state.recycled}
+        metrics = watch.report(params, state.watched)
+        return {name: metrics[name] for name in REPORTED} | {"recycled": state.recycled}
 
     return watch._replace(
         init=init,
-        materialise=lambda params, state: watch.materialise(params, state.watched),
+        per_agent_params=lambda params, state: watch.per_agent_params(params, state.watched),
         gates=lambda state: watch.gates(state.watched),
         observe=lambda state, signals: state._replace(watched=watch.observe(state.watched, signals)),
         after_step=lambda params, state: params,
         adapt=adapt,
         report=report,
-        tell=lambda state, roles: state,
-        again=lambda state: State(watch.again(state.watched), jnp.int32(0), jnp.int32(0)),
+        set_roles=lambda state, roles: state,
+        restart=lambda state: State(watch.restart(state.watched), jnp.int32(0), jnp.int32(0)),
     )
 
 
 def dormancy(activity: jax.Array) -> jax.Array:
-    """Every neuron's mean activity [N] as a share of the layer's."""
+    """Every neuron's mean activity [N] as a share of the layer's mean.
+
+    Source: ReDo (ICML 2023), the score of tau-dormant neurons.
+    """
     return activity / jnp.maximum(activity.mean(), 1e-9)
 
 
 def recycle(tree: AgentParams, new: Dense, dead: jax.Array) -> AgentParams:
-    """The first layer's neurons that `dead` bool [N] marks with new weights into them and zeros out of them."""
+    """The first layer's neurons that `dead` bool [N] marks with new weights into them and zeros out of them.
+
+    Source: ReDo (ICML 2023): incoming weights are reinitialised, outgoing weights become 0.
+    """
     fc1: Dense = {
         "kernel": jnp.where(dead, new["kernel"], tree.fc1["kernel"]),
         "bias": jnp.where(dead, new["bias"], tree.fc1["bias"]),

@@ -30,14 +30,16 @@ def make(
     """K sets of parameters, leaves [K, ...]; all agents train set 0 until the groups are known. A team trained further
     keeps the groups it has.
 
-    k, episodes, epochs, batch: see `identity.Settings`. start: the other sets begin as copies of the first, optimiser
-    slots included, or `fresh` from weights of their own, as in the published code.
+    k, episodes, epochs, batch: see `agent_embedding.Settings`. start: the other sets begin as copies of the first,
+    optimiser slots included, or `fresh` from weights of their own, as in the published code.
+
+    Source: SePS (ICML 2021).
     """
     settings, spec = Settings(k, episodes, epochs, batch), context.spec
     agent_embedding.check(settings)
     count = agent_embedding.most_groups(settings, spec.n_agents)
 
-    def materialise(params: PyTree, state: Groups) -> PyTree:
+    def per_agent_params(params: PyTree, state: Groups) -> PyTree:
         if count == 1:
             return jax.tree.map(lambda leaf: leaf[0], params)
         chosen = jax.nn.one_hot(state.of, count)  # [A, K]
@@ -63,7 +65,7 @@ def make(
     return Sharing(
         net=context.net,
         init=init,
-        materialise=materialise,
+        per_agent_params=per_agent_params,
         report=report,
         fit=Fit(episodes, fit),
     )

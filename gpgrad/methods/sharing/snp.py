@@ -1,4 +1,4 @@
-"""SNP-PS: one network, of which each agent is given a part at random (Kim and Sung 2023)."""
+"""SNP-PS: one network, of which each agent uses a random part (Kim and Sung 2023)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def make(context: Context, ratio: float = 0.2) -> Sharing:
 
     ratio: the share of units an agent goes without; RMIX's lagging path has all. The paper's own output masks would
     forbid actions and stay out.
+
+    Source: SNP-PS (AAAI 2023).
     """
     check_ratio(ratio)
     n_agents = context.spec.n_agents
@@ -33,7 +35,7 @@ def make(context: Context, ratio: float = 0.2) -> Sharing:
     return Sharing(
         net=context.net,
         init=init,
-        materialise=lambda params, state: params,
+        per_agent_params=lambda params, state: params,
         gates=lambda state: state,
         report=report,
     )
@@ -49,6 +51,8 @@ def draw_masks(key: jax.Array, net: NetSpec, count: int, ratio: float) -> Gates:
     """`count` masks float32 [count, N] of zeros and ones, or a tuple of these where there are more layers than one.
 
     A unit is missing with probability `ratio`; each mask keeps at least one.
+
+    Source: SNP-PS (AAAI 2023), structured masks over hidden units.
     """
 
     def draw(key: jax.Array) -> jax.Array:

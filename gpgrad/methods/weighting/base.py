@@ -1,4 +1,4 @@
-"""What a weighting is: how much each transition's loss counts, and what bonus it earns."""
+"""The interface of weightings: the weight of each transition's loss, and a bonus to its reward."""
 
 from __future__ import annotations
 

@@ -53,7 +53,10 @@ def deal(lots: jax.Array, weights: jax.Array, valid: jax.Array) -> jax.Array:
 
 @functools.wraps(gpvd.make, assigned=("__annotations__",))
 def make(context: Context, **settings: Any) -> Weighting:
-    """GPVD's settings; its weights in random order."""
+    """GPVD's settings; its weights in random order, so Eq. 7 without the choice of transitions.
+
+    Source: a control of this project for GPVD (AAAI 2026), Eq. 7.
+    """
     base = gpvd.make(context, **settings)
 
     def init(key: jax.Array, state: PyTree) -> RandomState:

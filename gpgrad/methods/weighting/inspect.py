@@ -1,11 +1,11 @@
-"""Which transitions to look at, to see protection at work."""
+"""Choose example transitions that show gradient protection."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from gpgrad.methods.weighting.gpvd import Protection
+from gpgrad.methods.weighting.protection import Protection
 
 
 def pick(buckets: jax.Array, found: Protection, td_error: jax.Array, n_buckets: int, n_members: int) -> jax.Array:

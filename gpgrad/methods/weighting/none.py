@@ -1,4 +1,4 @@
-"""Every transition counts the same and earns no bonus."""
+"""No weighting: every transition has weight 1 and no bonus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUMERICS = 1
 
 
 def make(context: Context) -> Weighting:
-    """Weights of one."""
+    """Weights of one and no bonus: the decomposition's own loss."""
     del context
     return Weighting(
         init=lambda key, state: (),

@@ -1,6 +1,6 @@
-"""SimHash codes of states and buckets of equal codes (GPVD, equations 5 and 6).
+"""SimHash codes of states (Charikar, STOC 2002) and buckets of equal codes (GPVD, Eq. 5 and 6).
 
-A code is k bits in W = ceil(k / 32) uint32 words: bit i stands in word i // 32 at position i % 32.
+A code is k bits in W = ceil(k / 32) uint32 words: bit i is in word i // 32 at position i % 32.
 Axes in comments: N transitions, D state size, W words.
 """
 
@@ -31,19 +31,23 @@ class Hash(NamedTuple):
 
 
 def make_hash(key: jax.Array, k: int, size: int) -> Hash:
-    """A Gaussian projection, never trained (equation 5).
+    """A Gaussian projection, never trained.
 
-    On a grid of 2^-12, so that sums of a few dozen entries are exact: a one-hot state has the same code whatever the
-    order of its positions, the shape of the batch and the device.
+    Entries are rounded to a grid of 2^-12, so that sums of a few dozen of them are exact: a one-hot state has the same
+    code whatever the order of its positions, the shape of the batch and the device.
+
+    Source: GPVD (AAAI 2026), Eq. 5, the matrix A.
     """
     gaussian = jax.random.normal(key, (k, size))
     return Hash(jnp.round(gaussian * _GRID) / _GRID, jnp.zeros(k))
 
 
 def codes(projection: jax.Array, states: jax.Array | OneHot, threshold: jax.Array | float = 0.0) -> jax.Array:
-    """Codes of states [..., D] or a OneHot [..., M]: uint32 [..., W] (equation 5); sign(0) = 1.
+    """Codes of states [..., D] or a OneHot [..., M]: uint32 [..., W]; a projection of exactly 0 gives the bit 1.
 
-    The state of all zeros has all bits set, as has padding: mask it.
+    The state of all zeros has all bits set, and so has padding: mask it.
+
+    Source: GPVD (AAAI 2026), Eq. 5; SimHash (Charikar, STOC 2002).
     """
     k = projection.shape[0]
     spare = (0, -k % _WORD)  # bits that never reach their threshold fill the last word: whole words gather faster
@@ -65,7 +69,10 @@ def standardise(hashing: Hash, g: Preprocessing, states: jax.Array | OneHot, val
     """The hash of g(state), with g's statistics from these states [..., D] where `valid` [...].
 
     center: g(s) = s - mean. zscore: g(s) = (s - mean) / std; an entry that never varies here is only centred, since
-    its first change later would outweigh everything else. Both are linear, so they go into projection and threshold.
+    its first change later would outweigh everything else. Both are linear, so they go into projection and threshold:
+    a . (s - mean) * scale >= 0 is (a scale) . s >= (a scale) . mean.
+
+    Source: GPVD (AAAI 2026), Eq. 5, the preprocessing g.
     """
     if g == "identity":
         return hashing
@@ -113,11 +120,13 @@ def scramble(x: jax.Array) -> jax.Array:
 
 
 def bucket_ids(words: jax.Array, valid: jax.Array) -> jax.Array:
-    """Dense ids of equal codes: words uint32 [N, W], valid bool [N] to int32 [N] (equation 6).
+    """Dense ids of equal codes: words uint32 [N, W], valid bool [N] to int32 [N].
 
     0, 1, ... among valid rows, ascending with the code whose last word counts most; -1 where a row is not valid.
     Words are taken into the rank piece by piece, because sorting one integer array and searching in it is an order
     of magnitude faster on the CPU than sorting rows of several keys.
+
+    Source: GPVD (AAAI 2026), Eq. 6, the groups D_phi(s) within a batch.
     """
     n, width = words.shape
     last = jnp.uint32(2**_WORD - 1)

@@ -1,4 +1,4 @@
-"""How often each code was visited since a run began (GPVD, equation 9).
+"""How often each code was visited since a run began, N(phi(s)) of GPVD's bonus (Eq. 9).
 
 Short codes are counted in a table of all of them, longer ones in a hash table with open addressing whose size follows
 the length of the run. Both are exact. The hash table keeps the whole code beside its count, so two codes never share a
@@ -49,6 +49,8 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
 
     Each repeat of a code within the batch counts. Rows look for their slots at the same time: a row that meets a free
     slot claims it by writing row - N, the lowest row wins, and rows of the same code share its claim.
+
+    Source: GPVD (AAAI 2026), N(phi(s)) of Eq. 9; counts by hash codes (Tang et al., NeurIPS 2017).
     """
     words, valid = words.reshape(-1, words.shape[-1]), valid.reshape(-1)  # [N, W], [N]
     times = jnp.broadcast_to(jnp.asarray(times, jnp.int32).reshape(-1), valid.shape)
@@ -58,7 +60,7 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
     probes, keys = _probes(words, len(counts.table)), counts.keys
     slots, rows = len(counts.table), jnp.arange(len(words), dtype=jnp.int32)
 
-    def look(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def probe(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         table, place = carry
         at = probes[i]
         searching = valid & (place == slots)
@@ -68,13 +70,16 @@ def count_visits(counts: Counts, words: jax.Array, valid: jax.Array, times: jax.
         key = jnp.where((found < 0)[:, None], words[found + len(rows)], keys[at])
         return table, jnp.where(searching & (key == words).all(-1), at, place)
 
-    table, place = jax.lax.fori_loop(0, PROBES, look, (counts.table, jnp.full(len(words), slots, jnp.int32)))
+    table, place = jax.lax.fori_loop(0, PROBES, probe, (counts.table, jnp.full(len(words), slots, jnp.int32)))
     table = table.at[place].max(0, mode="drop").at[place].add(times, mode="drop")  # claims become 0, then visits
     return Counts(table, keys.at[place].set(words, mode="drop"))
 
 
 def visits(counts: Counts, words: jax.Array) -> jax.Array:
-    """Visits of codes uint32 [..., W]: int32 [...], 0 for those that were never counted or found no slot."""
+    """Visits of codes uint32 [..., W]: int32 [...], 0 for those that were never counted or found no slot.
+
+    Source: GPVD (AAAI 2026), N(phi(s)) of Eq. 9.
+    """
     if counts.keys is None:
         return counts.table[words[..., 0].astype(jnp.int32)]
     slots = len(counts.table)

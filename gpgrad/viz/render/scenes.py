@@ -61,7 +61,7 @@ def _settle(env: PredatorPrey, key: jax.Array, state: PredatorPreyState, actions
 
 
 def buckets(env: PredatorPrey, params: PredatorPreyParams, dump: PyTree) -> list[Bucket]:
-    """The buckets of a `probes.BucketDump` that have members."""
+    """Buckets of a `bucket_dump.BucketDump`, without those of which nothing is known."""
     groups = np.zeros(env.n_agents, int)
     dump = jax.tree.map(np.asarray, dump)
 

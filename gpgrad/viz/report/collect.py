@@ -26,7 +26,7 @@ from gpgrad.runs.stats import Curve
 FIRST = ("test_return", "train_return")  # of metrics, in this order before all others
 NOT_CURVES = ("seed", "env_steps")
 ACTED = {
-    deed.metric: deed.words for deed in method_activity.DEEDS
+    check.metric: check.words for check in registry.activity_checks()
 } | {  # what a method did in the end, by its name in rows
     "share_protected": "share of buckets protected",
     "futile": "neurons futile, %",

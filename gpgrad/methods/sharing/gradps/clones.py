@@ -33,7 +33,10 @@ def with_layer(params: AgentParams, index: int, layer: Dense) -> AgentParams:
 
 
 def slots(layer: Dense, k: int, clone_bias: bool) -> Dense:
-    """A shared layer [D, N] as k equal slots [K, D, N]; the bias stays [N] where it is not cloned."""
+    """A shared layer [D, N] as k equal slots [K, D, N]; the bias stays [N] where it is not cloned.
+
+    Source: GradPS (ICML 2025), Section 5.2.
+    """
 
     def repeat(leaf: jax.Array) -> jax.Array:
         return jnp.broadcast_to(leaf, (k, *leaf.shape))
@@ -42,7 +45,14 @@ def slots(layer: Dense, k: int, clone_bias: bool) -> Dense:
 
 
 def gather(layer: Dense, assign: jax.Array) -> Dense:
-    """Every agent's own layer: kernel [K, D, N] and assign int32 [N, A] to [A, D, N], the bias alike."""
+    """Every agent's own layer: kernel [K, D, N] and assign int32 [N, A] to [A, D, N], the bias alike.
+
+    Each agent sees the clone of its group. The paper prints a sum over all clones, which would multiply the
+    pre-activation by about K and couple the groups; its code uses the agent's own clone, as here. The product with a
+    one-hot matrix is a selection whose gradient is a product too: slot k gets the sum over its agents, without scatter.
+
+    Source: GradPS (ICML 2025), Section 5.2.
+    """
     k = layer["kernel"].shape[0]
     if k == 1:
         return {"kernel": layer["kernel"][0], "bias": layer["bias"].reshape(-1)}
@@ -65,8 +75,10 @@ def used_mean(leaf: jax.Array, mask: jax.Array) -> jax.Array:
 def restore_penalty(weights: jax.Array, bias: jax.Array, members: jax.Array, loss: RestoreLoss = "l1") -> jax.Array:
     """How far each neuron's clones are from their mean: weights [K, D, N], bias [K, N], members [N, A] to [N].
 
-    `l1` is equation 4. `l2`: sum of squares of the weights alone. members: the slot of each agent; slots that no
-    agent uses do not count. The mean is a constant of the derivative.
+    `l1` is Eq. 4. `l2`: sum of squares of the weights alone, as in the released code. members: the slot of each agent;
+    slots that no agent uses do not count. The mean is a constant of the derivative.
+
+    Source: GradPS (ICML 2025), Eq. 4.
     """
     mask = used(members, weights.shape[0])
     away, bias_away = (_away(leaf, mask) for leaf in (weights, bias))
@@ -76,7 +88,12 @@ def restore_penalty(weights: jax.Array, bias: jax.Array, members: jax.Array, los
 
 
 def pull(layer: Dense, assign: jax.Array, restoring: jax.Array, lr: float, loss: RestoreLoss) -> Dense:
-    """One step of gradient descent on `restore_penalty` for the neurons that `restoring` bool [N] marks."""
+    """One step of gradient descent on `restore_penalty` for the neurons that `restoring` bool [N] marks.
+
+    The derivative is written out: sign(w - mean) for `l1`, 2 (w - mean) for `l2`, since the mean is a constant of it.
+
+    Source: GradPS (ICML 2025), Section 5.3, SGD on Eq. 4.
+    """
     mask = used(assign, layer["kernel"].shape[0])
 
     def step(leaf: jax.Array) -> jax.Array:
@@ -92,6 +109,8 @@ def spread(kernel: jax.Array, assign: jax.Array) -> tuple[jax.Array, jax.Array]:
     """How much the clones in use differ, per neuron: unbiased variance and mean absolute deviation, both [N].
 
     Both are means over inputs; 0 for a single clone.
+
+    Source: GradPS (ICML 2025), Section 5.3: the variance that selects clones for restoring.
     """
     mask = used(assign, kernel.shape[0])
     away, count = _away(kernel, mask), mask.sum(0)
@@ -100,7 +119,10 @@ def spread(kernel: jax.Array, assign: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def open_slots(tree: PyTree, opened: jax.Array) -> PyTree:
-    """Slot 0 in every slot of the neurons that open, bool [N]. Leaves [K, ..., N]; a shared bias [N] stays."""
+    """Slot 0 in every slot of the neurons that open, bool [N]. Leaves [K, ..., N]; a shared bias [N] stays.
+
+    Source: GradPS (ICML 2025), Algorithm 2, line 22.
+    """
     return jax.tree.map(lambda leaf: leaf if leaf.ndim == 1 else jnp.where(opened, leaf[:1], leaf), tree)
 
 
@@ -115,7 +137,10 @@ def clear_clones(tree: PyTree, opened: jax.Array) -> PyTree:
 
 
 def merge_slots(tree: PyTree, closed: jax.Array, assign: jax.Array) -> PyTree:
-    """The mean of the slots in use, in every slot of the neurons that close, bool [N]; assign is that of before."""
+    """The mean of the slots in use, in every slot of the neurons that close, bool [N]; assign is the old assignment.
+
+    Source: GradPS (ICML 2025), Section 5.3, Algorithm 2, line 31.
+    """
 
     def merge(leaf: jax.Array) -> jax.Array:
         if leaf.ndim == 1:

@@ -1,7 +1,8 @@
-"""How agents pull at the neurons they share: conflict, efficiency, and what both would be by chance.
+"""Gradient conflict and gradient efficiency of shared neurons, and both with random signs.
 
-phi [T, A, N] is the gradient of the loss on neuron n that comes from agent i's data, summed over one target-update
-period each: the gradient on a factor of one behind the activation (GradPS, definition 2).
+phi [T, A, N] is the neuron gradient: the gradient of the loss on neuron n that comes from agent i's data, summed over
+one target-update period each (GradPS, ICML 2025, Def. 2). It is taken on a factor of one behind the activation, as in
+the paper's Appendix C.2.
 
 Axes in comments: T periods, A agents, N neurons, R draws.
 """
@@ -19,9 +20,11 @@ _TO_DEVIATION = 1.4826  # a normal distribution's standard deviation over its me
 
 
 def neuron_conflict(phi: jax.Array, normalise: bool = False) -> jax.Array:
-    """C_ij = sum over periods of |phi_i| + |phi_j| - |phi_i + phi_j| (equation 1): [T, A, N] to [N, A, A].
+    """C_ij = sum over periods of |phi_i| + |phi_j| - |phi_i + phi_j|: [T, A, N] to [N, A, A].
 
     normalise: divided by the sum of |phi_i| + |phi_j|, so between 0 and 1; 0 where there is no gradient.
+
+    Source: GradPS (ICML 2025), Def. 3, Eq. 1.
     """
     phi = jnp.moveaxis(phi, -1, 0)  # [N, T, A]: agents innermost is several times faster
     one, other = phi[..., :, None], phi[..., None, :]
@@ -34,15 +37,22 @@ def neuron_conflict(phi: jax.Array, normalise: bool = False) -> jax.Array:
 
 
 def neuron_efficiency(phi: jax.Array, counted: jax.Array | None = None) -> jax.Array:
-    """Mean over periods of |sum_i phi_i| / sum_i |phi_i| (equation 2): [..., T, A, N] to [..., N].
+    """Mean over periods of |sum_i phi_i| / sum_i |phi_i|: [..., T, A, N] to [..., N].
 
     A period without any gradient counts as 1. counted: bool [T], the periods of the mean, all by default; 1 if none.
+
+    Source: GradPS (ICML 2025), Def. 4, Eq. 2.
     """
     return _mean_ratio(jnp.abs(phi.sum(-2)), jnp.abs(phi).sum(-2), counted)
 
 
 def group_efficiency(phi: jax.Array, groups: jax.Array, k: int, counted: jax.Array | None = None) -> jax.Array:
-    """Efficiency where only agents of one group share: phi [T, A, N], groups int [N, A] in 0..k-1, to [N]."""
+    """Efficiency where only agents of one group share: phi [T, A, N], groups int [N, A] in 0..k-1, to [N].
+
+    mean_t [sum_g |sum_{i in g} phi_i|] / [sum_i |phi_i|]: the paper's efficiency once neurons are cloned.
+
+    Source: GradPS (ICML 2025), Eq. 2, applied to each clone's agents.
+    """
     members = jax.nn.one_hot(groups, k)  # [N, A, K]
     pulls = jnp.abs(jnp.einsum("tan,nak->tkn", phi, members)).sum(1)
     return _mean_ratio(pulls, jnp.abs(phi).sum(1), counted)
@@ -51,7 +61,9 @@ def group_efficiency(phi: jax.Array, groups: jax.Array, k: int, counted: jax.Arr
 def chance_efficiency(key: jax.Array, phi: jax.Array, counted: jax.Array | None = None) -> jax.Array:
     """Efficiencies with the sign of every agent and period drawn at random: [T, A, N] to [R, N].
 
-    What remains when agents neither agree nor disagree, at the magnitudes they have.
+    The efficiency of agents that neither agree nor disagree, at the magnitudes they have.
+
+    Source: a null distribution of this project for GradPS (ICML 2025), Eq. 2.
     """
     signs = jax.random.rademacher(key, (DRAWS, *phi.shape[:2]), phi.dtype)
     pulls = jnp.abs(jnp.einsum("rta,tan->rtn", signs, phi))
@@ -70,8 +82,10 @@ def futile_below(
     """The efficiency below which each neuron is futile: float32 [N].
 
     efficiency [N]. chance [N], expected of random signs. ready bool [N], the neurons that may be opened; all where
-    none is. `fixed`: alpha (equation 3). `rel_mean`: ratio times the mean of the ready ones. `mad`: that many
-    median absolute deviations (scaled to standard deviations) below their median. `null`: ratio times chance.
+    none is. `fixed`: alpha (Eq. 3). `rel_mean`: ratio times the mean of the ready ones (the released code). `mad`: that
+    many median absolute deviations (scaled to standard deviations) below their median. `null`: ratio times chance.
+
+    Source: GradPS (ICML 2025), Def. 5, Eq. 3.
     """
     among = jnp.where(ready.any(), ready, True)
     if rule == "fixed":

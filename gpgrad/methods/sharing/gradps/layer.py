@@ -15,7 +15,7 @@ from gpgrad.methods.sharing import clustering
 from gpgrad.methods.sharing.clustering import spectral_groups
 from gpgrad.methods.sharing.gradps import clones, conflict, lifecycle
 from gpgrad.methods.sharing.gradps.conflict import neuron_conflict, neuron_efficiency
-from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED, Life
+from gpgrad.methods.sharing.gradps.lifecycle import CLONED, RESTORING, SHARED, NeuronStatus
 from gpgrad.methods.sharing.gradps.settings import Settings
 from gpgrad.types import Metrics
 
@@ -46,9 +46,11 @@ class Counts(NamedTuple):
 
 
 class LayerState(NamedTuple):
-    """One layer. total [A, N]: gradients of the period at hand. ring [T, A, N]: of the full ones, newest first."""
+    """One layer. life: each neuron's status. total [A, N]: neuron gradients of the current period. ring [T, A, N]:
+    those of the last T full periods, newest first.
+    """
 
-    life: Life
+    life: NeuronStatus
     total: jax.Array
     ring: jax.Array
     measures: Measures
@@ -67,8 +69,8 @@ def start(periods: int, n_agents: int, width: int) -> LayerState:
     )
 
 
-def again(layer: LayerState) -> LayerState:
-    """The clones that are there, with nothing seen of them yet."""
+def restart(layer: LayerState) -> LayerState:
+    """The same clones with an empty window."""
     periods, n_agents, width = layer.ring.shape
     none = jnp.zeros_like(layer.life.age)
     return start(periods, n_agents, width)._replace(life=layer.life._replace(age=none, restoring_for=none))
@@ -84,25 +86,28 @@ def end_period(
     episodes: jax.Array,
     roles: jax.Array,
 ) -> tuple[list[Dense], LayerState]:
-    """One layer at the end of a period. trees: its parameters, then the optimiser's slots of the same shape."""
+    """One layer at the end of a period. trees: its parameters, then the optimiser's slots of the same shape.
+
+    Source: GradPS (ICML 2025), Algorithm 2, lines 18 to 32.
+    """
     k_restore, k_groups, k_chance = jax.random.split(key, 3)
-    life, measures = layer.life, layer.measures
-    variance, deviation = clones.spread(trees[0]["kernel"], life.assign)
+    neurons, measures = layer.life, layer.measures
+    variance, deviation = clones.spread(trees[0]["kernel"], neurons.assign)
     restore, expected = lifecycle.select_restoring(
-        k_restore, life, variance, settings.rho, settings.restore_by, settings.restore_per_neuron
+        k_restore, neurons, variance, settings.rho, settings.restore_by, settings.restore_per_neuron
     )
-    overdue = (life.status == RESTORING) & (life.restoring_for + 1 >= settings.restore_periods)
+    overdue = (neurons.status == RESTORING) & (neurons.restoring_for + 1 >= settings.restore_periods)
     groups = _groups(k_groups, settings, k, layer.ring, roles)
     divided = (groups != groups[:, :1]).any(1)  # a single clone for all agents would be the neuron itself
     after, step = lifecycle.advance(
-        life,
+        neurons,
         restore,
-        divided & (measures.efficiency < _futile_below(settings, measures, life)),
+        divided & (measures.efficiency < _futile_below(settings, measures, neurons)),
         (deviation < settings.close_below) | overdue,
         groups,
         settings.T,
     )
-    trees = [clones.merge_slots(clones.open_slots(tree, step.opened), step.closed, life.assign) for tree in trees]
+    trees = [clones.merge_slots(clones.open_slots(tree, step.opened), step.closed, neurons.assign) for tree in trees]
     if not settings.copy_moments:
         trees = [trees[0], *(clones.clear_clones(tree, step.opened) for tree in trees[1:])]
     ring = jnp.concatenate([layer.total[None], layer.ring[:-1]])
@@ -134,23 +139,25 @@ def _groups(key: jax.Array, settings: Settings, k: int, ring: jax.Array, roles: 
     return labels
 
 
-def _measure(key: jax.Array, settings: Settings, k: int, ring: jax.Array, life: Life, periods: jax.Array) -> Measures:
+def _measure(
+    key: jax.Array, settings: Settings, k: int, ring: jax.Array, neurons: NeuronStatus, periods: jax.Array
+) -> Measures:
     counted = jnp.arange(settings.T) < periods
     draws = conflict.chance_efficiency(key, ring, counted)  # [R, N]
     measures = Measures(
         neuron_efficiency(ring, counted),
-        conflict.group_efficiency(ring, life.assign, k, counted),
+        conflict.group_efficiency(ring, neurons.assign, k, counted),
         draws.mean(0),
         jnp.zeros(()),
     )
-    return measures._replace(futile_chance=100 * (draws < _futile_below(settings, measures, life)).mean())
+    return measures._replace(futile_chance=100 * (draws < _futile_below(settings, measures, neurons)).mean())
 
 
-def _futile_below(settings: Settings, measures: Measures, life: Life) -> jax.Array:
+def _futile_below(settings: Settings, measures: Measures, neurons: NeuronStatus) -> jax.Array:
     return conflict.futile_below(
         measures.efficiency,
         measures.chance,
-        lifecycle.ripe(life, settings.T),
+        lifecycle.ripe(neurons, settings.T),
         settings.threshold,
         settings.alpha,
         settings.ratio,
@@ -160,8 +167,8 @@ def _futile_below(settings: Settings, measures: Measures, life: Life) -> jax.Arr
 
 def describe(settings: Settings, layer: LayerState) -> Metrics:
     """A layer's metrics. `futile*` are percentages of the neurons, `conflict*` [A, A] means over them."""
-    measures, life = layer.measures, layer.life
-    below = _futile_below(settings, measures, life)
+    measures, neurons = layer.measures, layer.life
+    below = _futile_below(settings, measures, neurons)
     known = ~jnp.isnan(measures.futile_chance)
 
     def percentage(efficiency: jax.Array) -> jax.Array:
@@ -174,10 +181,10 @@ def describe(settings: Settings, layer: LayerState) -> Metrics:
         "futile": percentage(measures.efficiency),
         "futile_group": percentage(measures.group),
         "futile_chance": measures.futile_chance,
-        "cloned": (life.status == CLONED).sum(),
-        "restoring": (life.status == RESTORING).sum(),
+        "cloned": (neurons.status == CLONED).sum(),
+        "restoring": (neurons.status == RESTORING).sum(),
         **layer.counts._asdict(),
-        "groups": jnp.where((life.status == SHARED)[:, None], 0, life.assign),
+        "groups": jnp.where((neurons.status == SHARED)[:, None], 0, neurons.assign),
         "conflict": neuron_conflict(layer.ring).mean(0),
         "conflict_normalised": neuron_conflict(layer.ring, normalise=True).mean(0),
         "neuron_gradients": layer.ring[0][:, jnp.array(settings.watched, jnp.int32)].T,

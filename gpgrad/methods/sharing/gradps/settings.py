@@ -1,4 +1,4 @@
-"""What can be chosen about GradPS."""
+"""The settings of GradPS."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Groups = Literal["spectral", "random", "roles"]
 
 
 class Settings(NamedTuple):
-    """What can be chosen, with the paper's values for SMAC; worlds carry their own k, T and rho.
+    """Settings with the paper's values for SMAC; presets of environments have their own k, T and rho.
 
     k: clones of an opened neuron, K; with as many as agents each is a group. T: target-update periods of a window.
     threshold: which neurons are futile. alpha: the efficiency below which they are, for `fixed`. ratio: the same as a
         share of the mean (`rel_mean`) or of what chance gives (`null`). deviations: below the median, for `mad`.
-    groups: `spectral` by conflict; `random` of the same sizes and `roles`, what the world hides, are controls.
+    groups: `spectral` by conflict; `random` of the same sizes and hidden `roles` are controls.
     laplacian, labels, sigma: how spectral clustering cuts. normalise: conflict as a share of the magnitudes.
     clone_bias: clones have biases of their own. copy_moments: new clones begin with the optimiser's memory.
     rho: restoring begins with this probability times the cloned fraction, for the clones most alike by `restore_by`;
@@ -54,7 +54,7 @@ class Settings(NamedTuple):
 
 
 def check(net: NetSpec, s: Settings) -> None:
-    """Raise SettingError for what cannot be."""
+    """Raise SettingError for values that are not allowed."""
     whole = {"k": s.k, "T": s.T, "restore_periods": s.restore_periods}
     for name, value in whole.items():
         if value < 1:
