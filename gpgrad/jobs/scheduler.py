@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from gpgrad import children
 from gpgrad.runs import divergence, lock
 from gpgrad.runs.progress import seeds_text
-from gpgrad.runs.run_folder import Job, Run, finished, next_job, scan
+from gpgrad.runs.run_folder import RunFolder, scan
+from gpgrad.runs.wanted_seeds import Job, finished, next_job
 
 Say = Callable[[str], None]
 
@@ -71,7 +72,9 @@ class Outcome(NamedTuple):
     failure: str = ""
 
 
-def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, kept: Sequence[Run] = ()) -> list[str]:
+def execute(
+    setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, kept: Sequence[RunFolder] = ()
+) -> list[str]:
     """Train all that is missing; returns a sentence for each task that failed.
 
     root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. kept: finished
@@ -100,7 +103,7 @@ def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, 
                 child.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[Run]) -> Outcome:
+def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[RunFolder]) -> Outcome:
     """Train a task's missing seeds as far as nobody else does.
 
     The claim keeps a second process from starting the same seeds. The child inherits it, so that it lasts as long
@@ -139,7 +142,7 @@ def complaint(job: Job, code: int) -> str:
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
 
 
-def _diverged(found: Sequence[Run], identity: str, seeds: range) -> str:
+def _diverged(found: Sequence[RunFolder], identity: str, seeds: range) -> str:
     """Of seeds that have been trained, those without a result; empty if there are none."""
     left = set(seeds).difference(*(share.seeds for share in finished(found, identity, seeds)))
     return f"{divergence.short(left)}: their updates are no longer finite, and they count as no result" if left else ""
@@ -199,7 +202,7 @@ class Child:
     def run(
         self, command: Sequence[str], descriptor: int | None = None, meanwhile: Callable[[int], bool] | None = None
     ) -> int:
-        """Run a command; its exit code. Raises Stopped if a signal came.
+        """RunFolder a command; its exit code. Raises Stopped if a signal came.
 
         descriptor: a file descriptor that the process inherits. meanwhile(process id): called about once a second while
         the process runs, until it returns True.

@@ -25,7 +25,8 @@ from gpgrad.config import strict_yaml
 from gpgrad.config.strict_yaml import Reader
 from gpgrad.errors import SettingError
 from gpgrad.runs import stats
-from gpgrad.runs.run_folder import Run, finished
+from gpgrad.runs.run_folder import RunFolder
+from gpgrad.runs.wanted_seeds import finished
 
 if TYPE_CHECKING:
     from gpgrad.runs.stats import Mean
@@ -107,7 +108,7 @@ def points(sweep: Sweep) -> list[Point]:
     return list(found.values())
 
 
-def results(points: Sequence[Point], runs: Sequence[Run], metric: str) -> dict[str, Mean | None]:
+def results(points: Sequence[Point], runs: Sequence[RunFolder], metric: str) -> dict[str, Mean | None]:
     """What finished seeds of each point, by identity, have come to; None where there are none."""
     table: dict[str, Mean | None] = {}
     for point in points:

@@ -14,8 +14,8 @@ from gpgrad.errors import SettingError
 from gpgrad.learning import initial, program
 from gpgrad.learning.learner import Parts
 from gpgrad.learning.program import Actor
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, loop, warm_start
-from gpgrad.training.recorder import SEEDS
 from gpgrad.types import Clock, PyTree, SeedState
 
 

@@ -115,10 +115,12 @@ def go_on(folder: Path, more: Manifest) -> None:
     write(folder, {**manifest, "continued": [*manifest.get("continued", []), session() | more]})
 
 
-def versions_of(manifest: Manifest, settings: Config) -> dict[str, int]:
-    """The numerics versions that a run was trained with; the first ones where it kept none."""
-    kept = manifest.get("numerics") or numerics.first(numerics.names_of(settings))
-    return precedence.upgrade_parts(kept, settings.sharing.name)
+def versions_of(manifest: Manifest, names: Mapping[str, str]) -> dict[str, int]:
+    """The numerics versions that a run was trained with; the first ones where it kept none.
+
+    names: of its parts, as `numerics.modules` takes them.
+    """
+    return precedence.upgrade_parts(manifest.get("numerics") or numerics.first(names), names["sharing"])
 
 
 def identity_of(manifest: Manifest, settings: Config, versions: Versions) -> str:
@@ -149,7 +151,7 @@ def check(folder: Path, settings: Config) -> None:
                 f"{folder / 'config.yaml'} was changed since the run began: {'; '.join(changed)}. "
                 f"Restore it, or train a new run with the new settings"
             )
-    outdated = numerics.changes(versions_of(manifest, settings), numerics.versions(settings))
+    outdated = numerics.changes(versions_of(manifest, numerics.names_of(settings)), numerics.versions(settings))
     if outdated:
         raise SettingError(
             f"the run in {folder} was trained with other numerics versions ({outdated}; see NUMERICS.md) and cannot go "

@@ -20,9 +20,9 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.learner import Parts
 from gpgrad.learning.program import actors
 from gpgrad.runs import lock, logs, provenance
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, recorder, warm_start
 from gpgrad.training.checkpoint import Position
-from gpgrad.training.recorder import SEEDS
 
 LEFT_BEHIND = shutil.ignore_patterns(
     "config.yaml", "manifest.json", "final.jsonl", "diverged.jsonl", "team", "pictures", "wandb", lock.NAME, "*.draft"

@@ -17,10 +17,10 @@ from gpgrad.errors import SettingError
 from gpgrad.runs import divergence, logs, method_activity, provenance
 from gpgrad.runs.logs import Row
 from gpgrad.runs.progress import Display
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import wandb_media
 
 FILES = ("metrics", "timing", "final", divergence.NAME)
-SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
 
 
 def run_of(folder: Path) -> Path:

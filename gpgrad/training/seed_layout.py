@@ -29,11 +29,12 @@ from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program
 from gpgrad.runs import divergence, lock, logs
 from gpgrad.runs.divergence import Diverged
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, ending, loop, recorder
 from gpgrad.training.ending import Stopped
 from gpgrad.training.loop import Result
 from gpgrad.training.memory_plan import Plan, show
-from gpgrad.training.recorder import FILES, SEEDS
+from gpgrad.training.recorder import FILES
 
 # A run with less of both than this is over before processes have started: bytes of an update, steps of all seeds.
 SMALL_WORK, FEW_STEPS = 2**24, 20_000

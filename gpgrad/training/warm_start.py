@@ -21,6 +21,7 @@ from gpgrad.learning.iteration import stream
 from gpgrad.learning.learner import Parts
 from gpgrad.learning.program import Actor, Program, actors, make_program
 from gpgrad.runs import divergence, logs
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint
 from gpgrad.types import Params, Purpose, PyTree, SeedState
 
@@ -105,7 +106,7 @@ def check_start(settings: Config, program: Program) -> None:
 
 def begun(folder: Path) -> bool:
     """Whether every program of a run has a checkpoint, which holds all that it took from the teams it began with."""
-    apart = sorted((folder / "seeds").glob("*"))
+    apart = sorted((folder / SEEDS).glob("*"))
     settings = config.parse(folder / "config.yaml")
     parts = apart if len(apart) == settings.seeds else [folder]
     return all(checkpoint.found(part) or (part / "team").is_dir() for part in parts)

@@ -19,7 +19,7 @@ from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.experiments import definition
 from gpgrad.jobs import scheduler, slurm, sweep
-from gpgrad.runs import run_folder
+from gpgrad.runs import run_folder, wanted_seeds
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
 FOUR = {
@@ -258,7 +258,7 @@ def test_a_job_trains(tmp_path, monkeypatch):
     said: list[str] = []
     extra = ["--log.wandb=disabled", "--seeds-mode=vmap"]
     assert slurm.submit([point], tmp_path / "runs", extra, "local", {}, said.append) == []
-    assert run_folder.next_job(run_folder.scan(tmp_path / "runs")[0], point.identity, point.seeds) is None
+    assert wanted_seeds.next_job(run_folder.scan(tmp_path / "runs")[0], point.identity, point.seeds) is None
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path):

@@ -26,6 +26,7 @@ from gpgrad.learning.program import actors, make_program
 from gpgrad.methods.weighting import visits
 from gpgrad.runs import lock, logs, provenance
 from gpgrad.runs.logs import MANIFEST
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, extend, loop, recorder, train
 from gpgrad.training.checkpoint import Position
 from gpgrad.types import Clock
@@ -150,7 +151,7 @@ def test_visit_counts_of_an_extended_run_have_room_for_its_length(tmp_path, apar
     position = Position(start_clock(), states, actors(states), np.zeros(count, bool), np.zeros((), np.int32))
     folder = recorder.create_folder(shorter)
     recorder.describe_run(shorter, folder)
-    for part in [folder / recorder.SEEDS / str(i) for i in range(2)] if apart else [folder]:
+    for part in [folder / SEEDS / str(i) for i in range(2)] if apart else [folder]:
         part.mkdir(parents=True, exist_ok=True)
         (part / "metrics.jsonl").touch()
         checkpoint.save(part, position, {"metrics": 0}, keep=2)
@@ -159,7 +160,7 @@ def test_visit_counts_of_an_extended_run_have_room_for_its_length(tmp_path, apar
     template = jax.eval_shape(
         lambda: position._replace(states=jax.vmap(make_init(longer, compose(longer)))(jnp.arange(count)))
     )
-    for part in [place / recorder.SEEDS / str(i) for i in range(2)] if apart else [place]:
+    for part in [place / SEEDS / str(i) for i in range(2)] if apart else [place]:
         read, notes = checkpoint.newest(part, template, print)
         assert notes == {"metrics": 0}
         assert read.states.weighting.counts.table.shape == (count, 9000)
