@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gpgrad import children
-from gpgrad.runs import divergence, lock
+from gpgrad.runs import divergence, lock, signals
 from gpgrad.runs.progress import seeds_text
 from gpgrad.runs.run_folder import RunFolder, scan
+from gpgrad.runs.signals import Stopped
 from gpgrad.runs.wanted_seeds import Job, finished, next_job
 
 Say = Callable[[str], None]
@@ -58,10 +58,6 @@ class Task(Protocol):
     def seeds(self) -> range:
         """Those that are wanted."""
         ...
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended the work; its run had time to save."""
 
 
 class Outcome(NamedTuple):
@@ -137,7 +133,7 @@ def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
 
 def complaint(job: Job, code: int) -> str:
     """What to say of a process that ended with a code while its job is not done."""
-    how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    how = f"with signal {signals.name_of(-code)}" if code < 0 else f"with code {code}"
     where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
 
@@ -185,16 +181,14 @@ class Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._handled = signals.handled(self._pass_on)
 
     def __enter__(self) -> Child:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._pass_on)
+        self._handled.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(None, None, None)
         if self._process is not None and self._process.poll() is None:  # something else ended the wait for it
             self._process.terminate()
             self._process.wait(SECONDS_TO_SAVE)
@@ -231,10 +225,9 @@ class Child:
 
     def _check(self) -> None:
         if self._signal is not None:
-            name = signal.Signals(self._signal).name
-            raise Stopped(f"{name} ended it; the same command goes on")
+            raise Stopped(f"{signals.name_of(self._signal)} ended it; the same command goes on")
 
-    def _pass_on(self, number: int, frame: object) -> None:
+    def _pass_on(self, number: int) -> None:
         self._signal = number
         if self._process is not None:
             self._process.send_signal(number)

@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from gpgrad.errors import SettingError
 from gpgrad.jobs import scheduler
 from gpgrad.jobs.scheduler import Task
+from gpgrad.runs import signals
 
 Cluster = Literal["slurm", "local"]
 FOLDER = ".jobs"  # among the runs: submitit's scripts and logs
@@ -59,7 +60,7 @@ def submit(
     Raises SettingError without submitit and without Slurm.
     """
     executor = _executor(root.resolve(), cluster, parameters)
-    with _unheard(signal.SIGINT), executor.batch():
+    with signals.ignored(signal.SIGINT), executor.batch():
         jobs = [executor.submit(Job(task, root.resolve(), extra, cluster == "local")) for task in tasks]
     for task, job in zip(tasks, jobs, strict=True):
         say(f"{task.label}: job {job.job_id}, {job.paths.stdout}")
@@ -94,16 +95,6 @@ def _executor(root: Path, cluster: Cluster, parameters: Mapping[str, str]) -> An
     except (TypeError, NameError, ValueError, AssertionError) as error:
         raise SettingError(f"submitit refuses a parameter of --slurm: {' '.join(str(error).split())}") from None
     return executor
-
-
-@contextlib.contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """Processes that are started here never hear of a signal."""
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _typed(value: str) -> int | float | str:

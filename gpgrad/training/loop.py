@@ -55,9 +55,9 @@ def finish(settings: Config, program: Program, folder: Path, say: Callable[[str]
     with Recorder(settings, folder, say, offsets) if multiprocess.first() else Listener() as recorder:
         with Saver(settings, folder, recorder) as saver:
             position = train(settings, program, recorder, saver, position)
-            saver.leave_if_told(position)
+            saver.leave_if_stopped(position)
             checkpoint.save_team(folder, position.kept)
-            saver.leave_if_told(position)
+            saver.leave_if_stopped(position)
             final = last_test(settings, program, recorder, position.kept)
             recorder.finish(final)
             saver.end()

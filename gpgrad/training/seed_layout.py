@@ -15,9 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,11 @@ from gpgrad import children, config
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program
-from gpgrad.runs import divergence, lock, logs
+from gpgrad.runs import divergence, lock, logs, signals
 from gpgrad.runs.divergence import Diverged
 from gpgrad.runs.run_folder import SEEDS
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import checkpoint, ending, loop, recorder
-from gpgrad.training.ending import Stopped
 from gpgrad.training.loop import Result
 from gpgrad.training.memory_plan import Plan, show
 from gpgrad.training.recorder import FILES
@@ -99,7 +99,7 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
                     loop.finish(single(settings, folder, seed), program, part, say)
     finally:
         merge(folder, parts)
-    with ending.undisturbed(f"the run in {folder}"):
+    with signals.undisturbed(f"the run in {folder}"):
         teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
         team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
         checkpoint.save_team(folder, team)
@@ -163,9 +163,11 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
     """Train seeds in `alive` processes, each bound to a core of its own, with an equal share of the seeds.
 
     A seed that fails does not stop the others; at the end ChildProcessError tells which did and what they said last.
-    On SIGINT or SIGTERM all save and end, then Stopped is raised; a second SIGINT ends them at once.
+    On SIGINT or SIGTERM all get SIGTERM, save and end, then Stopped is raised; a second SIGINT kills them at once.
     """
-    parts, said, running = list(todo.values()), dict.fromkeys(todo, ""), []
+    parts, said = list(todo.values()), dict.fromkeys(todo, "")
+    running: list[Worker] = []
+    caught: list[int] = []
 
     def repeat(line: str) -> None:
         seed = line.removeprefix("seed ").partition(":")[0]
@@ -173,8 +175,14 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
             said[int(seed)] = line
         say(line)
 
+    def pass_on(number: int) -> None:
+        at_once = bool(caught) and number == signal.SIGINT
+        caught.append(number)
+        for worker in running:
+            worker.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
     try:
-        with _signals(running) as caught:
+        with signals.handled(pass_on):
             for i, core in enumerate(cores()[:alive]):
                 if not caught:
                     running.append(_launch(parts[i::alive], core, repeat))
@@ -185,8 +193,7 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
         for worker in running:
             worker.process.kill()
     if caught:
-        name = signal.Signals(caught[0]).name
-        raise Stopped(f"{name} ended the run; continue with: {ending.to_resume(folder)}")
+        raise Stopped(f"{signals.name_of(caught[0])} ended the run; continue with: {ending.to_resume(folder)}")
     settings = config.parse(folder / "config.yaml")
     failed = [seed for seed, part in todo.items() if not is_over(settings, part)]
     if failed:
@@ -217,24 +224,3 @@ def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
     reader = threading.Thread(target=listen, daemon=True)
     reader.start()
     return Worker(process, reader)
-
-
-@contextlib.contextmanager
-def _signals(running: list[Worker]) -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to the workers; the first one as SIGTERM, a second SIGINT as SIGKILL."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        again = bool(caught) and number == signal.SIGINT
-        caught.append(number)
-        for worker in running:
-            worker.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

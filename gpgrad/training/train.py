@@ -19,9 +19,9 @@ from gpgrad.learning import devices, external_rollout, multiprocess
 from gpgrad.learning.program import Program, make_program
 from gpgrad.runs import divergence, lock, logs, provenance
 from gpgrad.runs.divergence import Diverged
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import extend as extension
 from gpgrad.training import loop, memory_plan, recorder, seed_layout, warm_start
-from gpgrad.training.ending import Stopped
 from gpgrad.training.loop import Result
 from gpgrad.training.recorder import check_folder, create_folder, describe_run
 from gpgrad.training.seed_layout import Layout

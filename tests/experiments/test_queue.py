@@ -17,8 +17,8 @@ from gpgrad.experiments import __main__ as cli
 from gpgrad.experiments import archive
 from gpgrad.experiments.queue import lane, queue_file
 from gpgrad.jobs import scheduler
-from gpgrad.jobs.scheduler import Stopped
 from gpgrad.runs import lock, run_folder, wanted_seeds
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import train
 from tests.helpers.fake_experiment import TWO, put, settings_of, silent, written
 
