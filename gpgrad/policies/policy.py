@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvSpec
-from gpgrad.errors import SettingError
 from gpgrad.learning import rollout
-from gpgrad.learning.iteration import team
-from gpgrad.learning.learner import Parts
-from gpgrad.learning.program import make_program
-from gpgrad.learning.rollout import Team
-from gpgrad.training import warm_start
+from gpgrad.policies.load import TrainedTeam, load_team
 from gpgrad.types import PyTree
 
 
@@ -44,40 +37,17 @@ class Policy(NamedTuple):
     act: Callable[..., tuple[jax.Array, Carry]]
 
 
-class Loaded(NamedTuple):
-    """One seed of a finished run: its settings, what it is composed of, its team."""
-
-    settings: Config
-    parts: Parts
-    team: Team
-    seed: int
-
-
 def load_policy(run: str | Path, seed: int | None = None) -> Policy:
     """The policy that a finished run trained; `seed` is one of the run's, by default its first.
 
     Raises SettingError for a folder that holds no finished run and a seed that it does not have.
     """
-    return make_policy(load(run, seed))
+    return make_policy(load_team(Path(run), seed, finished=True))
 
 
-def load(run: str | Path, seed: int | None = None) -> Loaded:
-    """One seed's team of a finished run. Raises SettingError as `load_policy`."""
-    folder = Path(run)
-    settings = warm_start.finished(folder)
-    first, last = settings.seed, settings.seed + settings.seeds - 1
-    seed = first if seed is None else seed
-    if not first <= seed <= last:
-        raise SettingError(f"seed is {seed}, expected one that {folder} trained: {first} to {last}")
-    warm_start.require_sound(folder, [seed])
-    program = make_program(dataclasses.replace(settings, devices=1))
-    actor = jax.tree.map(lambda leaf: leaf[seed - first], warm_start.load(folder, program, settings.seeds))
-    return Loaded(settings, program.parts, team(program.parts, actor.params, actor.sharing), seed)
-
-
-def make_policy(loaded: Loaded) -> Policy:
+def make_policy(team: TrainedTeam) -> Policy:
     """The functions of a team."""
-    parts, members = loaded.parts, loaded.team
+    parts, members = team.parts, team.members
     agent, decomposition, spec = parts.agent, parts.decomposition, parts.env.spec
 
     def init(n: int) -> Carry:

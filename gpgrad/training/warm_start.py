@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,6 @@ from gpgrad.training import checkpoint
 from gpgrad.types import Params, Purpose, PyTree, SeedState
 
 T = TypeVar("T")
-
-
-class _Team(NamedTuple):
-    """What training leaves of teams, with names for its leaves; leading axis S of seeds."""
-
-    params: Params
-    sharing: PyTree
 
 
 def finished(folder: Path) -> Config:
@@ -179,7 +172,7 @@ def _check(folder: Path, source: Program, program: Program) -> None:
 def _shapes(program: Program) -> dict[str, str]:
     """Every trained array of one seed: its path, and its dtype and shape for people."""
     team = jax.eval_shape(lambda seeds: actors(program.init(seeds)), jax.ShapeDtypeStruct((1,), jnp.int32))
-    leaves = jax.tree.leaves_with_path(_Team(team.params, team.sharing))
+    leaves = jax.tree.leaves_with_path({"params": team.params, "sharing": team.sharing})
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype} {list(leaf.shape[1:])}"
         for path, leaf in leaves

@@ -19,7 +19,7 @@ from gpgrad.experiments import archive, definition
 from gpgrad.jobs import scheduler
 from gpgrad.learning import iteration
 from gpgrad.learning.program import Program, make_program
-from gpgrad.policies import policy
+from gpgrad.policies.load import load_team
 from gpgrad.runs import divergence, logs, run_folder, wanted_seeds
 from gpgrad.runs.divergence import Diverged
 from gpgrad.training import checkpoint, loop, seed_layout, train
@@ -208,9 +208,9 @@ def test_experiments_and_sweeps_count_only_the_others(mixed, monkeypatch):
 
 
 def test_teams_of_diverged_seeds_are_not_taken(mixed, capsys):
-    policy.load(mixed, 0)
+    load_team(mixed, 0)
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\)"):
-        policy.load(mixed, 1)
+        load_team(mixed, 1)
     assert cli.main(["eval", str(mixed), "--episodes", "2"]) == 0
     assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [0]
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\) and cannot be extended"):
