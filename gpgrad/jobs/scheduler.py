@@ -60,7 +60,7 @@ class Task(Protocol):
         ...
 
 
-class Outcome(NamedTuple):
+class VisitOutcome(NamedTuple):
     """Of a visit to a task: whether anything was trained, and a sentence on what it waits for or what went wrong."""
 
     trained: bool = False
@@ -99,7 +99,9 @@ def execute(
                 child.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[RunFolder]) -> Outcome:
+def _visit(
+    setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[RunFolder]
+) -> VisitOutcome:
     """Train a task's missing seeds as far as nobody else does.
 
     The claim keeps a second process from starting the same seeds. The child inherits it, so that it lasts as long
@@ -112,18 +114,20 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
             while job := next_job([*scan(root)[0], *kept], setup.identity, setup.seeds):
                 if job.action == "wait":
                     who = job.run.holder if job.run else None
-                    return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")
+                    return VisitOutcome(
+                        trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it"
+                    )
                 command = command_of(job, setup, root, extra)
                 say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
                 code, trained = child.run(command, claim), True
                 found = scan(root)[0]
                 if next_job(found, setup.identity, job.seeds):
-                    return Outcome(trained, failure=complaint(job, code))
+                    return VisitOutcome(trained, failure=complaint(job, code))
                 if lost := _diverged(found, setup.identity, job.seeds):
-                    return Outcome(trained, failure=lost)
+                    return VisitOutcome(trained, failure=lost)
     except lock.Taken:
-        return Outcome(trained, waiting="another process has claimed it, waiting for that")
-    return Outcome(trained)
+        return VisitOutcome(trained, waiting="another process has claimed it, waiting for that")
+    return VisitOutcome(trained)
 
 
 def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:

@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 MOST_TIMEOUTS = 10_000  # a job's; each goes on where the one before stood
 
 
-class Job:
+class ClusterJob:
     """What runs on a node: train what is missing of a task, as the computer at hand would.
 
     Slurm ends a job that took too long, or that others are preferred to: submitit then queues it again, and it goes on
@@ -61,7 +61,7 @@ def submit(
     """
     executor = _executor(root.resolve(), cluster, parameters)
     with signals.ignored(signal.SIGINT), executor.batch():
-        jobs = [executor.submit(Job(task, root.resolve(), extra, cluster == "local")) for task in tasks]
+        jobs = [executor.submit(ClusterJob(task, root.resolve(), extra, cluster == "local")) for task in tasks]
     for task, job in zip(tasks, jobs, strict=True):
         say(f"{task.label}: job {job.job_id}, {job.paths.stdout}")
     waiting, failures = dict(zip(jobs, tasks, strict=True)), []

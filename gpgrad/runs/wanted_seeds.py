@@ -21,8 +21,8 @@ class Job(NamedTuple):
     run: RunFolder | None
 
 
-class Line(NamedTuple):
-    """Some seeds of which there is the same to say."""
+class Status(NamedTuple):
+    """The state of some seeds, in words."""
 
     seeds: list[int]
     text: str
@@ -61,7 +61,7 @@ def next_job(runs: Iterable[RunFolder], identity: str, wanted: Sequence[int]) ->
     return Job("start", range(first, end), None)
 
 
-def overview(runs: Sequence[RunFolder], identity: str, wanted: Sequence[int], settings_id: str = "") -> list[Line]:
+def overview(runs: Sequence[RunFolder], identity: str, wanted: Sequence[int], settings_id: str = "") -> list[Status]:
     """What there is of each wanted seed, those together of which it is the same, in order of seeds.
 
     settings_id: `config.identity` without versions, by which finished runs of other versions are found.
@@ -69,7 +69,7 @@ def overview(runs: Sequence[RunFolder], identity: str, wanted: Sequence[int], se
     lines: dict[str, list[int]] = {}
     for seed in wanted:
         lines.setdefault(_state(runs, identity, seed, settings_id), []).append(seed)
-    return [Line(seeds, text) for text, seeds in lines.items()]
+    return [Status(seeds, text) for text, seeds in lines.items()]
 
 
 def outdated(runs: Iterable[RunFolder], identity: str, settings_id: str, seed: int) -> str:

@@ -27,8 +27,8 @@ class Saver:
     outside the main thread. A run that is one seed of another process's run also ends when that process is gone.
     """
 
-    def __init__(self, settings: Config, folder: Path, recorder: Recorder | Listener) -> None:
-        self._settings, self._folder, self._recorder = settings.checkpoint, folder, recorder
+    def __init__(self, config: Config, folder: Path, recorder: Recorder | Listener) -> None:
+        self._settings, self._folder, self._recorder = config.checkpoint, folder, recorder
         self._last = time.monotonic()
         self._deferred = signals.Deferred(
             lambda: recorder.say("finishing this step, then saving; again to leave at once")

@@ -11,8 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from gpgrad import config
-from gpgrad.config import validate
+from gpgrad.config import parse, validate
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.compose import compose, example_view
@@ -37,23 +36,23 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     follows the new one only from here on. Raises SettingError where the other run is trained now, is as long already,
     kept no checkpoint, or was trained with other numerics versions.
     """
-    old = config.parse(folder / "config.yaml")
+    old = parse(folder / "config.yaml")
     if t_max <= old.t_max:
         raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
     provenance.check(folder, old)
     validate.check_name(log.get("name"))
-    told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
-    settings = dataclasses.replace(old, t_max=t_max, log=told)
+    log_settings = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
+    config = dataclasses.replace(old, t_max=t_max, log=log_settings)
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):
         _require(folder, old)
-        place = recorder.create_folder(settings)
+        place = recorder.create_folder(config)
         shutil.copytree(folder, place, ignore=LEFT_BEHIND, dirs_exist_ok=True)
     for part in _parts(place):
         for late in (c for c in checkpoint.found(part) if not _before_the_end(c, part, old.t_max)):
             shutil.rmtree(late)
-    _resize(place, old, settings, say)
+    _resize(place, old, config, say)
     earlier = logs.read_manifest(folder)
-    recorder.describe_run(settings, place, earlier.get("source"), earlier)
+    recorder.describe_run(config, place, earlier.get("source"), earlier)
     say(f"{place} goes on where {folder} stood")
     return place
 
@@ -101,11 +100,11 @@ def _resize(place: Path, old: Config, new: Config, say: Callable[[str], None]) -
             checkpoint.save(part, position, notes, keep=1)  # older ones have the old shapes
 
 
-def _template(settings: Config, parts: Parts, seeds: int) -> Position:
+def _template(config: Config, parts: Parts, seeds: int) -> Position:
     """The shapes of a checkpoint."""
 
     def position() -> Position:
-        states = jax.vmap(make_init(settings, parts))(jnp.arange(seeds, dtype=jnp.int32))
+        states = jax.vmap(make_init(config, parts))(jnp.arange(seeds, dtype=jnp.int32))
         return Position(start_clock(), states, actors(states), jnp.zeros(seeds, bool), jnp.int32(0))
 
     return jax.eval_shape(position)

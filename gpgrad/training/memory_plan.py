@@ -33,7 +33,7 @@ class Plan(NamedTuple):
         """All that a seed needs."""
         return self.replay + self.state + self.work
 
-    def tell(self, alive: int) -> str:
+    def sentence(self, alive: int) -> str:
         """A line for people, with so many seeds alive at once."""
         who = f"{alive} seeds need" if alive > 1 else "1 seed needs"
         return (

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpgrad import children, config
+from gpgrad import children
+from gpgrad.config import flat, parse
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program
@@ -52,21 +53,21 @@ class Layout(NamedTuple):
         return f"seeds: {self.mode}, {self.alive} at once ({self.why})"
 
 
-def decide(settings: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
+def decide(config: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
     """The layout that was asked for, or with `auto` the one that fits the device and the bytes of a seed."""
-    n, one = settings.seeds, needs.one
+    n, one = config.seeds, needs.one
     room = max(1, min(n, int(needs.free // one)))
     parallel = min(n, cores)
-    if settings.seeds_mode == "process":
+    if config.seeds_mode == "process":
         if backend != "cpu":
             raise SettingError(f"seeds_mode is 'process', expected vmap or sequential on a {backend}")
         return Layout("process", parallel, "as asked")
-    if settings.seeds_mode != "auto":
-        return Layout(settings.seeds_mode, n if settings.seeds_mode == "vmap" else 1, "as asked")
+    if config.seeds_mode != "auto":
+        return Layout(config.seeds_mode, n if config.seeds_mode == "vmap" else 1, "as asked")
     work = f"an update of one seed works on {show(needs.work)}"
     if n == 1:
         return Layout("vmap", 1, "a single seed")
-    long = needs.work > SMALL_WORK or n * settings.t_max >= FEW_STEPS
+    long = needs.work > SMALL_WORK or n * config.t_max >= FEW_STEPS
     if backend == "cpu" and n_devices == 1 and long and cores > 1:
         if room >= 2:
             return Layout("process", min(parallel, room), f"{work}, on a CPU a core each is fastest")
@@ -83,10 +84,10 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def apart(settings: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
+def train_separately(config: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
     """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
-    parts = prepare(settings, folder)
-    todo = {seed: part for seed, part in parts.items() if not is_over(settings, part)}
+    parts = prepare(config, folder)
+    todo = {seed: part for seed, part in parts.items() if not is_over(config, part)}
     for seed, part in todo.items():
         wait_for(seed, part, say)
     try:
@@ -95,8 +96,8 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
         else:
             for seed, part in todo.items():
                 say(f"seed {seed}:")
-                with contextlib.suppress(Diverged):  # told below, of all seeds together
-                    loop.finish(single(settings, folder, seed), program, part, say)
+                with contextlib.suppress(Diverged):  # reported below, for all seeds together
+                    loop.finish(single(config, folder, seed), program, part, say)
     finally:
         merge(folder, parts)
     with signals.undisturbed(f"the run in {folder}"):
@@ -104,40 +105,40 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
         team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
         checkpoint.save_team(folder, team)
     rows, final, lost = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final", divergence.NAME))
-    if settings.learner.stop_on_nan and lost:
+    if config.learner.stop_on_nan and lost:
         raise Diverged(divergence.sentence(lost, folder))
     return Result(rows, final, folder, jax.tree.map(np.array, team.params))
 
 
-def is_over(settings: Config, part: Path) -> bool:
+def is_over(config: Config, part: Path) -> bool:
     """Whether a seed's own run, in its folder, has come to its end."""
     final = logs.read_rows(part / "final.jsonl")
-    return divergence.is_over({**config.flat(settings), "seeds": 1}, final, divergence.seeds(part))
+    return divergence.is_over({**flat(config), "seeds": 1}, final, divergence.seeds(part))
 
 
 def wait_for(seed: int, part: Path, say: Say) -> None:
     """Let a process that still trains the seed come to its end, as one whose run was killed will do by itself."""
-    told = False
+    announced = False
     while (holder := lock.holder(part / lock.NAME)) is not None:
-        if not told:
+        if not announced:
             say(f"waiting for process {holder}, which still trains seed {seed}")
-        told = True
+        announced = True
         time.sleep(0.2)
 
 
-def single(settings: Config, folder: Path, seed: int) -> Config:
+def single(config: Config, folder: Path, seed: int) -> Config:
     """The settings of one seed's run."""
-    log = dataclasses.replace(settings.log, dir=str(folder / SEEDS), name=str(seed))
-    return dataclasses.replace(settings, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+    log = dataclasses.replace(config.log, dir=str(folder / SEEDS), name=str(seed))
+    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
 
 
-def prepare(settings: Config, folder: Path) -> dict[int, Path]:
+def prepare(config: Config, folder: Path) -> dict[int, Path]:
     """The folders of all seeds, made where they are missing."""
-    parts = {seed: folder / SEEDS / str(seed) for seed in range(settings.seed, settings.seed + settings.seeds)}
+    parts = {seed: folder / SEEDS / str(seed) for seed in range(config.seed, config.seed + config.seeds)}
     for seed, part in parts.items():
         part.mkdir(parents=True, exist_ok=True)
         if not (part / "config.yaml").is_file():
-            recorder.describe_run(single(settings, folder, seed), part, logs.read_manifest(folder).get("source"))
+            recorder.describe_run(single(config, folder, seed), part, logs.read_manifest(folder).get("source"))
     return parts
 
 
@@ -194,8 +195,8 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
             worker.process.kill()
     if caught:
         raise Stopped(f"{signals.name_of(caught[0])} ended the run; continue with: {ending.to_resume(folder)}")
-    settings = config.parse(folder / "config.yaml")
-    failed = [seed for seed, part in todo.items() if not is_over(settings, part)]
+    config = parse(folder / "config.yaml")
+    failed = [seed for seed, part in todo.items() if not is_over(config, part)]
     if failed:
         words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
         raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")

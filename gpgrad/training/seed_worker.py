@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpgrad import config
+from gpgrad.config import parse
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program, make_program
 from gpgrad.runs import lock, provenance
@@ -36,16 +36,16 @@ def main(folders: Sequence[str]) -> int:
 
 def train(folder: Path, program: Program | None) -> Program:
     """Train one seed to its end; returns the program, which is the same for every seed."""
-    settings = config.parse(folder / "config.yaml")
-    provenance.check(folder, settings)
-    settings = warm_start.located(settings, folder)
-    program = program or make_program(settings)
+    config = parse(folder / "config.yaml")
+    provenance.check(folder, config)
+    config = warm_start.located(config, folder)
+    program = program or make_program(config)
 
     def say(line: str) -> None:
         print(f"seed {folder.name}: {line}", flush=True)
 
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):
-        loop.finish(settings, program, folder, say)
+        loop.finish(config, program, folder, say)
     say("finished")
     return program
 

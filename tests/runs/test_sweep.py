@@ -263,7 +263,7 @@ def test_a_job_trains(tmp_path, monkeypatch):
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path):
     point = points_of(tmp_path, FOUR)[0]
-    job = slurm.Job(point, tmp_path, ["--log.wandb=disabled"])
+    job = slurm.ClusterJob(point, tmp_path, ["--log.wandb=disabled"])
     again = job.checkpoint()
     assert again.function is job
 

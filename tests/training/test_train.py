@@ -125,7 +125,7 @@ def test_memory_plan_counts_replay_and_refuses():
     # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
     assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
     assert needs.replay == 4096 * needs.episode
-    assert "MiB" in needs.tell(2) or "KiB" in needs.tell(2)
+    assert "MiB" in needs.sentence(2) or "KiB" in needs.sentence(2)
     with pytest.raises(SettingError, match=r"--seeds 1 .*would fit|--replay.capacity \d+ would fit"):
         memory_plan.refuse_if_too_big(needs._replace(free=2 * needs.one - 1), settings, 2)
     memory_plan.refuse_if_too_big(needs._replace(free=2 * needs.one), settings, 2)
