@@ -1,4 +1,4 @@
-"""Doing what an experiment or a sweep lacks, one run at a time, each in a process of its own."""
+"""Trains the missing runs of an experiment or a sweep, one at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GLANCE = 1.0
 
 
 class Task(Protocol):
-    """Some seeds of a configuration that are wanted."""
+    """Seeds of a configuration that are to be trained."""
 
     @property
     def label(self) -> str:
@@ -36,7 +36,7 @@ class Task(Protocol):
 
     @property
     def env(self) -> str:
-        """The world."""
+        """The environment."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
-        """What `config.identity` says of it."""
+        """The hash of the configuration, `config.identity`."""
         ...
 
     @property
@@ -61,7 +61,7 @@ class Task(Protocol):
 
 
 class VisitOutcome(NamedTuple):
-    """Of a visit to a task: whether anything was trained, and a sentence on what it waits for or what went wrong."""
+    """The result of working on a task: whether anything was trained, and what it waits for or what failed, in words."""
 
     trained: bool = False
     waiting: str = ""
@@ -131,12 +131,12 @@ def _visit(
 
 
 def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
-    """The right to start runs of a task in the folder of runs; gives a file descriptor. Raises lock.Taken."""
+    """Hold the lock that allows starting runs of a task in `root`; yields its file descriptor. Raises lock.Taken."""
     return lock.hold(root / f".claim-{task.identity}", "it")
 
 
 def complaint(job: Job, code: int) -> str:
-    """What to say of a process that ended with a code while its job is not done."""
+    """A sentence on a process that ended with an exit code although its job is not done."""
     how = f"with signal {signals.name_of(-code)}" if code < 0 else f"with code {code}"
     where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
@@ -157,7 +157,7 @@ def command_of(job: Job, setup: Task, root: Path, extra: Sequence[str] = ()) -> 
 
 
 def train_arguments(setup: Task, seeds: range) -> list[str]:
-    """What `gpgrad train` is told about a task."""
+    """The arguments of `gpgrad train` for a task."""
     which = [f"--seeds={len(seeds)}", f"--seed={seeds.start}"]
     return [f"--env={setup.env}", f"--algo={setup.algo}", *_options(setup.options), *which]
 

@@ -44,7 +44,7 @@ def write(team: TrainedTeam, path: Path) -> Arrays:
 
 
 def describe(team: TrainedTeam) -> dict[str, str | int]:
-    """What stands beside the arrays: names, and the sizes of an agent's input."""
+    """Metadata of the file: names, and the sizes of an agent's input."""
     spec = team.parts.env.spec
     return {
         "world": spec.name,

@@ -1,4 +1,4 @@
-"""A trained team as pure functions that act: no replay, no learner, no world."""
+"""A trained team as pure functions that act, without replay, learner or environment."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Carry(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """One seed's team. init and act are pure and work under `jax.jit`; N worlds act side by side.
+    """One seed's team. init and act are pure and work under `jax.jit`, for N environments at once.
 
-    spec: sizes of the world it was trained in.
-    init(n) -> Carry of n worlds at the start of their episodes.
+    spec: sizes of the environment it was trained in.
+    init(n) -> Carry of n environments at the start of their episodes.
     act(carry, obs float32 [N, A, O], avail bool [N, A, U], key=None, epsilon=0.0) -> (actions int32 [N, A], carry).
         Greedy unless epsilon is more than 0, which needs a key; so do heads that draw quantiles (`dmix`, `ddn`), which
         without one draw the same every time.

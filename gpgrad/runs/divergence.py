@@ -37,16 +37,16 @@ def is_over(settings: Mapping[str, Any], final: Sequence[Row], diverged: Collect
 
 
 def describe(row: Row) -> str:
-    """What happened to a seed, from its row."""
+    """A seed and when it diverged, in words, from its row."""
     return f"seed {row['seed']} after {row['updates']:,} updates, at {row['env_steps']:,} environment steps"
 
 
 def sentence(rows: Sequence[Row], folder: Path) -> str:
-    """The end of a run with diverged seeds: which, when, what to try, and where its rows are."""
+    """A sentence on a run's diverged seeds: which, when, what to try, and where the run is kept."""
     who = "; ".join(map(describe, rows))
     return f"updates are no longer finite: {who}; {ADVICE}; the run is kept in {folder}"
 
 
 def short(diverged: Collection[int]) -> str:
-    """The state of a run for lists."""
+    """The diverged seeds in a few words, for lists of runs."""
     return f"diverged ({seeds_text(sorted(diverged))})"

@@ -1,7 +1,7 @@
-"""Where a run's numbers come from: versions, code, command and settings, kept in its manifest.json.
+"""Where a run's numbers come from: versions, code, command and settings, in its manifest.json.
 
-A manifest is written when the run's folder is made. What it says of that moment never changes; each process that goes
-on with the run adds an entry to `continued`.
+The manifest is written when the run's folder is made, and these entries never change; each process that continues the
+run adds an entry to `continued`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gpgrad.runs.run_folder import RunFolder
 
 
 class Job(NamedTuple):
-    """The next thing to do. run: to resume, or to wait for; None for a new run of these seeds."""
+    """What to do next. run: the run to resume or to wait for; None to start a new run of these seeds."""
 
     action: Literal["resume", "start", "wait"]
     seeds: range
@@ -29,7 +29,7 @@ class Status(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What a finished run says about some of its seeds: their rows of metrics.jsonl and final.jsonl."""
+    """Some seeds of a finished run, with their rows of metrics.jsonl and final.jsonl."""
 
     run: RunFolder
     seeds: list[int]
@@ -40,8 +40,8 @@ class Share(NamedTuple):
 def next_job(runs: Iterable[RunFolder], identity: str, wanted: Sequence[int]) -> Job | None:
     """What to do next for seeds of a configuration; None if all are finished.
 
-    A seed that has diverged is not tried again: it would again. An interrupted run of any of the seeds is continued
-    first, the one that has most of them and then the furthest; then the first stretch of seeds that nobody has begun is
+    A diverged seed is not trained again, since it would diverge again. First an interrupted run of any of the seeds is
+    continued, the one that has most of them and of those the furthest; then the first stretch of seeds without a run is
     started. Seeds that another process trains are waited for.
     """
     own = [run for run in runs if run.identity == identity]
@@ -62,7 +62,7 @@ def next_job(runs: Iterable[RunFolder], identity: str, wanted: Sequence[int]) ->
 
 
 def overview(runs: Sequence[RunFolder], identity: str, wanted: Sequence[int], settings_id: str = "") -> list[Status]:
-    """What there is of each wanted seed, those together of which it is the same, in order of seeds.
+    """The state of each wanted seed; seeds with the same state are put together.
 
     settings_id: `config.identity` without versions, by which finished runs of other versions are found.
     """

@@ -1,4 +1,4 @@
-"""How a run ends before its time, or while its last files are written: signals, checkpoints, the command to go on."""
+"""Checkpoints while a run is trained, and its early end by a signal, with the command that continues it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PARENT = "GPGRAD_PARENT"  # the process whose end ends this one, set where a run
 
 
 class Saver:
-    """Writes checkpoints when they are due, and ends a run on SIGINT or SIGTERM once all of it is saved.
+    """Writes checkpoints when they are due, and on SIGINT or SIGTERM saves the run and raises Stopped.
 
-    It lasts until the team and the final rows are written. A second SIGINT interrupts at once. Signals are left alone
-    outside the main thread. A run that is one seed of another process's run also ends when that process is gone.
+    Used as a context around training, the final test and the last files. A second SIGINT interrupts at once. A process
+    that trains single seeds of another process's run also stops when that process has ended.
     """
 
     def __init__(self, config: Config, folder: Path, recorder: Recorder | Listener) -> None:
@@ -46,7 +46,7 @@ class Saver:
             raise KeyboardInterrupt  # a library has made another error of it, or none
 
     def visit(self, position: Position) -> None:
-        """Between two chunks. Raises Stopped after a signal."""
+        """Save a checkpoint if one is due; called between two chunks. Raises Stopped after a signal."""
         if self._deferred.first is None and self._parent not in (None, str(os.getppid())):
             self._deferred.note(signal.SIGHUP)
         due = multiprocess.agree(time.monotonic() - self._last >= 60 * self._settings.every_minutes)
@@ -64,7 +64,7 @@ class Saver:
         raise Stopped(f"{name} ended the run; continue with: {to_resume(run_of(self._folder))}")
 
     def end(self) -> None:
-        """After everything is written. Raises Stopped if a signal has come, since what would follow is to be left."""
+        """Called after everything is written. Raises Stopped after a signal, so that the caller starts nothing new."""
         if self._stopping():
             raise Stopped(
                 f"{self._deferred.name} came when the run in {self._folder} was at its end: all of it is written"
@@ -87,5 +87,5 @@ class Saver:
 
 
 def to_resume(folder: Path) -> str:
-    """The command that goes on with a run, as a shell takes it."""
+    """The command that resumes a run, quoted for a shell."""
     return shlex.join([sys.executable, "-m", "gpgrad", "train", "--resume", str(folder)])

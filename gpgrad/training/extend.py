@@ -1,4 +1,4 @@
-"""A run trained further: a new run that begins where another one stood, with all that it had logged until then."""
+"""Training a run for more steps: a new run that starts from a checkpoint of another, with its rows until then."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     """
     old = parse(folder / "config.yaml")
     if t_max <= old.t_max:
-        raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
+        raise SettingError(f"t_max must be more than the {old.t_max} of the run in {folder} (got {t_max})")
     provenance.check(folder, old)
     validate.check_name(log.get("name"))
     log_settings = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
@@ -53,7 +53,7 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     _resize(place, old, config, say)
     earlier = logs.read_manifest(folder)
     recorder.describe_run(config, place, earlier.get("source"), earlier)
-    say(f"{place} goes on where {folder} stood")
+    say(f"{place} continues {folder}")
     return place
 
 

@@ -1,7 +1,7 @@
-"""The host's loop around the jitted program: iterate, test, show, save.
+"""The Python loop around the jitted program: iterate, test, log, save checkpoints.
 
-Chunks are cut at tests; between tests they are as long as keeps the display alive. Neither that nor when checkpoints
-are written changes a number.
+The jitted program runs a chunk of iterations at a time. A chunk ends at a test at the latest, and earlier so that the
+display is updated every few seconds. Neither the chunks' lengths nor the times of checkpoints change a number.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Result(NamedTuple):
 
 
 def finish(config: Config, program: Program, folder: Path, say: Callable[[str], None]) -> Result:
-    """Go on from a folder's newest whole checkpoint, or from the start, to the end: all seeds in one program."""
+    """Train all seeds in one program to the end, from the newest intact checkpoint in the folder or from the start."""
     template = jax.eval_shape(lambda: start(config, program))
     stored = warm_start.fitting(folder, lambda: checkpoint.newest(folder, template, say))
     position, offsets = stored or (begin(config, program), {})
@@ -67,7 +67,7 @@ def finish(config: Config, program: Program, folder: Path, say: Callable[[str], 
 
 
 def begin(config: Config, program: Program) -> Position:
-    """Before the first test, with the teams that `init_from` names."""
+    """The position before the first test, with the teams that `init_from` names, if any."""
     position = start(config, program)
     if config.init_from is None:
         return position
@@ -75,7 +75,7 @@ def begin(config: Config, program: Program) -> Position:
 
 
 def start(config: Config, program: Program) -> Position:
-    """Before the first test, with fresh teams."""
+    """The position before the first test, with newly initialised teams."""
     states = program.init(np.arange(config.seeds, dtype=np.int32) + config.seed)
     kept = jax.tree.map(jnp.copy, actors(states))
     return Position(start_clock(), states, kept, np.zeros(config.seeds, bool), np.zeros((), np.int32))
@@ -84,7 +84,7 @@ def start(config: Config, program: Program) -> Position:
 def train(
     config: Config, program: Program, recorder: Recorder | Listener, saver: Saver, position: Position
 ) -> Position:
-    """Iterate until every seed has t_max steps at a test, or has diverged; `kept` has its team as it was then."""
+    """Iterate until each seed has reached t_max steps at a test or has diverged; `kept` holds its team of that time."""
     worlds, every = config.rollout.worlds, test_period(config, program.parts.env.spec.episode_limit)
     while not bool(position.finished.all()):
         due = -(-int(position.tests) * every // worlds)  # the first iteration at or after the next test
@@ -96,7 +96,7 @@ def train(
 
 
 def without_diverged(config: Config, position: Position) -> Position:
-    """Where they are to be stopped, seeds that have diverged have ended."""
+    """The position with diverged seeds marked as finished, if `learner.stop_on_nan` is on."""
     if not config.learner.stop_on_nan:
         return position
     streak, finished = multiprocess.fetch((position.states.divergence.streak, position.finished))
@@ -107,7 +107,7 @@ def without_diverged(config: Config, position: Position) -> Position:
 
 
 def watch(config: Config, recorder: Recorder | Listener, position: Position) -> bool:
-    """Mark seeds that have diverged since; whether all that still run have, and are to be stopped."""
+    """Record seeds that have diverged since the last call; True if no seed is left to train."""
     (streak, since), finished = multiprocess.fetch((position.states.divergence, position.finished))
     lost = (streak >= PATIENCE) & ~finished
     for i in np.flatnonzero(lost):
@@ -116,12 +116,12 @@ def watch(config: Config, recorder: Recorder | Listener, position: Position) -> 
 
 
 def lost_row(config: Config, clock: Clock, i: int, streak: np.ndarray, since: np.ndarray) -> Row:
-    """When the i-th seed's updates ceased to be finite."""
+    """The row of diverged.jsonl: when the updates of the i-th seed became non-finite."""
     return {"seed": config.seed + i, "env_steps": int(since[i]), "updates": int(clock.updates) - int(streak[i])}
 
 
 def last_test(config: Config, program: Program, recorder: Recorder | Listener, kept: Actor) -> list[Row]:
-    """A row per seed of the test of the last parameters; none for those that have diverged and were stopped."""
+    """Test the last parameters: a row per seed, without seeds that were stopped because they diverged."""
     lost = [row["seed"] for row in recorder.diverged] if config.learner.stop_on_nan else []
     if multiprocess.largest(len(lost)) == config.seeds:
         return []
@@ -129,7 +129,7 @@ def last_test(config: Config, program: Program, recorder: Recorder | Listener, k
 
 
 def test(config: Config, program: Program, recorder: Recorder | Listener, position: Position) -> Position:
-    """Test all teams, write a row for each seed that runs, keep the teams of those that have their steps."""
+    """Test all teams, log a row for each running seed, and keep the teams of seeds that have reached t_max steps."""
     clock, states, kept, finished, tests = position
     team = actors(states)
     tested = test_rows(config, {**program.test(team, tests), **program.look(clock, states)})
@@ -157,7 +157,7 @@ def advance(
     position: Position,
     target: int,
 ) -> Position:
-    """Iterate up to a target count, in chunks that take about as long as the display waits."""
+    """Iterate up to a target count, in chunks of about SECONDS_BETWEEN_SIGNS seconds."""
     done, length = int(position.clock.iterations), 1
     while done < target:
         length = min(length, target - done)
@@ -180,7 +180,7 @@ def advance(
 
 @jax.jit
 def choose(mask: jax.Array, new: Actor, old: Actor) -> Actor:
-    """The new team where the mask [S] says so."""
+    """The new team where the mask, bool [S], is True, the old one elsewhere."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -196,24 +196,24 @@ def is_finite(tree: PyTree) -> jax.Array:
 
 
 def test_period(config: Config, episode_limit: int) -> int:
-    """Episodes between tests. Raises SettingError for tests that cannot be told apart or never come in time."""
+    """Episodes between tests. Raises SettingError if tests would coincide or the first would come too late."""
     evaluation, worlds = config.evaluation, config.rollout.worlds
     period = evaluation.every_episodes or -(-evaluation.every_steps // episode_limit)
     if period < worlds:
         raise SettingError(
-            f"tests are due every {period} episodes, expected at least rollout.worlds = {worlds}, "
+            f"tests are due every {period} episodes, but must be at least rollout.worlds = {worlds} episodes apart, "
             f"which are collected at once: raise evaluation.every_steps or evaluation.every_episodes"
         )
     if evaluation.every_episodes is None and evaluation.every_steps > config.t_max:
         raise SettingError(
-            f"evaluation.every_steps is {evaluation.every_steps}, expected at most t_max = {config.t_max}, "
-            f"since a run ends at a test"
+            f"evaluation.every_steps must be at most t_max = {config.t_max}, since a run ends at a test "
+            f"(got {evaluation.every_steps})"
         )
     return period
 
 
 def describe(config: Config, clock: Clock, steps: int) -> Row:
-    """Where a seed stands."""
+    """A seed's progress: counts, and epsilon."""
     r = config.rollout
     eps = rollout.epsilon(jnp.float32(steps), r.start, r.finish, r.anneal_steps)
     counts = {name: int(value) for name, value in clock._asdict().items()}

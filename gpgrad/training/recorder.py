@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder, its rows, its signs of life."""
+"""Writing a run's folder: its settings and manifest, its rows, and the progress display."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def run_of(folder: Path) -> Path:
 
 
 def check_folder(config: Config) -> None:
-    """Refuse a folder that cannot be made, before work begins. Raises SettingError."""
+    """Check that the run's folder can be made, before any work. Raises SettingError."""
     root, name = Path(config.log.dir), config.log.name
     try:
         above = next(place for place in (root, *root.parents) if place.exists())
         if not above.is_dir():
-            raise SettingError(f"log.dir is {root}, expected a folder, and {above} is a file")
+            raise SettingError(f"log.dir must be a folder, but {above} is a file (got {root})")
         taken = name is not None and (root / name).exists()
     except (OSError, ValueError) as error:
         if isinstance(error, SettingError):
             raise
         raise SettingError(f"no run can be in log.dir {root}: {getattr(error, 'strerror', None) or error}") from None
     if taken:
-        raise SettingError(f"the run folder {root / str(name)} exists already, expected a new log.name, or --resume")
+        raise SettingError(f"the run folder {root / str(name)} exists already: choose a new log.name, or use --resume")
 
 
 def create_folder(config: Config) -> Path:
@@ -54,7 +54,7 @@ def create_folder(config: Config) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
+        raise SettingError(f"the run folder {folder} exists already: choose a new log.name, or use --resume") from None
     except OSError as error:
         raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
     return folder
@@ -80,7 +80,7 @@ def teams_of(config: Config) -> dict[str, str] | None:
 
 
 def machine(config: Config) -> Row:
-    """What a run trains on, as far as jax and the environment know it."""
+    """Manifest entries about devices, precision, plugins and the simulator of an external environment."""
     simulator = envs.make(config.env.name, **config.env.options) if envs.is_external(config.env.name) else None
     return {
         **({"plugins": plugins.manifest(config.plugin)} if config.plugin else {}),
@@ -91,7 +91,7 @@ def machine(config: Config) -> Row:
 
 
 class Listener:
-    """In the place of a `Recorder` where another process writes: it does nothing."""
+    """Replaces `Recorder` in processes that do not write: only diverged seeds are remembered."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -129,7 +129,7 @@ class Recorder:
     """Writes rows to the run's files, to wandb and to the terminal."""
 
     def __init__(self, config: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
-        """`offsets`: bytes of each file that a checkpoint knows of; what stands behind them is cut off."""
+        """`offsets`: bytes of each file that a checkpoint knows of; the rest of the file is cut off."""
         self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
         self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
         self.diverged: list[Row] = logs.read_rows(folder / f"{divergence.NAME}.jsonl")
@@ -179,11 +179,11 @@ class Recorder:
         self._warn()
 
     def sign(self, steps: float, place: Row, means: Row) -> None:
-        """A sign of life between tests."""
+        """Update the display between tests."""
         self._display.update(steps, place, means)
 
     def mark(self, row: Row) -> None:
-        """A seed has diverged: seed, env_steps and updates of when. Written once, and said."""
+        """Write and print, once per seed, that it has diverged. row: seed, env_steps and updates of that time."""
         if row["seed"] in [known["seed"] for known in self.diverged]:
             return
         self.diverged.append(row)
@@ -192,7 +192,7 @@ class Recorder:
         self.say(f"updates are no longer finite: {divergence.describe(row)}")
 
     def finish(self, rows: list[Row]) -> None:
-        """The final test, and what the run says nothing about."""
+        """Write the final test, and print a warning if a method was not active in this run."""
         for row in rows:
             self._files["final"].write(row)
             self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})

@@ -1,7 +1,7 @@
-"""How a run lays out its seeds: in one program, one after another, or as single-core processes.
+"""How the seeds of a run are trained: in one vmapped program, one after another, or in single-core processes.
 
-Apart from each other, every seed is a run of its own in a folder below, which checkpoints and resumes by itself; the
-run's files are merged from theirs. The numbers are the same up to the last bits of float products.
+Seeds that are trained separately are runs of their own in subfolders, with their own checkpoints; the run's files are
+merged from theirs. The layouts give the same numbers up to the last bits of float products.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Layout(NamedTuple):
 
 
 def decide(config: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
-    """The layout that was asked for, or with `auto` the one that fits the device and the bytes of a seed."""
+    """The requested layout, or with `auto` the one that suits the device and the memory that a seed needs."""
     n, one = config.seeds, needs.one
     room = max(1, min(n, int(needs.free // one)))
     parallel = min(n, cores)
     if config.seeds_mode == "process":
         if backend != "cpu":
-            raise SettingError(f"seeds_mode is 'process', expected vmap or sequential on a {backend}")
+            raise SettingError(f"seeds_mode must be vmap or sequential on a {backend} (got 'process')")
         return Layout("process", parallel, "as asked")
     if config.seeds_mode != "auto":
         return Layout(config.seeds_mode, n if config.seeds_mode == "vmap" else 1, "as asked")
@@ -85,7 +85,7 @@ def cores() -> list[int]:
 
 
 def train_separately(config: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
-    """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
+    """Train each seed in a folder of its own, from its newest checkpoint; `program` is that of a single seed."""
     parts = prepare(config, folder)
     todo = {seed: part for seed, part in parts.items() if not is_over(config, part)}
     for seed, part in todo.items():
@@ -111,13 +111,13 @@ def train_separately(config: Config, program: Program, layout: Layout, folder: P
 
 
 def is_over(config: Config, part: Path) -> bool:
-    """Whether a seed's own run, in its folder, has come to its end."""
+    """Whether a single seed's run is finished."""
     final = logs.read_rows(part / "final.jsonl")
     return divergence.is_over({**flat(config), "seeds": 1}, final, divergence.seeds(part))
 
 
 def wait_for(seed: int, part: Path, say: Say) -> None:
-    """Let a process that still trains the seed come to its end, as one whose run was killed will do by itself."""
+    """Wait for a process that still trains the seed; one whose parent was killed ends by itself."""
     announced = False
     while (holder := lock.holder(part / lock.NAME)) is not None:
         if not announced:
@@ -198,7 +198,7 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
     config = parse(folder / "config.yaml")
     failed = [seed for seed, part in todo.items() if not is_over(config, part)]
     if failed:
-        words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
+        words = "; ".join(said[seed] or f"seed {seed}: no output" for seed in failed)
         raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")
 
 

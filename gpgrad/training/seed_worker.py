@@ -1,4 +1,4 @@
-"""The process of one core: it trains its share of a run's seeds with one program. `seed_layout` starts it."""
+"""A process on one core that trains a share of a run's seeds, with one compiled program. `seed_layout` starts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpgrad.training import loop, warm_start
 
 
 def main(folders: Sequence[str]) -> int:
-    """Train the runs of these single seeds, each from where it is; 1 if one failed, which stops no other."""
+    """Train these single-seed runs, each from its newest checkpoint; returns 1 if one failed. The others go on."""
     failed, program = False, None
     for folder in map(Path, folders):
         try:

@@ -1,4 +1,4 @@
-"""A run from its settings: what it will take, its folder, its seeds, its end. The Python entry to training."""
+"""Train, resume and extend runs: the Python entry points of training."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Result:
 
 
 def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
-    """Go on with an interrupted run, from its newest whole checkpoint, as if it had never been interrupted.
+    """Continue an interrupted run from its newest intact checkpoint, as if it had never been interrupted.
 
     Raises SettingError where the run is finished, its config.yaml was edited since it began, or a part of it has
     another numerics version today.
@@ -85,14 +85,16 @@ def extend(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], N
     """Train a run further, to `t_max` steps, as a new run beside it: see `extension.begin`."""
     devices.require()
     if multiprocess.several():
-        raise SettingError("a run is extended by one process, expected no --hosts; several can --resume it afterwards")
+        raise SettingError(
+            "a run is extended by one process: leave out --hosts; several processes can --resume it afterwards"
+        )
     if lost := divergence.seeds(folder):
         raise SettingError(f"the run in {folder} has {divergence.short(lost)} and cannot be extended")
     return go_on(extension.begin(folder, t_max, log, say), say, lambda config: None)
 
 
 def hold(folder: Path) -> AbstractContextManager[int]:
-    """A run is trained by one process at a time, or by several that have come together."""
+    """Hold the run's lock: a run is trained by one process at a time, or by several that train together."""
     if not multiprocess.first():
         return contextlib.nullcontext(0)
     return lock.hold(folder / lock.NAME, f"the run in {folder}")
@@ -131,9 +133,13 @@ def decide(config: Config, needs: memory_plan.Plan, has_processes: bool) -> Layo
         cores = 1 if has_processes else len(seed_layout.cores())
         return seed_layout.decide(config, needs, jax.default_backend(), jax.device_count(), cores)
     if config.seeds_mode not in ("auto", "vmap"):
-        raise SettingError(f"seeds_mode is {config.seeds_mode!r}, expected vmap, since several processes share seeds")
+        raise SettingError(
+            f"seeds_mode must be vmap, since several processes share the seeds (got {config.seeds_mode!r})"
+        )
     if config.devices is not None:
-        raise SettingError(f"devices is {config.devices}, expected none, since every process has all of its own")
+        raise SettingError(
+            f"devices must not be set, since every process uses all devices of its own (got {config.devices})"
+        )
     count = jax.process_count()
     return Layout("vmap", -(-config.seeds // count), f"on each of {count} processes")
 

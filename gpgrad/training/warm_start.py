@@ -1,4 +1,4 @@
-"""Trained teams of finished runs: read, taken to another world, continued."""
+"""Trained teams of finished runs: reading them, moving them to another environment, training on from them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def finished(folder: Path) -> Config:
         raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
     config, lost = parse(folder / "config.yaml"), divergence.seeds(folder)
     if len(lost) == config.seeds:
-        raise SettingError(f"all seeds of the run in {folder} have diverged, expected one with a team that plays")
+        raise SettingError(f"all seeds of the run in {folder} have diverged: there is no team to load")
     return config
 
 
 def require_sound(folder: Path, seeds: Sequence[int]) -> None:
-    """Raise SettingError where one of these seeds of a run has diverged: its team plays without a meaning."""
+    """Raise SettingError where one of these seeds of a run has diverged: its parameters are NaN."""
     lost = [seed for seed in divergence.seeds(folder) if seed in seeds]
     if lost:
         raise SettingError(f"the run in {folder} has {divergence.short(lost)}, expected a seed with finite parameters")
@@ -61,7 +61,7 @@ def fitting(folder: Path, read: Callable[[], T]) -> T:
 
 
 def load_into(folder: Path, program: Program, seeds: int) -> Actor:
-    """The teams of a finished run in the world of another program, with what that world draws once per seed.
+    """The teams of a finished run in the environment of another program, with what that environment draws per seed.
 
     Raises SettingError, which names the first array whose shape differs.
     """
@@ -73,7 +73,7 @@ def load_into(folder: Path, program: Program, seeds: int) -> Actor:
 
 
 def world_of(parts: Parts, key: jax.Array) -> PyTree:
-    """What a seed's world draws once."""
+    """What a seed's environment draws once, at the start of a run."""
     return parts.env.params(stream(key, Purpose.WORLD))
 
 
@@ -82,7 +82,7 @@ def check_start(config: Config, program: Program) -> None:
     if config.init_from is None:
         return
     if multiprocess.several():
-        raise SettingError("init_from is for a single process, expected none where several share the seeds")
+        raise SettingError("init_from must not be set where several processes share the seeds")
     folder = Path(config.init_from)
     source = finished(folder)
     rows = _rows(config, source)

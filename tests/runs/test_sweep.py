@@ -234,8 +234,8 @@ def test_jobs_run_on_submitits_local_executor(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"nodes": "2"}, "--slurm.nodes is 2, expected 1"),
-        ({"tasks_per_node": "4"}, "--slurm.tasks_per_node is 4, expected 1"),
+        ({"nodes": "2"}, "--slurm.nodes must be 1"),
+        ({"tasks_per_node": "4"}, "--slurm.tasks_per_node must be 1"),
         ({"timeout_min": "2h"}, "submitit refuses a parameter of --slurm"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_p
 @pytest.mark.parametrize(
     ("t_max", "change", "words"),
     [
-        (300, lambda folder: None, "t_max is 300, expected more than the 300"),
+        (300, lambda folder: None, "t_max must be more than the 300"),
         (600, lambda folder: shutil.rmtree(folder / checkpoint.FOLDER), "no checkpoint from before its end"),
     ],
 )
@@ -213,7 +213,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(tmp_path, monkeypatc
         (place / checkpoint.SEAL).unlink()
     kept = lambda: {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST}
     before = kept()
-    with pytest.raises(SettingError, match=r"^no checkpoint in .* is whole, expected one to go on from; without"):
+    with pytest.raises(SettingError, match=r"^no checkpoint in .* is intact; remove that folder"):
         train.resume(folder, say=silent)
     assert kept() == before  # the manifest has an entry for each process that tried
 
@@ -321,7 +321,7 @@ def test_one_process_at_a_time(tmp_path, monkeypatch):
     folder = interrupted(tmp_path, monkeypatch, 1)
     with train.hold(folder):
         assert lock.holder(folder / lock.NAME) == os.getpid()
-        with pytest.raises(SettingError, match=f"in the hands of process {os.getpid()}"):
+        with pytest.raises(SettingError, match=f"in use by process {os.getpid()}"):
             train.resume(folder, say=silent)
     assert lock.holder(folder / lock.NAME) is None
 
