@@ -82,7 +82,7 @@ def status(arguments: Sequence[str]) -> int:
     name, given = _given(arguments, named, "scale", "log.dir", "results")
     from gpgrad.experiments import archive
     from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
-    from gpgrad.runs import run_folder
+    from gpgrad.runs import wanted_seeds
     from gpgrad.runs.progress import seeds_text
 
     found, problems = archive.scan(path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS))))
@@ -98,7 +98,7 @@ def status(arguments: Sequence[str]) -> int:
                 if reason := obstacle(setup):
                     print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
                     continue
-                for line in run_folder.overview(found, setup.identity, setup.seeds, setup.settings_id):
+                for line in wanted_seeds.overview(found, setup.identity, setup.seeds, setup.settings_id):
                     print(f"  {setup.arm.label} on {setup.arm.panel}, {seeds_text(line.seeds)}: {line.text}")
     return 0
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from gpgrad.config import dump
 from gpgrad.config.schema import Config
-from gpgrad.runs import logs, provenance, run_folder
-from gpgrad.runs.run_folder import Run
+from gpgrad.runs import provenance, run_folder
+from gpgrad.runs.run_folder import RunFolder
 
 RECORDS = "records"  # not `runs`, which version control ignores
 ROWS = ("metrics.jsonl", "final.jsonl", "timing.jsonl", "diverged.jsonl")
 
 
-def scan(root: Path, results: Path) -> tuple[list[Run], list[str]]:
+def scan(root: Path, results: Path) -> tuple[list[RunFolder], list[str]]:
     """The runs in `root` and the recorded runs in `results`, without duplicates, and the problems met."""
     here, problems = run_folder.scan(root)
     kept, others = run_folder.scan(_relative(results / RECORDS))
@@ -28,7 +28,7 @@ def scan(root: Path, results: Path) -> tuple[list[Run], list[str]]:
     return [*here, *(run for run in kept if run.folder.name not in known)], [*problems, *others]
 
 
-def keep(found: Iterable[Run], results: Path) -> None:
+def keep(found: Iterable[RunFolder], results: Path) -> None:
     """Record finished runs: copy their settings and gzipped rows, replacing an earlier record of the same name."""
     records = results / RECORDS
     for run in found:
@@ -37,7 +37,7 @@ def keep(found: Iterable[Run], results: Path) -> None:
         folder, draft = records / run.folder.name, records / f"{run.folder.name}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        if manifest := logs.read_manifest(run.folder):
+        if manifest := run.manifest:
             provenance.write(draft, provenance.public(manifest))
         for path in (run.folder / name for name in ROWS):
             if path.is_file():  # without a timestamp, so that the same rows give the same file

@@ -10,8 +10,8 @@ from gpgrad.experiments.reporting.report import Result
 from gpgrad.experiments.schema import Axis
 from gpgrad.runs import logs
 from gpgrad.runs.logs import Row
-from gpgrad.runs.run_folder import Share
 from gpgrad.runs.stats import Curve
+from gpgrad.runs.wanted_seeds import Share
 
 LABELS: dict[Axis, str] = {"steps": "environment steps", "updates": "updates", "hours": "hours"}
 COLUMNS: dict[Axis, str] = {"steps": "env_steps", "updates": "updates", "hours": "hours"}
@@ -38,8 +38,7 @@ def _places(share: Share, seed: int, axis: Axis, steps: np.ndarray) -> np.ndarra
     if axis == "updates":
         places = [row["updates"] for row in rows]
     else:
-        timing = logs.read_rows(share.run.folder / "timing.jsonl")
-        timing = [row for row in timing if row.get("seed", seed) == seed]
+        timing = [row for row in share.run.timing if row.get("seed", seed) == seed]
         known = [row["iterations"] for row in timing]
         places = np.interp([row["iterations"] for row in rows], known, hours(timing))
     return np.interp(steps, [row["env_steps"] for row in rows], places)

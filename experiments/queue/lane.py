@@ -19,7 +19,8 @@ from gpgrad.experiments.queue.queue_file import Unit
 from gpgrad.jobs import scheduler
 from gpgrad.jobs.scheduler import Child, Say
 from gpgrad.runs import lock
-from gpgrad.runs.run_folder import Run, next_job, scan
+from gpgrad.runs.run_folder import RunFolder, scan
+from gpgrad.runs.wanted_seeds import next_job
 
 LOCK = ".lane-"  # followed by the core; in the folder of runs
 NICE = 19
@@ -98,20 +99,20 @@ def work(file: Path, root: Path, results: Path, extra: Sequence[str], say: Say) 
                 child.sleep(scheduler.SECONDS_BETWEEN_LOOKS)
 
 
-def known(root: Path, results: Path) -> tuple[list[Run], list[str]]:
+def known(root: Path, results: Path) -> tuple[list[RunFolder], list[str]]:
     """The runs in the folder of runs, and finished recorded runs. Also the problems met."""
     found, problems = archive.scan(root, results)
     return [run for run in found if run.finished or run.folder.parent == root], problems
 
 
-def missing(units: Sequence[Unit], found: Sequence[Run]) -> list[Unit]:
+def missing(units: Sequence[Unit], found: Sequence[RunFolder]) -> list[Unit]:
     """The units that can be trained here and are not finished; each run once."""
     first = {unit.key: unit for unit in reversed(units)}
     left = [unit for unit in units if unit is first[unit.key] and not unit.obstacle]
     return [unit for unit in left if next_job(found, unit.setup.identity, unit.wanted)]
 
 
-def keep_finished(units: Sequence[Unit], found: Sequence[Run], root: Path, results: Path) -> None:
+def keep_finished(units: Sequence[Unit], found: Sequence[RunFolder], root: Path, results: Path) -> None:
     """Record finished runs of the queue that have no record yet, also those of killed lanes."""
     wanted = {unit.key for unit in units}
     records = results / archive.RECORDS
@@ -129,7 +130,7 @@ def keep_finished(units: Sequence[Unit], found: Sequence[Run], root: Path, resul
 
 def _next(
     left: Sequence[Unit],
-    found: Sequence[Run],
+    found: Sequence[RunFolder],
     root: Path,
     extra: Sequence[str],
     child: Child,

@@ -52,7 +52,7 @@ class Unit(NamedTuple):
 
     @property
     def wanted(self) -> range:
-        """Its seed as a range, for `run_folder.next_job` and `run_folder.finished`."""
+        """Its seed as a range, for `wanted_seeds.next_job` and `wanted_seeds.finished`."""
         return range(self.seed, self.seed + 1)
 
     @property

@@ -13,7 +13,8 @@ from gpgrad.experiments.queue import lane, queue_file
 from gpgrad.experiments.queue.queue_file import Item, Unit
 from gpgrad.runs import logs
 from gpgrad.runs.progress import seeds_text
-from gpgrad.runs.run_folder import Run, next_job, outdated
+from gpgrad.runs.run_folder import RunFolder
+from gpgrad.runs.wanted_seeds import next_job, outdated
 
 Word = Literal["finished", "running", "interrupted", "outdated", "not begun", "not testable here"]
 WORDS: tuple[Word, ...] = get_args(Word)
@@ -31,16 +32,16 @@ class State(NamedTuple):
     word: Word
     steps: int = 0
     hours: float | None = 0.0
-    run: Run | None = None
+    run: RunFolder | None = None
 
 
 class Rates:
     """Seconds per environment step of one seed, measured on finished runs."""
 
-    def __init__(self, found: Sequence[Run]) -> None:
+    def __init__(self, found: Sequence[RunFolder]) -> None:
         self._known: dict[tuple[str, ...], list[float]] = {}
         for run in found:
-            rows = logs.read_rows(run.folder / "timing.jsonl") if run.finished else []
+            rows = run.timing if run.finished else []
             if rows and rows[-1].get("env_steps"):
                 rate = logs.seconds(rows) / (rows[-1]["env_steps"] * len(run.seeds))
                 for key in _alike(run.settings_id, run.config):
@@ -62,13 +63,13 @@ def _alike(settings_id: str, config: Config) -> list[tuple[str, ...]]:
     return [(settings_id,), (*kind, config.preset), kind]
 
 
-def states(units: Sequence[Unit], found: Sequence[Run]) -> list[State]:
+def states(units: Sequence[Unit], found: Sequence[RunFolder]) -> list[State]:
     """The state of every unit, in order."""
     rates = Rates(found)
     return [_state(unit, found, rates) for unit in units]
 
 
-def _state(unit: Unit, found: Sequence[Run], rates: Rates) -> State:
+def _state(unit: Unit, found: Sequence[RunFolder], rates: Rates) -> State:
     if unit.obstacle:
         return State(unit, "not testable here")
     job = next_job(found, unit.setup.identity, unit.wanted)

@@ -15,9 +15,9 @@ from gpgrad.config.schema import Config
 from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
 from gpgrad.experiments.reporting.marks import marks
 from gpgrad.methods import registry
-from gpgrad.runs import logs, method_activity, provenance, stats, verdicts
+from gpgrad.runs import method_activity, provenance, stats, verdicts
 from gpgrad.runs.logs import Row, plain
-from gpgrad.runs.run_folder import Run
+from gpgrad.runs.run_folder import RunFolder
 from gpgrad.runs.verdicts import Judged
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def _simulators(one: Result, other: Result) -> list[str]:
     ]
 
 
-def versions_of(runs: Sequence[Run]) -> dict[str, list[str]]:
+def versions_of(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
     """All values of each field of the runs' manifests (packages, devices, code); "unknown" where a field is missing."""
-    manifests = [provenance.compared(logs.read_manifest(run.folder)) for run in runs]
+    manifests = [provenance.compared(run.manifest) for run in runs]
     names = dict.fromkeys(name for manifest in manifests for name in manifest)
     return {name: sorted({str(manifest.get(name, "unknown")) for manifest in manifests}) for name in names}

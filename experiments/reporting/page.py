@@ -15,7 +15,7 @@ from gpgrad.experiments.schema import Definition
 from gpgrad.methods import registry
 from gpgrad.runs import verdicts
 from gpgrad.runs.progress import seeds_text
-from gpgrad.runs.run_folder import Run
+from gpgrad.runs.run_folder import RunFolder
 
 NO_NUMBER = "-"
 ONE = "(1 seed)"  # instead of an interval
@@ -24,7 +24,7 @@ PRODUCED = (".json", ".csv", ".png", ".svg", ".pdf", ".tex")  # suffixes of file
 
 
 def write(
-    folder: Path, definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]
+    folder: Path, definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[RunFolder]
 ) -> dict[str, Any]:
     """Write all files of a report, replacing those of an earlier one, and return its summary. Raises SettingError."""
     plots.require()

@@ -17,8 +17,9 @@ from gpgrad.experiments.schema import Definition, Setup
 from gpgrad.jobs.scheduler import shown, train_arguments
 from gpgrad.runs import method_activity, rliable_export, stats
 from gpgrad.runs.rliable_export import Experiment
-from gpgrad.runs.run_folder import Run, Share, finished, minutes, overview
+from gpgrad.runs.run_folder import RunFolder
 from gpgrad.runs.stats import Curve
+from gpgrad.runs.wanted_seeds import Share, finished, overview
 
 
 class Result(NamedTuple):
@@ -31,7 +32,7 @@ class Result(NamedTuple):
     missing: list[int]
 
 
-def collect(definition: Definition, setups: Sequence[Setup], runs: Sequence[Run]) -> list[Result]:
+def collect(definition: Definition, setups: Sequence[Setup], runs: Sequence[RunFolder]) -> list[Result]:
     """The results of every arm. Raises SettingError if the runs do not log the experiment's metric."""
     return [_result(definition, setup, finished(runs, setup.identity, setup.seeds)) for setup in setups]
 
@@ -64,7 +65,7 @@ def _renamed(row: Mapping[str, Any], metric: str, folder: Path) -> dict[str, Any
     return {**{name: row[name] for name in place if name in row}, "test_return": row[metric]}
 
 
-def summary(definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[Run]) -> dict[str, Any]:
+def summary(definition: Definition, scale: str, results: Sequence[Result], runs: Sequence[RunFolder]) -> dict[str, Any]:
     """The content of a report as JSON values; numbers that are not finite are null."""
     claims = [(results[i], results[j]) for i, j in definition.claims]
     fours = [[results[i] for i in four] for four in definition.interactions]
@@ -91,7 +92,7 @@ def _of_panel(results: Sequence[Result], panel: str) -> list[Result]:
     return [result for result in results if result.setup.arm.panel == panel]
 
 
-def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[str, Any]:
+def _arm(definition: Definition, result: Result, runs: Sequence[RunFolder]) -> dict[str, Any]:
     arm, values = result.setup.arm, list(result.final.values())
     return {
         "label": arm.label,
@@ -111,7 +112,7 @@ def _arm(definition: Definition, result: Result, runs: Sequence[Run]) -> dict[st
         "lacking": method_activity.sentences(result.setup.config, claims_of.rows_of(result)),
         "runs": [str(share.run.folder) for share in result.shares],
         "steps": result.setup.config.t_max,
-        "minutes": round(sum(minutes(share.run) for share in result.shares), 1),
+        "minutes": round(sum(share.run.seconds / 60 for share in result.shares), 1),
     }
 
 
@@ -128,7 +129,7 @@ def _acted(result: Result) -> dict[str, dict[str, float]]:
     }
 
 
-def _missing(result: Result, runs: Sequence[Run]) -> dict[str, str]:
+def _missing(result: Result, runs: Sequence[RunFolder]) -> dict[str, str]:
     """The state of each seed that is not finished."""
     if reason := obstacle(result.setup):
         return {str(seed): f"{NOT_TESTABLE}: {reason}" for seed in result.missing}

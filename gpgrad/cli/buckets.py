@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     from gpgrad import plots
     from gpgrad.analysis import gpvd_buckets
     from gpgrad.config import validate
-    from gpgrad.policies import trained
+    from gpgrad.policies.load import load_snapshot
 
     if files["picture"]:
         plots.require()
@@ -41,17 +41,18 @@ def main(arguments: Sequence[str]) -> int:
             raise SettingError(f"--{name} is {value}, expected 1 or more")
     if not 0 <= eps <= 1:
         raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
-    learned = trained.learned_of(folder, validate.coerce(text["seed"], int, "--seed") if text["seed"] else None)
-    episodes = episodes or learned.config.learner.batch_episodes
-    key = jax.random.key(learned.seed)
-    dump = gpvd_buckets.find(learned.parts, learned.clock, learned.state, key, episodes, eps, n_buckets, n_members)
+    learned = load_snapshot(folder, validate.coerce(text["seed"], int, "--seed") if text["seed"] else None)
+    team = learned.team
+    episodes = episodes or team.config.learner.batch_episodes
+    key = jax.random.key(team.seed)
+    dump = gpvd_buckets.find(team.parts, learned.clock, learned.state, key, episodes, eps, n_buckets, n_members)
     rows = gpvd_buckets.as_rows(dump)
     if not rows:
         raise SettingError(
             f"nothing interferes in {episodes} episodes of {folder}, expected more --episodes or --epsilon"
         )
     steps = f"after {int(learned.state.env_steps):,} steps" if learned.whole else "of the trained team"
-    print(f"{folder}, seed {learned.seed}, {steps}: {episodes} episodes, epsilon {eps:g}")
+    print(f"{folder}, seed {team.seed}, {steps}: {episodes} episodes, epsilon {eps:g}")
     for number, bucket in enumerate(rows, 1):
         print(f"bucket {number}, met {bucket['visits']} times")
         for row in bucket["transitions"]:
@@ -60,6 +61,6 @@ def main(arguments: Sequence[str]) -> int:
         files["json"].write_text(json.dumps(rows, indent=1))
     if files["picture"]:
         stem = files["picture"].with_suffix("")
-        for path in gpvd_buckets.picture(learned.parts.env, learned.state.env_params, dump, stem):
+        for path in gpvd_buckets.picture(team.parts.env, learned.state.env_params, dump, stem):
             print(path)
     return 0

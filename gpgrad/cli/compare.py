@@ -27,19 +27,19 @@ def main(arguments: Sequence[str]) -> int:
     from rich.table import Column, Table
 
     from gpgrad.cli.ls import spread
-    from gpgrad.runs import logs, provenance, shelf
+    from gpgrad.runs import provenance, run_folder
 
-    one, other = (shelf.read(path_of(folder)) for folder in arguments[:2])
+    one, other = (run_folder.read(path_of(folder)) for folder in arguments[:2])
     columns = [Column(name, overflow="fold") for name in ("A", "B")]
     table = Table("", *columns, title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
     for name, values in differences(one.settings, other.settings).items():
         table.add_row(name, *values)
-    manifests = (provenance.compared(logs.read_manifest(run.folder)) for run in (one, other))
+    manifests = (provenance.compared(run.manifest) for run in (one, other))
     for name, values in differences(*manifests).items():
         table.add_row(f"manifest: {name}", *values, style="dim")
     table.add_section()
-    results = [shelf.values(run, metric) for run in (one, other)]
-    table.add_row("state", *(run.told if run.diverged else run.state for run in (one, other)))
+    results = [run.values(metric) for run in (one, other)]
+    table.add_row("state", *(run.status if run.diverged else run.state for run in (one, other)))
     table.add_row("steps", f"{one.steps:,}", f"{other.steps:,}")
     table.add_row(f"{metric} ± 95%, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
     console = Console(width=None if sys.stdout.isatty() else 110)

@@ -23,11 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     if "out" not in given:
         raise SettingError("--out is missing, expected a file, as in --out team.npz")
     from gpgrad.config import validate
-    from gpgrad.policies import export, policy
+    from gpgrad.policies import export
+    from gpgrad.policies.load import load_team
 
     seed = validate.coerce(given["seed"], int, "--seed") if "seed" in given else None
-    loaded = policy.load(folder, seed)
-    arrays = export.write(loaded, path_of(given["out"]))
+    team = load_team(folder, seed, finished=True)
+    arrays = export.write(team, path_of(given["out"]))
     numbers = sum(array.size for array in arrays.values())
-    print(f"{given['out']}: {len(arrays)} arrays, {numbers:,} numbers, seed {loaded.seed} of {folder}")
+    print(f"{given['out']}: {len(arrays)} arrays, {numbers:,} numbers, seed {team.seed} of {folder}")
     return 0

@@ -24,9 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from gpgrad.runs import shelf
+    from gpgrad.runs import run_folder
 
-    found, problems = shelf.scan(root)
+    found, problems = run_folder.scan(root, parsed=False)
     for problem in problems:
         print(problem)
     if not found:
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     table = Table(*names, "seeds", "state", "steps", f"{metric} ± 95%", "minutes", title=f"runs in {root}")
     for run in found:
         n, t_max = run.settings["seeds"], run.settings["t_max"]
-        cells = (run.folder.name, run.settings["env"], run.method, str(n), run.told, f"{run.steps:,} of {t_max:,}")
-        table.add_row(*cells, spread(shelf.values(run, metric)), f"{run.seconds / 60:.0f}")
+        cells = (run.folder.name, run.settings["env"], run.method, str(n), run.status, f"{run.steps:,} of {t_max:,}")
+        table.add_row(*cells, spread(run.values(metric)), f"{run.seconds / 60:.0f}")
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     return 0
 

@@ -22,10 +22,10 @@ def main(arguments: Sequence[str]) -> int:
         if name not in ("project", "wandb"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['project', 'wandb'])}")
     from gpgrad.config import validate
-    from gpgrad.runs import logs, shelf
+    from gpgrad.runs import logs, run_folder
     from gpgrad.training import wandb_media
 
-    run = shelf.read(folder)
+    run = run_folder.read(folder)
     settings = {**run.settings, "label": run.method}
     project = given.get("project", str(run.settings.get("log.project", "gpgrad")))
     mode = validate.coerce(given.get("wandb", "auto"), Literal["auto", "online", "offline"], "--wandb")

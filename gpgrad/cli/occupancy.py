@@ -45,11 +45,12 @@ def main(arguments: Sequence[str]) -> int:
 
     from gpgrad.analysis import occupancy as buckets
     from gpgrad.learning.program import make_program
+    from gpgrad.policies.load import load_team
 
     program, key = make_program(chosen), jax.random.key(chosen.seed)
     actor = buckets.untrained(chosen, program.parts)
     if folder:
-        actor = jax.tree.map(lambda leaf: leaf[0], warm_start.load(folder, program, chosen.seeds))
+        actor = load_team(folder, finished=True).actor
     rows = buckets.table(buckets.play(program.parts, actor, key, episodes, batch, eps), key)
     who = f"the team of {folder}" if folder else "random play"
     names = [f"{g}: shared, buckets, largest" for g in buckets.PREPROCESSING]

@@ -69,16 +69,16 @@ def _check(given: dict[str, str]) -> None:
 def preview(points, root: Path, extra: Sequence[str]) -> int:
     """What there is of every point, and what would be run next."""
     from gpgrad.jobs import scheduler
-    from gpgrad.runs import run_folder
+    from gpgrad.runs import run_folder, wanted_seeds
     from gpgrad.runs.progress import seeds_text
 
     found, problems = run_folder.scan(root)
     for problem in problems:
         print(problem)
     for point in points:
-        for line in run_folder.overview(found, point.identity, point.seeds, point.settings_id):
+        for line in wanted_seeds.overview(found, point.identity, point.seeds, point.settings_id):
             print(f"{point.label}, {seeds_text(line.seeds)}: {line.text}")
-        job = run_folder.next_job(found, point.identity, point.seeds)
+        job = wanted_seeds.next_job(found, point.identity, point.seeds)
         if job is not None and job.action != "wait":
             print(f"  {scheduler.shown(scheduler.command_of(job, point, root, extra))}")
     count = len(points[0].seeds)

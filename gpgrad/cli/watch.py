@@ -10,7 +10,7 @@ from gpgrad.cli.arguments import options, path_of
 from gpgrad.errors import SettingError, suggest
 
 if TYPE_CHECKING:
-    from gpgrad.runs.shelf import Shelved
+    from gpgrad.runs.run_folder import RunFolder
 
 USAGE = """\
   watch RUN [--metric NAME] [--every SECONDS]         follow a run, with a small chart, until it ends"""
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.live import Live
 
     from gpgrad.config import validate
-    from gpgrad.runs import shelf
+    from gpgrad.runs import run_folder
 
     seconds = validate.coerce(every, float, "--every")
     if seconds <= 0:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     console, told = Console(), 0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            run = shelf.read(folder)
+            run = run_folder.read(folder)
             if console.is_terminal:
                 live.update("\n".join(picture(run, metric, console.width)), refresh=True)
             else:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def tests(run: Shelved, metric: str) -> list[tuple[int, float]]:
+def tests(run: RunFolder, metric: str) -> list[tuple[int, float]]:
     """Mean steps and mean metric over the seeds of each test that all seeds which still run have made."""
     own: dict[int, list[tuple[int, float]]] = {}
     for row in run.metrics:
@@ -62,7 +62,7 @@ def tests(run: Shelved, metric: str) -> list[tuple[int, float]]:
     return [(sum(s for s, _ in column) // len(column), sum(v for _, v in column) / len(column)) for column in columns]
 
 
-def tell(run: Shelved, metric: str, told: int) -> int:
+def tell(run: RunFolder, metric: str, told: int) -> int:
     """Print the tests that are new; how many have been told."""
     points = tests(run, metric)
     for steps, value in points[told:]:
@@ -70,10 +70,10 @@ def tell(run: Shelved, metric: str, told: int) -> int:
     return len(points)
 
 
-def picture(run: Shelved, metric: str, width: int) -> list[str]:
+def picture(run: RunFolder, metric: str, width: int) -> list[str]:
     """Where a run stands, in lines."""
     from gpgrad.cli.ls import spread
-    from gpgrad.runs import chart, shelf
+    from gpgrad.runs import chart
 
     t_max, points = run.settings["t_max"], tests(run, metric)
     who = f"{run.settings['env']} {run.method}, {run.settings['seeds']} seeds"
@@ -87,6 +87,6 @@ def picture(run: Shelved, metric: str, width: int) -> list[str]:
     rate, left = run.steps / run.seconds if run.seconds else 0.0, ""
     if rate and run.state == "running":
         left = f", about {max(0, t_max - run.steps) / rate / 60:.0f} minutes left"
-    lines.append(f"{run.told}: {run.steps:,} of {t_max:,} steps, {rate:,.0f} steps/s a seed{left}")
-    lines.append(f"{metric} ± 95%: {spread(shelf.values(run, metric))}" + (" (final test)" if run.final else ""))
+    lines.append(f"{run.status}: {run.steps:,} of {t_max:,} steps, {rate:,.0f} steps/s a seed{left}")
+    lines.append(f"{metric} ± 95%: {spread(run.values(metric))}" + (" (final test)" if run.final else ""))
     return lines

@@ -1,1 +1,1 @@
-"""Many runs: schedules of what is missing, sweeps, jobs of a cluster."""
+"""Many runs: training what is missing of a set of configurations, sweeps, cluster jobs."""

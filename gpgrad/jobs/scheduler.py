@@ -1,10 +1,9 @@
-"""Doing what an experiment or a sweep lacks, one run at a time, each in a process of its own."""
+"""Trains the missing runs of an experiment or a sweep, one at a time, each in a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from gpgrad import children
-from gpgrad.runs import divergence, lock
+from gpgrad.runs import divergence, lock, signals
 from gpgrad.runs.progress import seeds_text
-from gpgrad.runs.run_folder import Job, Run, finished, next_job, scan
+from gpgrad.runs.run_folder import RunFolder, scan
+from gpgrad.runs.signals import Stopped
+from gpgrad.runs.wanted_seeds import Job, finished, next_job
 
 Say = Callable[[str], None]
 
@@ -26,7 +27,7 @@ _GLANCE = 1.0
 
 
 class Task(Protocol):
-    """Some seeds of a configuration that are wanted."""
+    """Seeds of a configuration that are to be trained."""
 
     @property
     def label(self) -> str:
@@ -35,7 +36,7 @@ class Task(Protocol):
 
     @property
     def env(self) -> str:
-        """The world."""
+        """The environment."""
         ...
 
     @property
@@ -50,7 +51,7 @@ class Task(Protocol):
 
     @property
     def identity(self) -> str:
-        """What `config.identity` says of it."""
+        """The hash of the configuration, `config.identity`."""
         ...
 
     @property
@@ -59,19 +60,17 @@ class Task(Protocol):
         ...
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal ended the work; its run had time to save."""
-
-
-class Outcome(NamedTuple):
-    """Of a visit to a task: whether anything was trained, and a sentence on what it waits for or what went wrong."""
+class VisitOutcome(NamedTuple):
+    """The result of working on a task: whether anything was trained, and what it waits for or what failed, in words."""
 
     trained: bool = False
     waiting: str = ""
     failure: str = ""
 
 
-def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, kept: Sequence[Run] = ()) -> list[str]:
+def execute(
+    setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, kept: Sequence[RunFolder] = ()
+) -> list[str]:
     """Train all that is missing; returns a sentence for each task that failed.
 
     root: the folder of runs. extra: arguments of `gpgrad train` that change no number, for new runs. kept: finished
@@ -100,7 +99,9 @@ def execute(setups: Sequence[Task], root: Path, extra: Sequence[str], say: Say, 
                 child.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[Run]) -> Outcome:
+def _visit(
+    setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say, kept: Sequence[RunFolder]
+) -> VisitOutcome:
     """Train a task's missing seeds as far as nobody else does.
 
     The claim keeps a second process from starting the same seeds. The child inherits it, so that it lasts as long
@@ -113,33 +114,35 @@ def _visit(setup: Task, root: Path, extra: Sequence[str], child: Child, say: Say
             while job := next_job([*scan(root)[0], *kept], setup.identity, setup.seeds):
                 if job.action == "wait":
                     who = job.run.holder if job.run else None
-                    return Outcome(trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it")
+                    return VisitOutcome(
+                        trained, waiting=f"process {who} trains {seeds_text(job.seeds)}, waiting for it"
+                    )
                 command = command_of(job, setup, root, extra)
                 say(f"{setup.label}, {seeds_text(job.seeds)}: {shown(command)}")
                 code, trained = child.run(command, claim), True
                 found = scan(root)[0]
                 if next_job(found, setup.identity, job.seeds):
-                    return Outcome(trained, failure=complaint(job, code))
+                    return VisitOutcome(trained, failure=complaint(job, code))
                 if lost := _diverged(found, setup.identity, job.seeds):
-                    return Outcome(trained, failure=lost)
+                    return VisitOutcome(trained, failure=lost)
     except lock.Taken:
-        return Outcome(trained, waiting="another process has claimed it, waiting for that")
-    return Outcome(trained)
+        return VisitOutcome(trained, waiting="another process has claimed it, waiting for that")
+    return VisitOutcome(trained)
 
 
 def claim_of(root: Path, task: Task) -> contextlib.AbstractContextManager[int]:
-    """The right to start runs of a task in the folder of runs; gives a file descriptor. Raises lock.Taken."""
+    """Hold the lock that allows starting runs of a task in `root`; yields its file descriptor. Raises lock.Taken."""
     return lock.hold(root / f".claim-{task.identity}", "it")
 
 
 def complaint(job: Job, code: int) -> str:
-    """What to say of a process that ended with a code while its job is not done."""
-    how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    """A sentence on a process that ended with an exit code although its job is not done."""
+    how = f"with signal {signals.name_of(-code)}" if code < 0 else f"with code {code}"
     where = f"; if it can not go on, remove {job.run.folder}" if job.run else ""
     return f"the run of {seeds_text(job.seeds)} ended {how} and is not finished; the same command tries again{where}"
 
 
-def _diverged(found: Sequence[Run], identity: str, seeds: range) -> str:
+def _diverged(found: Sequence[RunFolder], identity: str, seeds: range) -> str:
     """Of seeds that have been trained, those without a result; empty if there are none."""
     left = set(seeds).difference(*(share.seeds for share in finished(found, identity, seeds)))
     return f"{divergence.short(left)}: their updates are no longer finite, and they count as no result" if left else ""
@@ -154,7 +157,7 @@ def command_of(job: Job, setup: Task, root: Path, extra: Sequence[str] = ()) -> 
 
 
 def train_arguments(setup: Task, seeds: range) -> list[str]:
-    """What `gpgrad train` is told about a task."""
+    """The arguments of `gpgrad train` for a task."""
     which = [f"--seeds={len(seeds)}", f"--seed={seeds.start}"]
     return [f"--env={setup.env}", f"--algo={setup.algo}", *_options(setup.options), *which]
 
@@ -182,16 +185,14 @@ class Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._handled = signals.handled(self._pass_on)
 
     def __enter__(self) -> Child:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._pass_on)
+        self._handled.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(None, None, None)
         if self._process is not None and self._process.poll() is None:  # something else ended the wait for it
             self._process.terminate()
             self._process.wait(SECONDS_TO_SAVE)
@@ -199,7 +200,7 @@ class Child:
     def run(
         self, command: Sequence[str], descriptor: int | None = None, meanwhile: Callable[[int], bool] | None = None
     ) -> int:
-        """Run a command; its exit code. Raises Stopped if a signal came.
+        """RunFolder a command; its exit code. Raises Stopped if a signal came.
 
         descriptor: a file descriptor that the process inherits. meanwhile(process id): called about once a second while
         the process runs, until it returns True.
@@ -228,10 +229,9 @@ class Child:
 
     def _check(self) -> None:
         if self._signal is not None:
-            name = signal.Signals(self._signal).name
-            raise Stopped(f"{name} ended it; the same command goes on")
+            raise Stopped(f"{signals.name_of(self._signal)} ended it; the same command goes on")
 
-    def _pass_on(self, number: int, frame: object) -> None:
+    def _pass_on(self, number: int) -> None:
         self._signal = number
         if self._process is not None:
             self._process.send_signal(number)

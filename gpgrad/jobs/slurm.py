@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from gpgrad.errors import SettingError
 from gpgrad.jobs import scheduler
 from gpgrad.jobs.scheduler import Task
+from gpgrad.runs import signals
 
 Cluster = Literal["slurm", "local"]
 FOLDER = ".jobs"  # among the runs: submitit's scripts and logs
@@ -21,11 +22,11 @@ SECONDS_BETWEEN_LOOKS = 1.0
 MOST_TIMEOUTS = 10_000  # a job's; each goes on where the one before stood
 
 
-class Job:
-    """What runs on a node: train what is missing of a task, as the computer at hand would.
+class ClusterJob:
+    """Runs on a cluster node: trains the missing seeds of a task, as the local scheduler does.
 
-    Slurm ends a job that took too long, or that others are preferred to: submitit then queues it again, and it goes on
-    from the last checkpoint. A job of this computer's leaves the terminal, whose Ctrl-C is for those who wait.
+    Slurm ends a job at its time limit or for a job of higher priority: submitit then queues it again, and it continues
+    from its last checkpoint. A local job leaves the terminal's session: Ctrl-C reaches the waiting process alone.
     """
 
     def __init__(self, task: Task, root: Path, extra: Sequence[str], leaves: bool = False) -> None:
@@ -59,8 +60,8 @@ def submit(
     Raises SettingError without submitit and without Slurm.
     """
     executor = _executor(root.resolve(), cluster, parameters)
-    with _unheard(signal.SIGINT), executor.batch():
-        jobs = [executor.submit(Job(task, root.resolve(), extra, cluster == "local")) for task in tasks]
+    with signals.ignored(signal.SIGINT), executor.batch():
+        jobs = [executor.submit(ClusterJob(task, root.resolve(), extra, cluster == "local")) for task in tasks]
     for task, job in zip(tasks, jobs, strict=True):
         say(f"{task.label}: job {job.job_id}, {job.paths.stdout}")
     waiting, failures = dict(zip(jobs, tasks, strict=True)), []
@@ -81,29 +82,21 @@ def _executor(root: Path, cluster: Cluster, parameters: Mapping[str, str]) -> An
     try:
         import submitit
     except ImportError:
-        raise SettingError("jobs need submitit, expected it to be installed: pip install 'gpgrad[slurm]'") from None
+        raise SettingError("cluster jobs need submitit, which is not installed: pip install 'gpgrad[slurm]'") from None
     if cluster == "slurm" and submitit.SlurmExecutor.affinity() <= 0:
-        raise SettingError("there is no Slurm here (no srun), expected a login node, or --jobs local to try it")
+        raise SettingError("there is no Slurm here (no srun): use a login node, or --jobs local to try it")
     executor = submitit.AutoExecutor(folder=root / FOLDER, cluster=cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
     for name in ("nodes", "tasks_per_node"):
         if parameters.get(name, "1") != "1":
-            raise SettingError(f"--slurm.{name} is {parameters[name]}, expected 1, since a run is one task of one node")
+            raise SettingError(
+                f"--slurm.{name} must be 1, since a run is one task on one node (got {parameters[name]})"
+            )
     given = {name if name in PLAIN else f"slurm_{name}": _typed(value) for name, value in parameters.items()}
     try:
         executor.update_parameters(**{"name": "gpgrad", "timeout_min": 24 * 60, **given})
     except (TypeError, NameError, ValueError, AssertionError) as error:
         raise SettingError(f"submitit refuses a parameter of --slurm: {' '.join(str(error).split())}") from None
     return executor
-
-
-@contextlib.contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """Processes that are started here never hear of a signal."""
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _typed(value: str) -> int | float | str:

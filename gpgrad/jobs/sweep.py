@@ -1,8 +1,8 @@
-"""Many runs from one file: worlds, algorithms and any settings, crossed or listed.
+"""Many runs from one file: environments, algorithms and any settings, crossed or listed.
 
     worlds: [matrix_additive, matrix_gpvd]
     algorithms: [vdn, qmix]
-    preset: pymarl2                        # by default each world's own
+    preset: pymarl2                        # by default that of each environment
     overrides: {t_max: 20000}              # for all of them
     grid: {learner.lr: [1.0e-3, 5.0e-4], learner.gamma: [0.9, 0.99]}   # every combination
     list: [{learner.lr: 1.0e-2, learner.clip: 1}]                      # and these
@@ -11,7 +11,7 @@
     first_seed: 0
     metric: test_return                    # of the table at the end
 
-A point is a world, an algorithm and settings. Seeds that are finished, whoever trained them, are never repeated.
+A point is an environment, an algorithm and settings. Finished seeds are never trained again, whoever trained them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from gpgrad.config import strict_yaml
 from gpgrad.config.strict_yaml import Reader
 from gpgrad.errors import SettingError
 from gpgrad.runs import stats
-from gpgrad.runs.run_folder import Run, finished
+from gpgrad.runs.run_folder import RunFolder
+from gpgrad.runs.wanted_seeds import finished
 
 if TYPE_CHECKING:
     from gpgrad.runs.stats import Mean
 
 
 class Sweep(NamedTuple):
-    """What a file asks for. points: settings beside world and algorithm. own: further ones, by algorithm."""
+    """What a file asks for. points: settings besides environment and algorithm. own: further ones, by algorithm."""
 
     worlds: tuple[str, ...]
     algorithms: tuple[str, ...]
@@ -107,7 +108,7 @@ def points(sweep: Sweep) -> list[Point]:
     return list(found.values())
 
 
-def results(points: Sequence[Point], runs: Sequence[Run], metric: str) -> dict[str, Mean | None]:
+def results(points: Sequence[Point], runs: Sequence[RunFolder], metric: str) -> dict[str, Mean | None]:
     """What finished seeds of each point, by identity, have come to; None where there are none."""
     table: dict[str, Mean | None] = {}
     for point in points:
@@ -118,7 +119,7 @@ def results(points: Sequence[Point], runs: Sequence[Run], metric: str) -> dict[s
 
 
 def choices(points: Sequence[Point], results: Mapping[str, Mean | None], metric: str) -> list[dict[str, Any]]:
-    """Of each algorithm in each world the point with the highest mean, and what all its points came to.
+    """For each algorithm and environment the point with the highest mean, and what all its points came to.
 
     A point counts when all its seeds are finished; of equal ones the first is chosen. `chosen` is None where none is.
     """

@@ -21,18 +21,18 @@ from gpgrad.errors import SettingError
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.nets.agent import AgentParams
 from gpgrad.methods.nets.layers import Dense
-from gpgrad.policies.policy import Loaded
+from gpgrad.policies.load import TrainedTeam
 from gpgrad.types import Gates
 
 Arrays = dict[str, np.ndarray]
 ENDINGS = (".npz", ".safetensors")
 
 
-def write(loaded: Loaded, path: Path) -> Arrays:
+def write(team: TrainedTeam, path: Path) -> Arrays:
     """Write a team's policies to FILE.npz or FILE.safetensors; returns them. Raises SettingError for another ending."""
     if path.suffix not in ENDINGS:
         raise SettingError(f"--out is {str(path)!r}, expected a file that ends with {' or '.join(ENDINGS)}")
-    arrays, notes = policies(loaded), describe(loaded)
+    arrays, notes = policies(team), describe(team)
     if path.suffix == ".npz":
         np.savez(path, meta=np.array(json.dumps(notes)), **arrays)  # type: ignore[arg-type]
     else:
@@ -40,21 +40,21 @@ def write(loaded: Loaded, path: Path) -> Arrays:
     return arrays
 
 
-def describe(loaded: Loaded) -> dict[str, str | int]:
-    """What stands beside the arrays: names, and the sizes of an agent's input."""
-    spec, settings = loaded.parts.env.spec, loaded.settings
+def describe(team: TrainedTeam) -> dict[str, str | int]:
+    """Metadata of the file: names, and the sizes of an agent's input."""
+    spec = team.parts.env.spec
     return {
         "world": spec.name,
-        "algorithm": config.label(settings),
-        "seed": loaded.seed,
+        "algorithm": config.label(team.config),
+        "seed": team.seed,
         "n_agents": spec.n_agents,
         "n_actions": spec.n_actions,
         "obs_dim": spec.obs_dim,
-        "last_action": int(loaded.parts.sharing.net.last_action),
+        "last_action": int(team.parts.sharing.net.last_action),
     }
 
 
-def policies(loaded: Loaded) -> Arrays:
+def policies(team: TrainedTeam) -> Arrays:
     """Each agent's own network, float32.
 
     dense.I.kernel [A, D, H], dense.I.bias [A, H]: layers before the GRU; the input is the observation and, if
@@ -62,16 +62,16 @@ def policies(loaded: Loaded) -> Arrays:
     [3, A, H]: reset, update, candidate. after.I.*: as dense, behind the GRU. head.kernel [A, H, U], head.bias [A, U].
     Raises SettingError for utilities that are more than the outputs of a network.
     """
-    parts, spec = loaded.parts, loaded.parts.env.spec
+    parts, spec, members = team.parts, team.parts.env.spec, team.members
     scale = parts.decomposition.export_scale
     if scale is None and parts.decomposition.utilities is not base.plain_utilities:
-        name = loaded.settings.decomposition.name
+        name = team.config.decomposition.name
         raise SettingError(
             f"the policies of {name} are more than a network and cannot be exported, expected a decomposition whose "
             f"utilities are the network's outputs, such as qmix; gpgrad.load_policy can act with them"
         )
-    net: AgentParams = loaded.team.params
-    before = _gated([net.fc1, *net.deep], loaded.team.gates)
+    net: AgentParams = members.params
+    before = _gated([net.fc1, *net.deep], members.gates)
     before = [_each(layer, spec.n_agents) for layer in before]
     if parts.sharing.net.agent_id:
         before[0] = _without_id(before[0], spec.n_agents)

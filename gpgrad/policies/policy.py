@@ -1,8 +1,7 @@
-"""A trained team as pure functions that act: no replay, no learner, no world."""
+"""A trained team as pure functions that act, without replay, learner or environment."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvSpec
-from gpgrad.errors import SettingError
 from gpgrad.learning import rollout
-from gpgrad.learning.iteration import team
-from gpgrad.learning.learner import Parts
-from gpgrad.learning.program import make_program
-from gpgrad.learning.rollout import Team
-from gpgrad.training import warm_start
+from gpgrad.policies.load import TrainedTeam, load_team
 from gpgrad.types import PyTree
 
 
@@ -30,10 +23,10 @@ class Carry(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """One seed's team. init and act are pure and work under `jax.jit`; N worlds act side by side.
+    """One seed's team. init and act are pure and work under `jax.jit`, for N environments at once.
 
-    spec: sizes of the world it was trained in.
-    init(n) -> Carry of n worlds at the start of their episodes.
+    spec: sizes of the environment it was trained in.
+    init(n) -> Carry of n environments at the start of their episodes.
     act(carry, obs float32 [N, A, O], avail bool [N, A, U], key=None, epsilon=0.0) -> (actions int32 [N, A], carry).
         Greedy unless epsilon is more than 0, which needs a key; so do heads that draw quantiles (`dmix`, `ddn`), which
         without one draw the same every time.
@@ -44,40 +37,17 @@ class Policy(NamedTuple):
     act: Callable[..., tuple[jax.Array, Carry]]
 
 
-class Loaded(NamedTuple):
-    """One seed of a finished run: its settings, what it is composed of, its team."""
-
-    settings: Config
-    parts: Parts
-    team: Team
-    seed: int
-
-
 def load_policy(run: str | Path, seed: int | None = None) -> Policy:
     """The policy that a finished run trained; `seed` is one of the run's, by default its first.
 
     Raises SettingError for a folder that holds no finished run and a seed that it does not have.
     """
-    return make_policy(load(run, seed))
+    return make_policy(load_team(Path(run), seed, finished=True))
 
 
-def load(run: str | Path, seed: int | None = None) -> Loaded:
-    """One seed's team of a finished run. Raises SettingError as `load_policy`."""
-    folder = Path(run)
-    settings = warm_start.finished(folder)
-    first, last = settings.seed, settings.seed + settings.seeds - 1
-    seed = first if seed is None else seed
-    if not first <= seed <= last:
-        raise SettingError(f"seed is {seed}, expected one that {folder} trained: {first} to {last}")
-    warm_start.require_sound(folder, [seed])
-    program = make_program(dataclasses.replace(settings, devices=1))
-    actor = jax.tree.map(lambda leaf: leaf[seed - first], warm_start.load(folder, program, settings.seeds))
-    return Loaded(settings, program.parts, team(program.parts, actor.params, actor.sharing), seed)
-
-
-def make_policy(loaded: Loaded) -> Policy:
+def make_policy(team: TrainedTeam) -> Policy:
     """The functions of a team."""
-    parts, members = loaded.parts, loaded.team
+    parts, members = team.parts, team.members
     agent, decomposition, spec = parts.agent, parts.decomposition, parts.env.spec
 
     def init(n: int) -> Carry:

@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is read. Imports no jax."""
+"""Runs on disk: their files, how they are read, statistics over them. Imports no jax."""

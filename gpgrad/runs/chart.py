@@ -1,4 +1,4 @@
-"""Small line charts for terminals, of braille dots: two by four to a character."""
+"""Small line charts for terminals, drawn with braille characters of two by four dots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 def chart(x: Sequence[float], y: Sequence[float], width: int = 60, height: int = 8, right: float | None = None) -> str:
     """A line through (x, y), in order of x, from the first x to `right` (by default the last); lines of text.
 
-    width, height: of the drawing in characters; the lowest and highest value stand to its left.
+    width, height: of the drawing in characters; the lowest and highest value are printed on its left.
     """
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     columns, rows = 2 * width, 4 * height

@@ -1,7 +1,7 @@
-"""Seeds whose updates are no longer finite: how they are counted, kept on disk and told. Imports no jax.
+"""Seeds whose updates are no longer finite: how they are counted, kept on disk and reported. Imports no jax.
 
-A loss or gradient that is not finite makes every parameter NaN, and a team of NaN always takes its first action: it
-plays, scores and means nothing. Such a seed has diverged. `diverged.jsonl` in the run's folder has a row for each.
+A loss or gradient that is not finite makes every parameter NaN. Agents with NaN parameters always take their first
+action, so their returns mean nothing. Such a seed has diverged; `diverged.jsonl` in the run's folder has a row for it.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def is_over(settings: Mapping[str, Any], final: Sequence[Row], diverged: Collect
     return len({row["seed"] for row in final} | stopped) == settings["seeds"]
 
 
-def told(row: Row) -> str:
-    """What happened to a seed, from its row."""
+def describe(row: Row) -> str:
+    """A seed and when it diverged, in words, from its row."""
     return f"seed {row['seed']} after {row['updates']:,} updates, at {row['env_steps']:,} environment steps"
 
 
 def sentence(rows: Sequence[Row], folder: Path) -> str:
-    """The end of a run with diverged seeds: which, when, what to try, and where its rows are."""
-    who = "; ".join(map(told, rows))
+    """A sentence on a run's diverged seeds: which, when, what to try, and where the run is kept."""
+    who = "; ".join(map(describe, rows))
     return f"updates are no longer finite: {who}; {ADVICE}; the run is kept in {folder}"
 
 
 def short(diverged: Collection[int]) -> str:
-    """The state of a run for lists."""
+    """The diverged seeds in a few words, for lists of runs."""
     return f"diverged ({seeds_text(sorted(diverged))})"

@@ -1,4 +1,4 @@
-"""Locks on files: who has one keeps it until its process ends, however it ends, so none is ever stale."""
+"""File locks that the operating system releases when their process ends, however it ends: no lock is ever stale."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Taken(SettingError):
 
 @contextlib.contextmanager
 def hold(path: Path, what: str) -> Iterator[int]:
-    """Have the lock to oneself and put one's process id into its file; gives the file descriptor.
+    """Hold the lock exclusively, with this process's id in its file; yields the file descriptor.
 
-    A child process that inherits the descriptor has the lock too. Raises Taken if another process has it.
+    A child process that inherits the descriptor holds the lock, too. Raises Taken if another process has it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _take(descriptor):
             pid = _pid(descriptor)
-            raise Taken(f"{what} is in the hands of process {pid}, expected to be free: wait until it has ended")
+            raise Taken(f"{what} is in use by process {pid}: wait until that has ended")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor
@@ -38,7 +38,7 @@ def hold(path: Path, what: str) -> Iterator[int]:
 
 
 def holder(path: Path) -> int | None:
-    """The process that has the lock (0 if it has not yet said which it is), None if nobody has."""
+    """The id of the process that holds the lock (0 while it has not written it yet), None if nobody does."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where results go: JSON lines, which are the truth, and wandb, which mirrors them and can never stop a run."""
+"""Logging: JSON lines, from which all results are read, and a wandb mirror, whose failures never stop a run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class JsonLines:
         path.touch()
         size = path.stat().st_size
         if size < keep:
-            raise SettingError(f"{path} has {size} bytes, expected at least the {keep} that its checkpoint knows of")
+            raise SettingError(
+                f"{path} must have at least the {keep} bytes that its checkpoint counted (it has {size})"
+            )
         os.truncate(path, keep)
         self._file: TextIO = path.open("a")
 
@@ -64,10 +66,9 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file; none where there is no file. A line without an end was cut off by a kill and is no row.
+    """All rows of a file; none if there is no file. A last line without a newline, left by a kill, is ignored.
 
-    Where only a packed file is, with .gz behind its name, that one is read. Raises SettingError for a file of anything
-    else.
+    If there is only a compressed file, NAME.jsonl.gz, that one is read. Raises SettingError for damaged files.
     """
     packed = path.with_name(f"{path.name}.gz")
     source = path if path.is_file() else packed
@@ -78,18 +79,18 @@ def read_rows(path: Path) -> list[Row]:
         text = (gzip.decompress(content) if source == packed else content).decode()
         rows = [json.loads(line) for line in text.split("\n")[:-1]]
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SettingError(f"{source} is damaged, expected a JSON object in every line: {error}") from None
+        raise SettingError(f"{source} is damaged, every line must be a JSON object: {error}") from None
     for i, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise SettingError(f"{source} is damaged, expected a JSON object in every line: line {i} is none")
+            raise SettingError(f"{source} is damaged, every line must be a JSON object: line {i} is not")
         for name in WHOLE.get(path.stem, ()):
             if type(row.get(name)) is not int:
-                raise SettingError(f"{source} is damaged, expected a whole number as {name} in every line: line {i}")
+                raise SettingError(f"{source} is damaged, {name} must be an integer in every line: not so in line {i}")
     return rows
 
 
 class Mirror:
-    """wandb runs, one per seed in a group. The first failure turns the mirror off and says so."""
+    """wandb runs, one per seed in a group. The first failure turns the mirror off; `problem` describes it."""
 
     def __init__(self, mode: Any, project: str, run: Path, seeds: Sequence[int], settings: Row, folder: Path) -> None:
         """`run`: the run's folder, which names the group; `folder`: where wandb's files go, the run's or a seed's."""
@@ -177,7 +178,7 @@ class Mirror:
         thread.join(seconds)
         if thread.is_alive():
             place = self._folder / "wandb"
-            failures.append(TimeoutError(f"not all was sent in {seconds:g} s; it stands in {place}, for wandb sync"))
+            failures.append(TimeoutError(f"not everything was sent in {seconds:g} s; run wandb sync on {place}"))
         if failures:
             self._give_up(failures[0])
         self._runs = {}
@@ -225,7 +226,7 @@ def flatten(row: Row) -> Row:
 
 
 def seconds(rows: Iterable[Row]) -> float:
-    """How long rows of timing.jsonl took, all seeds together; of what was interrupted, up to the last test before."""
+    """Seconds of training in rows of timing.jsonl, all seeds together; interrupted work counts up to its last test."""
     total, last = 0.0, {}
     for row in rows:
         seed, now = row.get("seed"), row["seconds"]

@@ -38,7 +38,7 @@ class Display:
         self._try(self._progress.stop)
 
     def update(self, steps: float, place: Row, means: Row) -> None:
-        """Draw where the run stands; rates are those of the latest chunk."""
+        """Update the live line; the rate is that of the latest chunk."""
         now = time.monotonic()
         then, before = self._last
         self._rate, self._last = (steps - before) / max(now - then, 1e-9), (now, steps)

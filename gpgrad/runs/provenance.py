@@ -1,7 +1,7 @@
-"""Where a run's numbers come from: versions, code, command and settings, kept in its manifest.json.
+"""Where a run's numbers come from: versions, code, command and settings, in its manifest.json.
 
-A manifest is written when the run's folder is made. What it says of that moment never changes; each process that goes
-on with the run adds an entry to `continued`.
+The manifest is written when the run's folder is made, and these entries never change; each process that continues the
+run adds an entry to `continued`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import gpgrad
-from gpgrad import config
-from gpgrad.config import numerics, precedence
+from gpgrad.config import fingerprint, flat, identity, numerics, precedence
 from gpgrad.config.numerics import Versions
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
@@ -37,7 +36,7 @@ _SECONDS = 10.0
 Manifest = dict[str, Any]
 
 
-def begin(settings: Config, source: Mapping[str, str] | None = None, earlier: Manifest | None = None) -> Manifest:
+def begin(config: Config, source: Mapping[str, str] | None = None, earlier: Manifest | None = None) -> Manifest:
     """The manifest of a new run, without what only jax knows.
 
     source: of a run that starts from trained teams, their run's `folder` and the `content` of the teams. earlier: the
@@ -45,10 +44,10 @@ def begin(settings: Config, source: Mapping[str, str] | None = None, earlier: Ma
     """
     return {
         "id": secrets.token_hex(6),
-        "fingerprint": config.fingerprint(settings),
+        "fingerprint": fingerprint(config),
         **session(),
-        "numerics": numerics.versions(settings),
-        "settings": config.flat(settings),
+        "numerics": numerics.versions(config),
+        "settings": flat(config),
         **({"source": dict(source)} if source else {}),
         **({"earlier": [*earlier.get("earlier", []), _without_history(earlier)]} if earlier else {}),
     }
@@ -115,28 +114,30 @@ def go_on(folder: Path, more: Manifest) -> None:
     write(folder, {**manifest, "continued": [*manifest.get("continued", []), session() | more]})
 
 
-def versions_of(manifest: Manifest, settings: Config) -> dict[str, int]:
-    """The numerics versions that a run was trained with; the first ones where it kept none."""
-    kept = manifest.get("numerics") or numerics.first(numerics.names_of(settings))
-    return precedence.upgrade_parts(kept, settings.sharing.name)
+def versions_of(manifest: Manifest, names: Mapping[str, str]) -> dict[str, int]:
+    """The numerics versions that a run was trained with; the first ones where it kept none.
+
+    names: of its parts, as `numerics.modules` takes them.
+    """
+    return precedence.upgrade_parts(manifest.get("numerics") or numerics.first(names), names["sharing"])
 
 
-def identity_of(manifest: Manifest, settings: Config, versions: Versions) -> str:
+def identity_of(manifest: Manifest, config: Config, versions: Versions) -> str:
     """`config.identity` of a run that exists, with the teams it began from: they may have changed or gone since.
 
     For runs that kept no name of their teams' content, the teams' path is used.
     """
-    content = manifest.get("source", {}).get("content") or os.path.normpath(settings.init_from or "")
-    return config.identity(settings, versions, content)
+    content = manifest.get("source", {}).get("content") or os.path.normpath(config.init_from or "")
+    return identity(config, versions, content)
 
 
-def check(folder: Path, settings: Config) -> None:
+def check(folder: Path, config: Config) -> None:
     """Raise SettingError unless a run can go on: its settings are those it began with, its parts those of today."""
     manifest = read_manifest(folder)
     begun = manifest.get("settings")
     if begun is not None:
         begun = precedence.upgrade(begun)
-        now = json.loads(json.dumps(config.flat(settings)))
+        now = json.loads(json.dumps(flat(config)))
         names = [name for name in dict.fromkeys([*begun, *now]) if not name.startswith(FREE)]
         changed = [
             f"{name} is {now.get(name)!r} and was {begun.get(name)!r}"
@@ -149,7 +150,7 @@ def check(folder: Path, settings: Config) -> None:
                 f"{folder / 'config.yaml'} was changed since the run began: {'; '.join(changed)}. "
                 f"Restore it, or train a new run with the new settings"
             )
-    outdated = numerics.changes(versions_of(manifest, settings), numerics.versions(settings))
+    outdated = numerics.changes(versions_of(manifest, numerics.names_of(config)), numerics.versions(config))
     if outdated:
         raise SettingError(
             f"the run in {folder} was trained with other numerics versions ({outdated}; see NUMERICS.md) and cannot go "

@@ -1,1 +1,1 @@
-"""A run from its settings to its trained teams: the loop on the host, checkpoints, seeds, memory."""
+"""Training a run, from its configuration to its trained teams: the Python loop, checkpoints, seeds, memory."""

@@ -1,8 +1,8 @@
 """Runs and trained teams on disk, with orbax.
 
-A checkpoint is written beside its place, sealed with the checksum of each of its files, and moved there at last.
-Reading takes the newest one whose seal holds, so that a killed process, a truncated file or a full disk cost at most
-the work since then. Arrays are all that is read: loading runs no code from a file.
+A checkpoint is written to a draft folder, sealed with the checksums of its files, and renamed last. Reading takes the
+newest checkpoint whose files match its seal, so that a killed process, a truncated file or a full disk costs at most
+the work since that checkpoint. Only arrays are read: loading a checkpoint runs no code from it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ YOUNGER = ("states.divergence.streak", "states.divergence.env_steps", "states.st
 
 
 class Position(NamedTuple):
-    """Where a run stands: all that is needed to go on.
+    """The state of a run between two chunks: everything that is needed to continue it.
 
-    kept: the teams of seeds that have ended, anything for the others. finished: bool [S]. tests: int32 [], tests done.
+    kept: the teams of finished seeds; the entries of other seeds have no meaning. finished: bool [S]. tests: int32 [],
+    the number of tests done.
     """
 
     clock: Clock
@@ -45,9 +46,9 @@ class Position(NamedTuple):
 
 
 def save_team(folder: Path, team: Actor) -> None:
-    """Write the teams of all seeds, over those of a run that was killed before its end.
+    """Write the teams of all seeds; teams that a killed run left are overwritten.
 
-    Raises OSError where the disk does not take them; checkpoints stay as they are.
+    Raises OSError if they cannot be written; checkpoints are not touched.
     """
     team = multiprocess.fetch(team)
     if not multiprocess.first():
@@ -76,7 +77,7 @@ def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
 
 
 def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> None:
-    """Write a checkpoint and remove all but the newest `keep`. Raises OSError where the disk does not take it."""
+    """Write a checkpoint and remove all but the newest `keep`. Raises OSError if it cannot be written."""
     position = multiprocess.fetch(position)
     if not multiprocess.first():
         return
@@ -102,10 +103,10 @@ def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> 
 
 
 def newest(folder: Path, template: Position, say: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
-    """The newest whole checkpoint with its notes, None if there never was one; says which broken ones it passes over.
+    """The newest intact checkpoint with its notes, None if there is none. `say` names each damaged one passed over.
 
-    Several processes are told what process 0 reads, and no notes. Raises SettingError where all are broken, OSError
-    where one cannot be read now, ValueError where its arrays are not those of the template.
+    With several processes, process 0 reads and the others receive its arrays, without notes. Raises SettingError if all
+    are damaged, OSError if one cannot be read now, ValueError if its arrays do not match the template.
     """
     if not multiprocess.several():
         return _newest(folder, template, say)
@@ -119,12 +120,10 @@ def _newest(folder: Path, template: Position, say: Callable[[str], None]) -> tup
     for place in places:
         if is_whole(place):
             return read(place, template), json.loads((place / NOTES).read_text())
-        say(f"passing over {place}: its files are not those that were sealed")
+        say(f"passing over {place}: its files do not match their checksums")
     if places:
         root = folder / FOLDER
-        raise SettingError(
-            f"no checkpoint in {root} is whole, expected one to go on from; without that folder the run begins anew"
-        )
+        raise SettingError(f"no checkpoint in {root} is intact; remove that folder to train the run from the start")
     return None
 
 
@@ -173,13 +172,13 @@ def _sync(folder: Path) -> None:
 
 
 def _write_arrays(place: Path, tree: PyTree) -> None:
-    """Write NumPy arrays, as `hosts.fetch` gives them."""
+    """Write NumPy arrays, as `multiprocess.fetch` returns them."""
     with _checkpointer() as checkpointer:
         checkpointer.save(place.resolve(), _as_dict(tree))
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """One that waits for no other process: process 0 writes and reads alone."""
+    """A checkpointer that waits for no other process, since process 0 reads and writes alone."""
     if not multiprocess.several():
         return ocp.StandardCheckpointer()
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")

@@ -1,4 +1,4 @@
-"""A run trained further: a new run that begins where another one stood, with all that it had logged until then."""
+"""Training a run for more steps: a new run that starts from a checkpoint of another, with its rows until then."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from gpgrad import config
-from gpgrad.config import validate
+from gpgrad.config import parse, validate
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.compose import compose, example_view
@@ -20,9 +19,9 @@ from gpgrad.learning.initial import make_init, start_clock
 from gpgrad.learning.learner import Parts
 from gpgrad.learning.program import actors
 from gpgrad.runs import lock, logs, provenance
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, recorder, warm_start
 from gpgrad.training.checkpoint import Position
-from gpgrad.training.recorder import SEEDS
 
 LEFT_BEHIND = shutil.ignore_patterns(
     "config.yaml", "manifest.json", "final.jsonl", "diverged.jsonl", "team", "pictures", "wandb", lock.NAME, "*.draft"
@@ -37,24 +36,24 @@ def begin(folder: Path, t_max: int, log: dict[str, str], say: Callable[[str], No
     follows the new one only from here on. Raises SettingError where the other run is trained now, is as long already,
     kept no checkpoint, or was trained with other numerics versions.
     """
-    old = config.parse(folder / "config.yaml")
+    old = parse(folder / "config.yaml")
     if t_max <= old.t_max:
-        raise SettingError(f"t_max is {t_max}, expected more than the {old.t_max} of the run in {folder}")
+        raise SettingError(f"t_max must be more than the {old.t_max} of the run in {folder} (got {t_max})")
     provenance.check(folder, old)
     validate.check_name(log.get("name"))
-    told = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
-    settings = dataclasses.replace(old, t_max=t_max, log=told)
+    log_settings = dataclasses.replace(old.log, name=log.get("name"), dir=log.get("dir", str(folder.parent)))
+    config = dataclasses.replace(old, t_max=t_max, log=log_settings)
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):
         _require(folder, old)
-        place = recorder.create_folder(settings)
+        place = recorder.create_folder(config)
         shutil.copytree(folder, place, ignore=LEFT_BEHIND, dirs_exist_ok=True)
     for part in _parts(place):
         for late in (c for c in checkpoint.found(part) if not _before_the_end(c, part, old.t_max)):
             shutil.rmtree(late)
-    _resize(place, old, settings, say)
+    _resize(place, old, config, say)
     earlier = logs.read_manifest(folder)
-    recorder.describe_run(settings, place, earlier.get("source"), earlier)
-    say(f"{place} goes on where {folder} stood")
+    recorder.describe_run(config, place, earlier.get("source"), earlier)
+    say(f"{place} continues {folder}")
     return place
 
 
@@ -101,11 +100,11 @@ def _resize(place: Path, old: Config, new: Config, say: Callable[[str], None]) -
             checkpoint.save(part, position, notes, keep=1)  # older ones have the old shapes
 
 
-def _template(settings: Config, parts: Parts, seeds: int) -> Position:
+def _template(config: Config, parts: Parts, seeds: int) -> Position:
     """The shapes of a checkpoint."""
 
     def position() -> Position:
-        states = jax.vmap(make_init(settings, parts))(jnp.arange(seeds, dtype=jnp.int32))
+        states = jax.vmap(make_init(config, parts))(jnp.arange(seeds, dtype=jnp.int32))
         return Position(start_clock(), states, actors(states), jnp.zeros(seeds, bool), jnp.int32(0))
 
     return jax.eval_shape(position)

@@ -1,4 +1,4 @@
-"""What a run will take, and whether it fits, before anything is allocated."""
+"""How much memory a run needs, estimated and checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Plan(NamedTuple):
         """All that a seed needs."""
         return self.replay + self.state + self.work
 
-    def tell(self, alive: int) -> str:
-        """A line for people, with so many seeds alive at once."""
+    def sentence(self, alive: int) -> str:
+        """A sentence on the memory needed when `alive` seeds are trained at once."""
         who = f"{alive} seeds need" if alive > 1 else "1 seed needs"
         return (
             f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "

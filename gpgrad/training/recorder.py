@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder, its rows, its signs of life."""
+"""Writing a run's folder: its settings and manifest, its rows, and the progress display."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gpgrad import config, envs
-from gpgrad.config import plugins, seal
+from gpgrad import envs
+from gpgrad.config import dump, fingerprint, flat, label, plugins, seal
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.runs import divergence, logs, method_activity, provenance
 from gpgrad.runs.logs import Row
 from gpgrad.runs.progress import Display
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import wandb_media
 
 FILES = ("metrics", "timing", "final", divergence.NAME)
-SEEDS = "seeds"  # where a run keeps the runs of single seeds, if it does not train them in one program
 
 
 def run_of(folder: Path) -> Path:
@@ -29,61 +29,61 @@ def run_of(folder: Path) -> Path:
     return above if folder.parent.name == SEEDS and (above / "config.yaml").is_file() else folder
 
 
-def check_folder(settings: Config) -> None:
-    """Refuse a folder that cannot be made, before work begins. Raises SettingError."""
-    root, name = Path(settings.log.dir), settings.log.name
+def check_folder(config: Config) -> None:
+    """Check that the run's folder can be made, before any work. Raises SettingError."""
+    root, name = Path(config.log.dir), config.log.name
     try:
         above = next(place for place in (root, *root.parents) if place.exists())
         if not above.is_dir():
-            raise SettingError(f"log.dir is {root}, expected a folder, and {above} is a file")
+            raise SettingError(f"log.dir must be a folder, but {above} is a file (got {root})")
         taken = name is not None and (root / name).exists()
     except (OSError, ValueError) as error:
         if isinstance(error, SettingError):
             raise
         raise SettingError(f"no run can be in log.dir {root}: {getattr(error, 'strerror', None) or error}") from None
     if taken:
-        raise SettingError(f"the run folder {root / str(name)} exists already, expected a new log.name, or --resume")
+        raise SettingError(f"the run folder {root / str(name)} exists already: choose a new log.name, or use --resume")
 
 
-def create_folder(settings: Config) -> Path:
+def create_folder(config: Config) -> Path:
     """A new folder for a run."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    world = settings.env.name.replace("/", "_").replace(":", "_")  # some host worlds' names hold them
-    name = settings.log.name or f"{world}-{config.label(settings)}-{config.fingerprint(settings)}-{now}"
-    folder = Path(settings.log.dir) / name
+    world = config.env.name.replace("/", "_").replace(":", "_")  # some host worlds' names hold them
+    name = config.log.name or f"{world}-{label(config)}-{fingerprint(config)}-{now}"
+    folder = Path(config.log.dir) / name
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise SettingError(f"the run folder {folder} exists already, expected a new log.name, or --resume") from None
+        raise SettingError(f"the run folder {folder} exists already: choose a new log.name, or use --resume") from None
     except OSError as error:
         raise SettingError(f"the run folder {folder} cannot be made: {error.strerror}") from None
     return folder
 
 
-def describe_run(settings: Config, folder: Path, source: Row | None = None, earlier: Row | None = None) -> None:
+def describe_run(config: Config, folder: Path, source: Row | None = None, earlier: Row | None = None) -> None:
     """Write the manifest of a new run, then its resolved settings: whole, or not at all after a kill.
 
     source: the teams it starts from, as `teams_of` says. earlier: the manifest of the run that this one extends.
     """
-    provenance.write(folder, provenance.begin(settings, source, earlier) | machine(settings))
+    provenance.write(folder, provenance.begin(config, source, earlier) | machine(config))
     draft = folder / "config.yaml.draft"
-    draft.write_text(config.dump(settings))
+    draft.write_text(dump(config))
     draft.replace(folder / "config.yaml")
 
 
-def teams_of(settings: Config) -> dict[str, str] | None:
+def teams_of(config: Config) -> dict[str, str] | None:
     """Where the teams that a run starts from are, and what names their content; None of a fresh start."""
-    if settings.init_from is None:
+    if config.init_from is None:
         return None
-    folder = Path(settings.init_from)
+    folder = Path(config.init_from)
     return {"folder": str(folder.resolve()), "content": seal.team_content(folder)}
 
 
-def machine(settings: Config) -> Row:
-    """What a run trains on, as far as jax and the environment know it."""
-    simulator = envs.make(settings.env.name, **settings.env.options) if envs.is_external(settings.env.name) else None
+def machine(config: Config) -> Row:
+    """Manifest entries about devices, precision, plugins and the simulator of an external environment."""
+    simulator = envs.make(config.env.name, **config.env.options) if envs.is_external(config.env.name) else None
     return {
-        **({"plugins": plugins.manifest(settings.plugin)} if settings.plugin else {}),
+        **({"plugins": plugins.manifest(config.plugin)} if config.plugin else {}),
         "devices": [str(device) for device in jax.devices()],
         "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
         **({"simulator": simulator.sizes.versions} if simulator else {}),  # type: ignore[attr-defined]
@@ -91,7 +91,7 @@ def machine(settings: Config) -> Row:
 
 
 class Listener:
-    """In the place of a `Recorder` where another process writes: it does nothing."""
+    """Replaces `Recorder` in processes that do not write: only diverged seeds are remembered."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -128,19 +128,19 @@ class Listener:
 class Recorder:
     """Writes rows to the run's files, to wandb and to the terminal."""
 
-    def __init__(self, settings: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
-        """`offsets`: bytes of each file that a checkpoint knows of; what stands behind them is cut off."""
+    def __init__(self, config: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
+        """`offsets`: bytes of each file that a checkpoint knows of; the rest of the file is cut off."""
         self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
         self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
         self.diverged: list[Row] = logs.read_rows(folder / f"{divergence.NAME}.jsonl")
         earlier = logs.read_rows(folder / "timing.jsonl")
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
-        seeds = range(settings.seed, settings.seed + settings.seeds)
-        log, flat = settings.log, config.flat(settings) | {"label": config.label(settings)}
-        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder), seeds, flat, folder)
-        self._display = Display(f"{settings.env.name} {config.label(settings)}", settings.t_max)
-        self._warned, self._settings = False, settings
-        self._gallery = wandb_media.Gallery(self._mirror, settings.t_max)
+        seeds = range(config.seed, config.seed + config.seeds)
+        log, logged = config.log, flat(config) | {"label": label(config)}
+        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder), seeds, logged, folder)
+        self._display = Display(f"{config.env.name} {label(config)}", config.t_max)
+        self._warned, self._config = False, config
+        self._gallery = wandb_media.Gallery(self._mirror, config.t_max)
 
     def __enter__(self) -> Recorder:
         self._display.start()
@@ -179,26 +179,26 @@ class Recorder:
         self._warn()
 
     def sign(self, steps: float, place: Row, means: Row) -> None:
-        """A sign of life between tests."""
+        """Update the display between tests."""
         self._display.update(steps, place, means)
 
     def mark(self, row: Row) -> None:
-        """A seed has diverged: seed, env_steps and updates of when. Written once, and said."""
+        """Write and print, once per seed, that it has diverged. row: seed, env_steps and updates of that time."""
         if row["seed"] in [known["seed"] for known in self.diverged]:
             return
         self.diverged.append(row)
         self._files[divergence.NAME].write(row)
         self._mirror.summarise(row["seed"], {"diverged": True})
-        self.say(f"updates are no longer finite: {divergence.told(row)}")
+        self.say(f"updates are no longer finite: {divergence.describe(row)}")
 
     def finish(self, rows: list[Row]) -> None:
-        """The final test, and what the run says nothing about."""
+        """Write the final test, and print a warning if a method was not active in this run."""
         for row in rows:
             self._files["final"].write(row)
             self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
         if rows:
             self._display.final(rows)
-        for sentence in method_activity.sentences(self._settings, method_activity.by_seed(self.rows)):
+        for sentence in method_activity.sentences(self._config, method_activity.by_seed(self.rows)):
             self.say(sentence)
 
     def _warn(self) -> None:

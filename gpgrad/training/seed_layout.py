@@ -1,7 +1,7 @@
-"""How a run lays out its seeds: in one program, one after another, or as single-core processes.
+"""How the seeds of a run are trained: in one vmapped program, one after another, or in single-core processes.
 
-Apart from each other, every seed is a run of its own in a folder below, which checkpoints and resumes by itself; the
-run's files are merged from theirs. The numbers are the same up to the last bits of float products.
+Seeds that are trained separately are runs of their own in subfolders, with their own checkpoints; the run's files are
+merged from theirs. The layouts give the same numbers up to the last bits of float products.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpgrad import children, config
+from gpgrad import children
+from gpgrad.config import flat, parse
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program
-from gpgrad.runs import divergence, lock, logs
+from gpgrad.runs import divergence, lock, logs, signals
 from gpgrad.runs.divergence import Diverged
+from gpgrad.runs.run_folder import SEEDS
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import checkpoint, ending, loop, recorder
-from gpgrad.training.ending import Stopped
 from gpgrad.training.loop import Result
 from gpgrad.training.memory_plan import Plan, show
-from gpgrad.training.recorder import FILES, SEEDS
+from gpgrad.training.recorder import FILES
 
 # A run with less of both than this is over before processes have started: bytes of an update, steps of all seeds.
 SMALL_WORK, FEW_STEPS = 2**24, 20_000
@@ -51,21 +53,21 @@ class Layout(NamedTuple):
         return f"seeds: {self.mode}, {self.alive} at once ({self.why})"
 
 
-def decide(settings: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
-    """The layout that was asked for, or with `auto` the one that fits the device and the bytes of a seed."""
-    n, one = settings.seeds, needs.one
+def decide(config: Config, needs: Plan, backend: str, n_devices: int, cores: int) -> Layout:
+    """The requested layout, or with `auto` the one that suits the device and the memory that a seed needs."""
+    n, one = config.seeds, needs.one
     room = max(1, min(n, int(needs.free // one)))
     parallel = min(n, cores)
-    if settings.seeds_mode == "process":
+    if config.seeds_mode == "process":
         if backend != "cpu":
-            raise SettingError(f"seeds_mode is 'process', expected vmap or sequential on a {backend}")
+            raise SettingError(f"seeds_mode must be vmap or sequential on a {backend} (got 'process')")
         return Layout("process", parallel, "as asked")
-    if settings.seeds_mode != "auto":
-        return Layout(settings.seeds_mode, n if settings.seeds_mode == "vmap" else 1, "as asked")
+    if config.seeds_mode != "auto":
+        return Layout(config.seeds_mode, n if config.seeds_mode == "vmap" else 1, "as asked")
     work = f"an update of one seed works on {show(needs.work)}"
     if n == 1:
         return Layout("vmap", 1, "a single seed")
-    long = needs.work > SMALL_WORK or n * settings.t_max >= FEW_STEPS
+    long = needs.work > SMALL_WORK or n * config.t_max >= FEW_STEPS
     if backend == "cpu" and n_devices == 1 and long and cores > 1:
         if room >= 2:
             return Layout("process", min(parallel, room), f"{work}, on a CPU a core each is fastest")
@@ -82,10 +84,10 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def apart(settings: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
-    """Train every seed in a folder of its own, from where it is; `program` is that of a single seed."""
-    parts = prepare(settings, folder)
-    todo = {seed: part for seed, part in parts.items() if not is_over(settings, part)}
+def train_separately(config: Config, program: Program, layout: Layout, folder: Path, say: Say) -> Result:
+    """Train each seed in a folder of its own, from its newest checkpoint; `program` is that of a single seed."""
+    parts = prepare(config, folder)
+    todo = {seed: part for seed, part in parts.items() if not is_over(config, part)}
     for seed, part in todo.items():
         wait_for(seed, part, say)
     try:
@@ -94,49 +96,49 @@ def apart(settings: Config, program: Program, layout: Layout, folder: Path, say:
         else:
             for seed, part in todo.items():
                 say(f"seed {seed}:")
-                with contextlib.suppress(Diverged):  # told below, of all seeds together
-                    loop.finish(single(settings, folder, seed), program, part, say)
+                with contextlib.suppress(Diverged):  # reported below, for all seeds together
+                    loop.finish(single(config, folder, seed), program, part, say)
     finally:
         merge(folder, parts)
-    with ending.undisturbed(f"the run in {folder}"):
+    with signals.undisturbed(f"the run in {folder}"):
         teams = [checkpoint.load_team(part, program, 1) for part in parts.values()]
         team = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *teams)
         checkpoint.save_team(folder, team)
     rows, final, lost = (logs.read_rows(folder / f"{name}.jsonl") for name in ("metrics", "final", divergence.NAME))
-    if settings.learner.stop_on_nan and lost:
+    if config.learner.stop_on_nan and lost:
         raise Diverged(divergence.sentence(lost, folder))
     return Result(rows, final, folder, jax.tree.map(np.array, team.params))
 
 
-def is_over(settings: Config, part: Path) -> bool:
-    """Whether a seed's own run, in its folder, has come to its end."""
+def is_over(config: Config, part: Path) -> bool:
+    """Whether a single seed's run is finished."""
     final = logs.read_rows(part / "final.jsonl")
-    return divergence.is_over({**config.flat(settings), "seeds": 1}, final, divergence.seeds(part))
+    return divergence.is_over({**flat(config), "seeds": 1}, final, divergence.seeds(part))
 
 
 def wait_for(seed: int, part: Path, say: Say) -> None:
-    """Let a process that still trains the seed come to its end, as one whose run was killed will do by itself."""
-    told = False
+    """Wait for a process that still trains the seed; one whose parent was killed ends by itself."""
+    announced = False
     while (holder := lock.holder(part / lock.NAME)) is not None:
-        if not told:
+        if not announced:
             say(f"waiting for process {holder}, which still trains seed {seed}")
-        told = True
+        announced = True
         time.sleep(0.2)
 
 
-def single(settings: Config, folder: Path, seed: int) -> Config:
+def single(config: Config, folder: Path, seed: int) -> Config:
     """The settings of one seed's run."""
-    log = dataclasses.replace(settings.log, dir=str(folder / SEEDS), name=str(seed))
-    return dataclasses.replace(settings, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+    log = dataclasses.replace(config.log, dir=str(folder / SEEDS), name=str(seed))
+    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
 
 
-def prepare(settings: Config, folder: Path) -> dict[int, Path]:
+def prepare(config: Config, folder: Path) -> dict[int, Path]:
     """The folders of all seeds, made where they are missing."""
-    parts = {seed: folder / SEEDS / str(seed) for seed in range(settings.seed, settings.seed + settings.seeds)}
+    parts = {seed: folder / SEEDS / str(seed) for seed in range(config.seed, config.seed + config.seeds)}
     for seed, part in parts.items():
         part.mkdir(parents=True, exist_ok=True)
         if not (part / "config.yaml").is_file():
-            recorder.describe_run(single(settings, folder, seed), part, logs.read_manifest(folder).get("source"))
+            recorder.describe_run(single(config, folder, seed), part, logs.read_manifest(folder).get("source"))
     return parts
 
 
@@ -162,9 +164,11 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
     """Train seeds in `alive` processes, each bound to a core of its own, with an equal share of the seeds.
 
     A seed that fails does not stop the others; at the end ChildProcessError tells which did and what they said last.
-    On SIGINT or SIGTERM all save and end, then Stopped is raised; a second SIGINT ends them at once.
+    On SIGINT or SIGTERM all get SIGTERM, save and end, then Stopped is raised; a second SIGINT kills them at once.
     """
-    parts, said, running = list(todo.values()), dict.fromkeys(todo, ""), []
+    parts, said = list(todo.values()), dict.fromkeys(todo, "")
+    running: list[Worker] = []
+    caught: list[int] = []
 
     def repeat(line: str) -> None:
         seed = line.removeprefix("seed ").partition(":")[0]
@@ -172,8 +176,14 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
             said[int(seed)] = line
         say(line)
 
+    def pass_on(number: int) -> None:
+        at_once = bool(caught) and number == signal.SIGINT
+        caught.append(number)
+        for worker in running:
+            worker.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
+
     try:
-        with _signals(running) as caught:
+        with signals.handled(pass_on):
             for i, core in enumerate(cores()[:alive]):
                 if not caught:
                     running.append(_launch(parts[i::alive], core, repeat))
@@ -184,12 +194,11 @@ def processes(folder: Path, todo: dict[int, Path], alive: int, say: Say) -> None
         for worker in running:
             worker.process.kill()
     if caught:
-        name = signal.Signals(caught[0]).name
-        raise Stopped(f"{name} ended the run; continue with: {ending.to_resume(folder)}")
-    settings = config.parse(folder / "config.yaml")
-    failed = [seed for seed, part in todo.items() if not is_over(settings, part)]
+        raise Stopped(f"{signals.name_of(caught[0])} ended the run; continue with: {ending.to_resume(folder)}")
+    config = parse(folder / "config.yaml")
+    failed = [seed for seed, part in todo.items() if not is_over(config, part)]
     if failed:
-        words = "; ".join(said[seed] or f"seed {seed}: said nothing" for seed in failed)
+        words = "; ".join(said[seed] or f"seed {seed}: no output" for seed in failed)
         raise ChildProcessError(f"{len(failed)} of {len(todo)} seeds in {folder} failed: {words}")
 
 
@@ -216,24 +225,3 @@ def _launch(share: list[Path], core: int, repeat: Say) -> Worker:
     reader = threading.Thread(target=listen, daemon=True)
     reader.start()
     return Worker(process, reader)
-
-
-@contextlib.contextmanager
-def _signals(running: list[Worker]) -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to the workers; the first one as SIGTERM, a second SIGINT as SIGKILL."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        again = bool(caught) and number == signal.SIGINT
-        caught.append(number)
-        for worker in running:
-            worker.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The process of one core: it trains its share of a run's seeds with one program. `seed_layout` starts it."""
+"""A process on one core that trains a share of a run's seeds, with one compiled program. `seed_layout` starts it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpgrad import config
+from gpgrad.config import parse
 from gpgrad.errors import SettingError
 from gpgrad.learning.program import Program, make_program
 from gpgrad.runs import lock, provenance
@@ -16,7 +16,7 @@ from gpgrad.training import loop, warm_start
 
 
 def main(folders: Sequence[str]) -> int:
-    """Train the runs of these single seeds, each from where it is; 1 if one failed, which stops no other."""
+    """Train these single-seed runs, each from its newest checkpoint; returns 1 if one failed. The others go on."""
     failed, program = False, None
     for folder in map(Path, folders):
         try:
@@ -36,16 +36,16 @@ def main(folders: Sequence[str]) -> int:
 
 def train(folder: Path, program: Program | None) -> Program:
     """Train one seed to its end; returns the program, which is the same for every seed."""
-    settings = config.parse(folder / "config.yaml")
-    provenance.check(folder, settings)
-    settings = warm_start.located(settings, folder)
-    program = program or make_program(settings)
+    config = parse(folder / "config.yaml")
+    provenance.check(folder, config)
+    config = warm_start.located(config, folder)
+    program = program or make_program(config)
 
     def say(line: str) -> None:
         print(f"seed {folder.name}: {line}", flush=True)
 
     with lock.hold(folder / lock.NAME, f"the run in {folder}"):
-        loop.finish(settings, program, folder, say)
+        loop.finish(config, program, folder, say)
     say("finished")
     return program
 

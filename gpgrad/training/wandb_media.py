@@ -1,4 +1,4 @@
-"""Pictures of a run for a dashboard: heat maps of what its rows hold, and films that stand in its folder."""
+"""Media of a run for wandb: heat maps of tables in its rows, and the GIFs in its folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def heat_maps(row: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _meaning(name: str) -> str:
-    """What the colours of a table stand for."""
+    """The meaning of a table's colours."""
     return "conflict between agents" if name == "conflict" else "Q_tot"
 
 

@@ -17,7 +17,7 @@ import pytest
 from gpgrad import __main__ as cli
 from gpgrad import config
 from gpgrad.cli import watch
-from gpgrad.runs import chart, lock, shelf
+from gpgrad.runs import chart, lock, run_folder
 from gpgrad.runs.progress import Display
 from gpgrad.training import ending
 
@@ -148,7 +148,7 @@ def test_seeds_that_train_apart_are_watched_together(tmp_path):
         part = put(folder / "seeds", str(seed), tests=3, finished=False, seeds=1)
         rows = [{"seed": seed, "env_steps": 500 * i, "test_return": 1.0 + seed} for i in range(3 - seed)]
         (part / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = shelf.read(folder)
+    run = run_folder.read(folder)
     assert run.steps == 500
     assert watch.tests(run, "test_return") == [(0, 1.5), (500, 1.5)]
 

@@ -16,7 +16,7 @@ from gpgrad.config import numerics, precedence, presets, validate
 from gpgrad.errors import SettingError
 from gpgrad.learning.compose import compose
 from gpgrad.methods import registry
-from gpgrad.runs import provenance, shelf
+from gpgrad.runs import provenance, run_folder
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data" / "old_runs"
@@ -227,11 +227,11 @@ def test_old_runs_keep_the_network_they_were_trained_with(file, scheme, label):
 def test_old_runs_are_shown_and_found_by_todays_names(tmp_path):
     old = (OLD / "fups_with_id.yaml").read_text()
     (tmp_path / "config.yaml").write_text(old)
-    assert shelf.read(tmp_path).method == "qmix_fups_id"
+    assert run_folder.read(tmp_path).method == "qmix_fups_id"
     today = config.load("matrix_gpvd", "qmix", {"t_max": 64_000})
     assert config.identity(config.parse(tmp_path / "config.yaml")) == config.identity(today)
     (tmp_path / "config.yaml").write_text(old.replace("algo: qmix", "algo: fups"))
-    assert config.label(config.parse(tmp_path / "config.yaml")) == shelf.read(tmp_path).method == "fups_id"
+    assert config.label(config.parse(tmp_path / "config.yaml")) == run_folder.read(tmp_path).method == "fups_id"
     again = tmp_path / "again.yaml"
     again.write_text(config.dump(config.parse(tmp_path / "config.yaml")))
     assert config.parse(again) == config.parse(tmp_path / "config.yaml")

@@ -10,7 +10,7 @@ from gpgrad import config
 from gpgrad.experiments import __main__ as cli
 from gpgrad.experiments import definition
 from gpgrad.experiments.reporting import claims, marks, page, report, results_index
-from gpgrad.runs import logs, run_folder
+from gpgrad.runs import logs, provenance, run_folder
 from tests.helpers.fake_experiment import SMALL, TWO, put, reported, settings_of, written
 
 
@@ -95,8 +95,8 @@ def test_claims_between_versions_are_marked(two, root, tmp_path):
     found = run_folder.scan(root)[0]
     vdn, iql = report.collect(two, definition.setups(two, "paper"), found)
     (share,) = iql.shares
-    run = share.run._replace(versions={**share.run.versions, "learner": 99})
-    older = iql._replace(shares=[share._replace(run=run)])
+    provenance.write(share.run.folder, {**share.run.manifest, "numerics": {**share.run.versions, "learner": 99}})
+    older = iql._replace(shares=[share._replace(run=run_folder.read(share.run.folder))])
     for arms, name in (([vdn, iql], "same"), ([vdn, older], "other")):
         page.write(tmp_path / name / "mine-paper", two, "paper", arms, found)
         results_index.write(tmp_path / name)

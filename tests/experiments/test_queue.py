@@ -17,8 +17,8 @@ from gpgrad.experiments import __main__ as cli
 from gpgrad.experiments import archive
 from gpgrad.experiments.queue import lane, queue_file
 from gpgrad.jobs import scheduler
-from gpgrad.jobs.scheduler import Stopped
-from gpgrad.runs import lock, run_folder
+from gpgrad.runs import lock, run_folder, wanted_seeds
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import train
 from tests.helpers.fake_experiment import TWO, put, settings_of, silent, written
 
@@ -151,7 +151,7 @@ def test_the_claim_is_given_back_once_the_run_has_its_own_lock(queue, root, shel
         with train.hold(folder):
             assert meanwhile(os.getpid()) is True
             assert lock.holder(claim) is None
-            found = run_folder.next_job(run_folder.scan(root)[0], vdn.setup.identity, range(2))
+            found = wanted_seeds.next_job(run_folder.scan(root)[0], vdn.setup.identity, range(2))
             assert found is not None
             assert found[:2] == ("start", range(1, 2))
         return 1

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gpgrad import config
-from gpgrad.runs import run_folder
+from gpgrad.runs import run_folder, wanted_seeds
 from gpgrad.training import train
 from tests.helpers.fake_experiment import job, put, settings_of
 
@@ -57,7 +57,7 @@ def test_what_another_process_trains_is_left_alone(root):
     with train.hold(folder):
         assert job(root, settings, range(3)) == ("start", range(1), None)
         assert job(root, settings, range(1, 2)) == ("wait", range(1, 2), "elsewhere")
-        (line,) = run_folder.overview(run_folder.scan(root)[0], config.identity(settings), [1])
+        (line,) = wanted_seeds.overview(run_folder.scan(root)[0], config.identity(settings), [1])
         assert line.text == f"running, process {os.getpid()}, 2,000 of 2,000 steps in {folder}"
     assert job(root, settings, range(1, 2)) == ("resume", range(1, 2), "elsewhere")
 
@@ -78,7 +78,7 @@ def test_folders_that_hold_no_run_are_passed_over(root):
 def test_each_seed_comes_from_one_run(root):
     put(root, "a", settings_of(seed=0, seeds=2))
     put(root, "b", settings_of(seed=1, seeds=3), top=50.0)
-    shares = run_folder.finished(run_folder.scan(root)[0], config.identity(settings_of()), range(3))
+    shares = wanted_seeds.finished(run_folder.scan(root)[0], config.identity(settings_of()), range(3))
     assert [(share.run.folder.name, share.seeds) for share in shares] == [("a", [0, 1]), ("b", [2])]
     assert [row["test_return"] for share in shares for row in share.final] == [10, 12, 54]
     assert {row["seed"] for row in shares[1].metrics} == {2}

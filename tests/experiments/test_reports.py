@@ -189,7 +189,7 @@ def test_a_report_can_be_rebuilt_without_the_runs(two, root, tmp_path, capsys):
     shutil.rmtree(root / "vdn")
     (kept / "metrics.jsonl.gz").write_bytes(b"damaged")
     assert cli.main(["report", file, *places]) == 2
-    assert "metrics.jsonl.gz is damaged, expected a JSON object in every line" in capsys.readouterr().err
+    assert "metrics.jsonl.gz is damaged, every line must be a JSON object" in capsys.readouterr().err
 
 
 def test_worlds_without_their_simulator_are_not_testable(tmp_path, root, capsys):

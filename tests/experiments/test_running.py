@@ -12,8 +12,8 @@ import pytest
 from gpgrad.experiments import __main__ as experiments
 from gpgrad.experiments import archive, definition
 from gpgrad.jobs import scheduler
-from gpgrad.jobs.scheduler import Stopped
 from gpgrad.runs import lock, run_folder
+from gpgrad.runs.signals import Stopped
 from gpgrad.training import train
 from tests.helpers.fake_experiment import put, settings_of, silent
 

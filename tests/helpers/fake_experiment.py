@@ -13,7 +13,7 @@ from gpgrad.config import numerics
 from gpgrad.config.schema import Config
 from gpgrad.experiments import definition, schema
 from gpgrad.experiments.reporting import report
-from gpgrad.runs import run_folder
+from gpgrad.runs import run_folder, wanted_seeds
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
 TWO = {
@@ -59,7 +59,7 @@ def put(root: Path, name: str, settings: Config, final=None, top: float = 10.0, 
 
 
 def job(root: Path, settings: Config, wanted: range):
-    found = run_folder.next_job(run_folder.scan(root)[0], config.identity(settings), wanted)
+    found = wanted_seeds.next_job(run_folder.scan(root)[0], config.identity(settings), wanted)
     return found and (found.action, found.seeds, found.run and found.run.folder.name)
 
 

@@ -25,9 +25,9 @@ from gpgrad.learning.program import Actor, actors, make_program
 from gpgrad.learning.rollout import make_collect
 from gpgrad.methods import registry
 from gpgrad.policies import export, policy
-from gpgrad.policies.policy import Loaded
+from gpgrad.policies.load import TrainedTeam
 from gpgrad.training import checkpoint, loop, recorder, warm_start
-from gpgrad.types import Purpose
+from gpgrad.types import Params, Purpose
 from tests.helpers.tiny_runs import BOARD, TINY, one_seed, tiny
 
 TEXT = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
@@ -57,16 +57,12 @@ def cloned(settings: Config, sharing):
     return sharing._replace(layers=tuple(layers))
 
 
-def loaded(settings: Config, seed: int = 0) -> Loaded:
+def fresh(settings: Config, seed: int = 0) -> TrainedTeam:
     """A team that was never on a disk."""
     parts, key = compose(settings), jax.random.key(seed)
     params, sharing = parts.sharing.init(key, parts.agent.init)
-    agent = parts.sharing.per_agent_params(shaken(params, key), cloned(settings, sharing))
-    return Loaded(settings, parts, team_of(parts, agent, sharing), seed)
-
-
-def team_of(parts, agent, sharing):
-    return policy.Team(agent, parts.sharing.gates(sharing), {})
+    made = Actor(None, Params(shaken(params, key), {}), cloned(settings, sharing), key)
+    return TrainedTeam(seed, settings, parts, made, None)
 
 
 @pytest.fixture
@@ -134,7 +130,7 @@ def test_a_policy_acts_as_its_team_did_in_tests(run, program, actor):
 )
 def test_numpy_does_as_jax_does(algo, changes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source = loaded(tiny(algo, **changes))
+    source = fresh(tiny(algo, **changes))
     export.write(source, Path("team.npz"))
     assert NUMPY.strip().count("\n") <= 24  # twenty lines, and blank ones
     code: dict = {}
@@ -179,7 +175,7 @@ def test_safetensors_say_the_same(run, tmp_path, capsys):
         (["export"], "export needs the folder of a finished run"),
         (["export", "RUN"], "--out is missing"),
         (["export", "RUN", "--out", "x.pt"], "expected a file that ends with .npz or .safetensors"),
-        (["export", "RUN", "--out", "x.npz", "--seed", "0"], "seed is 0, expected one that"),
+        (["export", "RUN", "--out", "x.npz", "--seed", "0"], "seed must be one that"),
         (["eval", "RUN", "--env.penalti", "1"], "unknown setting 'env.penalti'; did you mean 'env.penalty'?"),
         (["eval", "RUN", "--learner.lr", "1"], "unknown option --learner.lr"),
         (
@@ -196,7 +192,7 @@ def test_mistakes_get_one_sentence(run, capsys, arguments, sentence):
 @pytest.mark.slow
 def test_rmix_is_refused():
     with pytest.raises(SettingError, match="the policies of rmix are more than a network"):
-        export.policies(loaded(tiny("rmix")))
+        export.policies(fresh(tiny("rmix")))
 
 
 def test_a_changed_world_is_drawn_anew_and_the_team_stays(run, program, actor):
@@ -307,7 +303,7 @@ def test_the_document_in_order(tmp_path, monkeypatch, capsys):
             monkeypatch.setattr("gpgrad.training.train.finish", lambda *_: None)
         assert cli.main([*words[3:], *(SMALL if words[3] == "train" else [])]) == 0, command
     code: dict = {}
-    exec(JAX.replace("gpgrad.envs.make", "small"), {"small": small}, code)
+    exec(JAX.replace("envs.make(", "small("), {"small": small}, code)
     assert code["actions"].shape == (1, 3)
     exec(NUMPY, code)
     assert code["meta"]["algorithm"] == "gradps"

@@ -112,6 +112,12 @@ def test_yaml_is_read_by_one_loader():
     ]
 
 
+def test_signals_are_handled_in_one_place():
+    """But for processes of external environments, which import nothing of `runs`, and the end of the program itself."""
+    users = {name for name, path in modules().items() if re.search(r"\bsignal\.signal\(", path.read_text())}
+    assert users == {"runs/signals", "__main__", "envs/external/worker", "envs/external/guardian"}
+
+
 def test_the_learner_names_no_method():
     text = "".join(
         (ROOT / "gpgrad" / "learning" / f"{room}.py").read_text().lower() for room in ("learner", "program", "rollout")

@@ -19,8 +19,8 @@ from gpgrad.experiments import archive, definition
 from gpgrad.jobs import scheduler
 from gpgrad.learning import iteration
 from gpgrad.learning.program import Program, make_program
-from gpgrad.policies import policy
-from gpgrad.runs import divergence, logs, run_folder, shelf
+from gpgrad.policies.load import load_team
+from gpgrad.runs import divergence, logs, run_folder, wanted_seeds
 from gpgrad.runs.divergence import Diverged
 from gpgrad.training import checkpoint, loop, seed_layout, train
 from gpgrad.training import seed_worker as share
@@ -122,8 +122,8 @@ def test_without_stopping_a_run_goes_on_and_is_marked(pair, tmp_path, monkeypatc
     assert last[1]["loss"] is None
     assert divergence.seeds(result.run_dir) == [1]
     [found], _ = run_folder.scan(tmp_path)
-    assert [share.seeds for share in run_folder.finished([found], found.identity, range(2))] == [[0]]
-    assert shelf.read(result.run_dir).state == "diverged"
+    assert [share.seeds for share in wanted_seeds.finished([found], found.identity, range(2))] == [[0]]
+    assert run_folder.read(result.run_dir).state == "diverged"
 
 
 def test_a_run_of_nothing_but_finite_updates_is_the_same_with_and_without(pair):
@@ -138,7 +138,7 @@ def test_seeds_one_after_another(single, tmp_path, monkeypatch):
     folder = trained(monkeypatch, tmp_path, poisoned(single, 0), seeds=2, seeds_mode="sequential")
     assert divergence.seeds(folder) == [0]
     assert [row["seed"] for row in logs.read_rows(folder / "final.jsonl")] == [1]
-    assert shelf.read(folder).state == "diverged"
+    assert run_folder.read(folder).state == "diverged"
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="processes are for CPUs")
@@ -199,18 +199,18 @@ def test_lists_and_reports_mark_it(mixed, capsys):
 def test_experiments_and_sweeps_count_only_the_others(mixed, monkeypatch):
     found, _ = run_folder.scan(mixed.parent)
     identity = found[0].identity
-    assert [share.seeds for share in run_folder.finished(found, identity, range(2))] == [[0]]
-    assert run_folder.next_job(found, identity, range(2)) is None  # it would diverge again
-    lines = run_folder.overview(found, identity, range(2))
+    assert [share.seeds for share in wanted_seeds.finished(found, identity, range(2))] == [[0]]
+    assert wanted_seeds.next_job(found, identity, range(2)) is None  # it would diverge again
+    lines = wanted_seeds.overview(found, identity, range(2))
     assert [(line.seeds, line.text.split()[0]) for line in lines] == [([0], "finished"), ([1], "diverged")]
     assert "diverged (seed 1)" in scheduler._diverged(found, identity, range(2))
     assert not scheduler._diverged(found, identity, range(1))
 
 
 def test_teams_of_diverged_seeds_are_not_taken(mixed, capsys):
-    policy.load(mixed, 0)
+    load_team(mixed, 0)
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\)"):
-        policy.load(mixed, 1)
+        load_team(mixed, 1)
     assert cli.main(["eval", str(mixed), "--episodes", "2"]) == 0
     assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [0]
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\) and cannot be extended"):

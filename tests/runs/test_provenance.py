@@ -17,7 +17,7 @@ from gpgrad.config import numerics, plugins
 from gpgrad.errors import SettingError
 from gpgrad.experiments import archive
 from gpgrad.methods import registry
-from gpgrad.runs import logs, provenance, run_folder, shelf
+from gpgrad.runs import logs, provenance, run_folder, wanted_seeds
 from gpgrad.training import extend, recorder, train
 from tests.helpers.tiny_runs import tiny
 
@@ -110,9 +110,9 @@ def test_a_raised_version_is_another_identity(part, monkeypatch, tmp_path):
     assert now != then
     assert (config.identity(other) != others) == (part in ("learner", "collection"))
     found, _ = run_folder.scan(tmp_path)
-    assert run_folder.finished(found, now, [0]) == []
-    assert run_folder.next_job(found, now, [0]) == run_folder.Job("start", range(1), None)
-    (line,) = run_folder.overview(found, now, [0], config.identity(settings, {}))
+    assert wanted_seeds.finished(found, now, [0]) == []
+    assert wanted_seeds.next_job(found, now, [0]) == wanted_seeds.Job("start", range(1), None)
+    (line,) = wanted_seeds.overview(found, now, [0], config.identity(settings, {}))
     assert line.text.startswith(f"not begun; {folder} is outdated ({part} {version}, now {version + 1})")
 
 
@@ -121,9 +121,9 @@ def test_lists_of_runs_show_what_is_outdated(tmp_path):
     old = begun(tmp_path / "old", settings_of(tmp_path, "old"))
     manifest = logs.read_manifest(old)
     provenance.write(old, manifest | {"numerics": manifest["numerics"] | {"decomposition.vdn": 0}})
-    assert shelf.read(now).told == "interrupted"
+    assert run_folder.read(now).status == "interrupted"
     now_is = manifest["numerics"]["decomposition.vdn"]
-    assert shelf.read(old).told == f"interrupted, outdated: decomposition.vdn 0, now {now_is}"
+    assert run_folder.read(old).status == f"interrupted, outdated: decomposition.vdn 0, now {now_is}"
 
 
 def test_runs_older_than_versions_have_the_first_ones(tmp_path):

@@ -19,7 +19,7 @@ from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.experiments import definition
 from gpgrad.jobs import scheduler, slurm, sweep
-from gpgrad.runs import run_folder
+from gpgrad.runs import run_folder, wanted_seeds
 
 SMALL = {"agent.hidden": 8, "evaluation.final_episodes": 3, "evaluation.every_steps": 500, "t_max": 2000}
 FOUR = {
@@ -234,8 +234,8 @@ def test_jobs_run_on_submitits_local_executor(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"nodes": "2"}, "--slurm.nodes is 2, expected 1"),
-        ({"tasks_per_node": "4"}, "--slurm.tasks_per_node is 4, expected 1"),
+        ({"nodes": "2"}, "--slurm.nodes must be 1"),
+        ({"tasks_per_node": "4"}, "--slurm.tasks_per_node must be 1"),
         ({"timeout_min": "2h"}, "submitit refuses a parameter of --slurm"),
     ],
 )
@@ -258,12 +258,12 @@ def test_a_job_trains(tmp_path, monkeypatch):
     said: list[str] = []
     extra = ["--log.wandb=disabled", "--seeds-mode=vmap"]
     assert slurm.submit([point], tmp_path / "runs", extra, "local", {}, said.append) == []
-    assert run_folder.next_job(run_folder.scan(tmp_path / "runs")[0], point.identity, point.seeds) is None
+    assert wanted_seeds.next_job(run_folder.scan(tmp_path / "runs")[0], point.identity, point.seeds) is None
 
 
 def test_a_job_that_is_queued_again_is_the_same_job(tmp_path):
     point = points_of(tmp_path, FOUR)[0]
-    job = slurm.Job(point, tmp_path, ["--log.wandb=disabled"])
+    job = slurm.ClusterJob(point, tmp_path, ["--log.wandb=disabled"])
     again = job.checkpoint()
     assert again.function is job
 

@@ -26,6 +26,7 @@ from gpgrad.learning.program import actors, make_program
 from gpgrad.methods.weighting import visits
 from gpgrad.runs import lock, logs, provenance
 from gpgrad.runs.logs import MANIFEST
+from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, extend, loop, recorder, train
 from gpgrad.training.checkpoint import Position
 from gpgrad.types import Clock
@@ -126,7 +127,7 @@ def test_a_checkpoint_in_which_a_seed_has_ended_is_not_gone_on_from(whole, tmp_p
 @pytest.mark.parametrize(
     ("t_max", "change", "words"),
     [
-        (300, lambda folder: None, "t_max is 300, expected more than the 300"),
+        (300, lambda folder: None, "t_max must be more than the 300"),
         (600, lambda folder: shutil.rmtree(folder / checkpoint.FOLDER), "no checkpoint from before its end"),
     ],
 )
@@ -150,7 +151,7 @@ def test_visit_counts_of_an_extended_run_have_room_for_its_length(tmp_path, apar
     position = Position(start_clock(), states, actors(states), np.zeros(count, bool), np.zeros((), np.int32))
     folder = recorder.create_folder(shorter)
     recorder.describe_run(shorter, folder)
-    for part in [folder / recorder.SEEDS / str(i) for i in range(2)] if apart else [folder]:
+    for part in [folder / SEEDS / str(i) for i in range(2)] if apart else [folder]:
         part.mkdir(parents=True, exist_ok=True)
         (part / "metrics.jsonl").touch()
         checkpoint.save(part, position, {"metrics": 0}, keep=2)
@@ -159,7 +160,7 @@ def test_visit_counts_of_an_extended_run_have_room_for_its_length(tmp_path, apar
     template = jax.eval_shape(
         lambda: position._replace(states=jax.vmap(make_init(longer, compose(longer)))(jnp.arange(count)))
     )
-    for part in [place / recorder.SEEDS / str(i) for i in range(2)] if apart else [place]:
+    for part in [place / SEEDS / str(i) for i in range(2)] if apart else [place]:
         read, notes = checkpoint.newest(part, template, print)
         assert notes == {"metrics": 0}
         assert read.states.weighting.counts.table.shape == (count, 9000)
@@ -212,7 +213,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(tmp_path, monkeypatc
         (place / checkpoint.SEAL).unlink()
     kept = lambda: {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST}
     before = kept()
-    with pytest.raises(SettingError, match=r"^no checkpoint in .* is whole, expected one to go on from; without"):
+    with pytest.raises(SettingError, match=r"^no checkpoint in .* is intact; remove that folder"):
         train.resume(folder, say=silent)
     assert kept() == before  # the manifest has an entry for each process that tried
 
@@ -320,7 +321,7 @@ def test_one_process_at_a_time(tmp_path, monkeypatch):
     folder = interrupted(tmp_path, monkeypatch, 1)
     with train.hold(folder):
         assert lock.holder(folder / lock.NAME) == os.getpid()
-        with pytest.raises(SettingError, match=f"in the hands of process {os.getpid()}"):
+        with pytest.raises(SettingError, match=f"in use by process {os.getpid()}"):
             train.resume(folder, say=silent)
     assert lock.holder(folder / lock.NAME) is None
 

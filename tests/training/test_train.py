@@ -104,7 +104,7 @@ def test_a_failing_final_test_keeps_the_team(tmp_path, monkeypatch):
             {"evaluation__every_episodes": 5, "rollout__worlds": 8, "learner__target_every_episodes": 8},
             "every 5 episodes",
         ),
-        ({"t_max": 100}, "evaluation.every_steps is 10000, expected at most t_max = 100"),
+        ({"t_max": 100}, "evaluation.every_steps must be at most t_max = 100"),
     ],
 )
 def test_tests_that_cannot_be(tmp_path, changes, sentence):
@@ -125,7 +125,7 @@ def test_memory_plan_counts_replay_and_refuses():
     # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
     assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
     assert needs.replay == 4096 * needs.episode
-    assert "MiB" in needs.tell(2) or "KiB" in needs.tell(2)
+    assert "MiB" in needs.sentence(2) or "KiB" in needs.sentence(2)
     with pytest.raises(SettingError, match=r"--seeds 1 .*would fit|--replay.capacity \d+ would fit"):
         memory_plan.refuse_if_too_big(needs._replace(free=2 * needs.one - 1), settings, 2)
     memory_plan.refuse_if_too_big(needs._replace(free=2 * needs.one), settings, 2)
@@ -147,7 +147,7 @@ def test_an_explicit_setting_beats_the_environment(tmp_path, monkeypatch):
 
 def test_a_file_shorter_than_its_checkpoint_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
-    with pytest.raises(SettingError, match="has 3 bytes, expected at least the 9"):
+    with pytest.raises(SettingError, match="must have at least the 9 bytes"):
         logs.JsonLines(tmp_path / "rows.jsonl", 9)
 
 

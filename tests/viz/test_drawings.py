@@ -14,8 +14,9 @@ from gpgrad.experiments import schema, x_axes
 from gpgrad.experiments.reporting import drawings
 from gpgrad.experiments.reporting.report import Result
 from gpgrad.experiments.schema import Drawing
-from gpgrad.runs.run_folder import Run, Share
+from gpgrad.runs.run_folder import RunFolder
 from gpgrad.runs.stats import Curve
+from gpgrad.runs.wanted_seeds import Share
 
 DRAWING = Drawing("grids", "made", "mean", {}, "conflict", "", 0, "", "")
 CONFLICT = np.arange(9.0).reshape(3, 3)
@@ -40,7 +41,7 @@ def result(tmp_path):
         }
         for seed in (1, 0)
     ]
-    run = Run(tmp_path, None, "identity", "settings", {}, range(2), True, None)  # type: ignore[arg-type]
+    run = RunFolder(tmp_path, {"seed": 0, "seeds": 2}, finished=True)
     curves = {seed: Curve(np.array([0, 10]), np.zeros(2)) for seed in range(2)}
     return Result(setup, [Share(run, [0, 1], metrics, final)], curves, {0: 0.0, 1: 0.0}, [])
 

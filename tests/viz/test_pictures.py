@@ -14,8 +14,9 @@ from gpgrad.experiments.reporting import drawings
 from gpgrad.experiments.reporting.report import Result
 from gpgrad.experiments.schema import Drawing
 from gpgrad.plots import Bar, BarPanel, Line, Panel, ProfilePanel, Scores
-from gpgrad.runs.run_folder import Run, Share
+from gpgrad.runs.run_folder import RunFolder
 from gpgrad.runs.stats import Curve
+from gpgrad.runs.wanted_seeds import Share
 
 STEPS = np.array([0, 10, 20])
 
@@ -117,7 +118,7 @@ def test_occupancy_is_drawn_by_bits_of_a_code(tmp_path):
 def arm(label, panel, tmp_path, metrics, final):
     made = schema.Arm(label, panel, "qmix", None, {}, panel)
     setup = schema.Setup(made, None, "identity", range(2), {})  # type: ignore[arg-type]
-    run = Run(tmp_path, None, "identity", "settings", {}, range(2), True, None)  # type: ignore[arg-type]
+    run = RunFolder(tmp_path, {"seed": 0, "seeds": 2}, finished=True)
     curves = {seed: Curve(STEPS, STEPS + seed) for seed in range(2)}
     return Result(setup, [Share(run, [0, 1], metrics, final)], curves, {0: 1.0, 1: 2.0}, [])
 

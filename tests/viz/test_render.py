@@ -17,7 +17,7 @@ from gpgrad.errors import SettingError
 from gpgrad.learning.compose import compose
 from gpgrad.learning.program import actors
 from gpgrad.plots.board import GAIN, LOSS
-from gpgrad.policies import trained
+from gpgrad.policies.load import TrainedTeam, load_snapshot, load_team
 from gpgrad.training import checkpoint
 from gpgrad.training.loop import start as position
 from gpgrad.viz import render
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def played(run):
-    team = trained.team_of(run[0], 4)
+    team = load_team(run[0], 4)
     return team, render.play(team.parts, team.actor, 2)
 
 
@@ -152,7 +152,7 @@ def test_the_command(run, capsys):
     [
         ([], "the run is missing, expected render RUN"),
         (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
-        (["RUN", "--seed", "9"], "--seed is 9, expected one of the run's, 3 to 4"),
+        (["RUN", "--seed", "9"], "trained, 3 to 4 (got 9)"),
         (["RUN", "--out", "hunt.avi"], "--out must be a name that ends in .gif or .mp4 (got 'hunt.avi')"),
         (["RUN", "--fps", "0"], "--fps is 0, expected between 0.5 and 50"),
         (["RUN", "--episode", "-1"], "--episode is -1, expected between 0 and 9,999"),
@@ -169,8 +169,8 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
     (tmp_path / "config.yaml").write_text(config.dump(settings))
     with pytest.raises(SettingError, match="holds neither a trained team nor a whole checkpoint"):
         render.render(tmp_path, tmp_path / "a.gif")
-    team = trained.Trained(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(trained, "team_of", lambda folder, seed: team)
+    team = TrainedTeam(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(render, "load_team", lambda folder, seed: team)
     with pytest.raises(
         SettingError,
         match="matrix_additive cannot be drawn; the environment must be predator-prey, a battle, SMAX or MPE",
@@ -184,12 +184,12 @@ def test_an_unfinished_run_shows_its_newest_checkpoint(run, tmp_path):
     (tmp_path / "config.yaml").write_text(config.dump(settings))
     checkpoint.save(tmp_path, position(settings, built), {}, keep=1)
     (tmp_path / "checkpoints" / "9999999999-000000").mkdir()  # broken, and left alone
-    team = trained.team_of(tmp_path, 4)
+    team = load_team(tmp_path, 4)
     assert team.steps == 0
     own = jax.tree.map(lambda leaf: leaf[1], teams.params)
     jax.tree.map(np.testing.assert_array_equal, team.actor.params, own)
     assert (tmp_path / "checkpoints" / "9999999999-000000").is_dir()
-    assert trained.learned_of(tmp_path, 4).whole
+    assert load_snapshot(tmp_path, 4).whole
 
 
 @pytest.mark.parametrize(

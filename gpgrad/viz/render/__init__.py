@@ -13,8 +13,7 @@ from gpgrad.envs.mpe import Mpe
 from gpgrad.envs.predator_prey.env import PredatorPrey
 from gpgrad.envs.smax.env import Smax
 from gpgrad.errors import SettingError
-from gpgrad.policies import trained
-from gpgrad.policies.trained import Trained
+from gpgrad.policies.load import TrainedTeam, load_team
 from gpgrad.viz.render import battle, predator_prey, simulators
 from gpgrad.viz.render.agent_colours import Grouping, grouping
 from gpgrad.viz.render.episode import Episode, play
@@ -28,7 +27,7 @@ FPS = {PredatorPrey: 5.0, Battle: 6.0, Smax: 6.0, Mpe: 6.0}
 def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
     """Write an episode of a run's team to a file. Raises SettingError for unsupported runs, environments and files."""
     check(out)
-    team = trained.team_of(folder, seed)
+    team = load_team(folder, seed)
     pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
     if pace is None:
         raise SettingError(
@@ -39,13 +38,13 @@ def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, f
     return played
 
 
-def heading(team: Trained, episode: int) -> str:
+def heading(team: TrainedTeam, episode: int) -> str:
     """The heading of the frames."""
     when = "" if team.steps is None else f" after {team.steps:,} steps"
     return f"{config.label(team.config)} on {team.config.env.name}{when}, seed {team.seed}, episode {episode}"
 
 
-def frames(team: Trained, episode: Episode, words: str) -> Iterator[np.ndarray]:
+def frames(team: TrainedTeam, episode: Episode, words: str) -> Iterator[np.ndarray]:
     """Frames uint8 [H, W, 3] of an episode, all of one size."""
     env = team.parts.env
     if isinstance(env, Smax):

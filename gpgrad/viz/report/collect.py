@@ -19,8 +19,9 @@ from gpgrad import config, plots
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
 from gpgrad.methods import registry
-from gpgrad.runs import divergence, logs, method_activity, provenance, stats
+from gpgrad.runs import divergence, method_activity, provenance, run_folder, stats
 from gpgrad.runs.logs import Row
+from gpgrad.runs.run_folder import RunFolder
 from gpgrad.runs.stats import Curve
 
 FIRST = ("test_return", "train_return")  # of metrics, in this order before all others
@@ -41,7 +42,7 @@ class Entry(NamedTuple):
 
     name: str
     config: Config
-    folders: list[Path]
+    runs: list[RunFolder]
     rows: dict[int, list[Row]]
     final: dict[int, Row]
 
@@ -53,22 +54,19 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
     """
     entries: list[Entry] = []
     for folder in dict.fromkeys(Path(folder) for folder in folders):
-        if not (folder / "config.yaml").is_file():
-            raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
-        settings = config.parse(folder / "config.yaml")
-        rows = method_activity.by_seed(logs.read_rows(folder / "metrics.jsonl"))
+        run = run_folder.read(folder)
+        rows = method_activity.by_seed(run.metrics)
         if not rows:
             raise SettingError(f"{folder} has no test in metrics.jsonl yet, expected at least one")
-        lost = divergence.seeds(folder)
-        final = {row["seed"]: row for row in logs.read_rows(folder / "final.jsonl") if row["seed"] not in lost}
-        name = config.identity(settings)
+        final = {row["seed"]: row for row in run.final if row["seed"] not in run.diverged}
+        name = config.identity(run.config)
         same = (e for e in entries if config.identity(e.config) == name and not e.rows.keys() & rows.keys())
         if own := next(same, None):
-            own.folders.append(folder)
+            own.runs.append(run)
             own.rows.update(rows)
             own.final.update(final)
         else:
-            entries.append(Entry("", settings, [folder], rows, final))
+            entries.append(Entry("", run.config, [run], rows, final))
     return _named(entries)
 
 
@@ -87,8 +85,8 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
             pairs = [f"{name.rpartition('.')[2]} {value}" for name, value in zip(differing, own, strict=True)]
             label = ", ".join([label, *pairs[:2]]) if pairs else label
             if len(pairs) > 2 or not pairs:
-                label = f"{label} ({entry.folders[0].name})"
-        if lost := [seed for folder in entry.folders for seed in divergence.seeds(folder)]:
+                label = f"{label} ({entry.runs[0].folder.name})"
+        if lost := [seed for run in entry.runs for seed in run.diverged]:
             label = f"{label}, {divergence.short(lost)}"
         named.append(entry._replace(name=label))
     return named
@@ -137,7 +135,7 @@ def _entry(entry: Entry, metrics: Sequence[str]) -> dict[str, Any]:
         "name": entry.name,
         "world": entry.config.env.name,
         "preset": entry.config.preset,
-        "runs": [str(folder) for folder in entry.folders],
+        "runs": [str(run.folder) for run in entry.runs],
         "seeds": sorted(entry.rows),
         "finished": sorted(entry.final),
         "steps": max((row["env_steps"] for row in last.values()), default=0),
@@ -147,7 +145,7 @@ def _entry(entry: Entry, metrics: Sequence[str]) -> dict[str, Any]:
         "acted": {name: _acted(last.values(), name) for name in ACTED},
         "lacking": method_activity.sentences(entry.config, entry.rows),
         "curves": {name: curve for name in metrics if (curve := _curve(entry, name)) is not None},
-        "commands": [_command(folder) for folder in entry.folders],
+        "commands": [_command(run.config) for run in entry.runs],
     }
 
 
@@ -171,8 +169,8 @@ def _acted(rows: Any, name: str) -> float | None:
 def _minutes(entry: Entry) -> float | None:
     """Minutes to the last test, of the seed that took longest in each run, added up over runs."""
     longest = []
-    for folder in entry.folders:
-        seconds = [row["seconds"] for row in logs.read_rows(folder / "timing.jsonl")]
+    for run in entry.runs:
+        seconds = [row["seconds"] for row in run.timing]
         if seconds:
             longest.append(max(seconds))
     return _plain(sum(longest) / 60) if longest else None
@@ -202,9 +200,8 @@ def _curve(entry: Entry, name: str) -> dict[str, Any] | None:
     return _plain(found)
 
 
-def _command(folder: Path) -> str:
-    """What begins the same run again: the settings that presets do not give."""
-    settings = config.parse(folder / "config.yaml")
+def _command(settings: Config) -> str:
+    """The command that trains the same again: the settings that presets do not give."""
     chosen = {"env": settings.env.name, "algo": settings.algo, "preset": settings.preset}
     parts = {kind: getattr(settings, kind).name for kind in registry.KINDS}
     usual = config.flat(config.load(settings.env.name, settings.algo, {"preset": settings.preset}))
@@ -231,7 +228,7 @@ def _text(value: Any) -> str:
 def _versions(entries: Sequence[Entry]) -> dict[str, list[str]]:
     """What the runs ran on: every value that a field of their manifests has."""
     # A run without a readable manifest is listed as unknown.
-    found = [provenance.compared(logs.read_manifest(folder)) for entry in entries for folder in entry.folders]
+    found = [provenance.compared(run.manifest) for entry in entries for run in entry.runs]
     names = dict.fromkeys(name for manifest in found for name in manifest)
     return {name: sorted({_listed(manifest.get(name, "unknown")) for manifest in found}) for name in names}
 
