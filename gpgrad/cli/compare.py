@@ -18,7 +18,7 @@ ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan") 
 def main(arguments: Sequence[str]) -> int:
     """Settings and results of two runs side by side, and the verdict on the claim that the first is better."""
     if len(arguments) < 2 or any(word.startswith("--") for word in arguments[:2]):
-        raise SettingError("compare needs two runs, as in: python -m gpgrad compare runs/A runs/B")
+        raise SettingError("compare needs two runs, as in: gpgrad compare runs/A runs/B")
     given = options(arguments[2:])
     metric = given.pop("metric", "test_return")
     for name in given:

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     import dataclasses
 
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("eval needs the folder of a finished run, as in: python -m gpgrad eval runs/NAME")
+        raise SettingError("eval needs the folder of a finished run, as in: gpgrad eval runs/NAME")
     folder = path_of(arguments[0])
     given = options(arguments[1:])
     changes = {name: given.pop(name) for name in list(given) if name.startswith("env.")}

@@ -16,7 +16,7 @@ USAGE = """\
 def main(arguments: Sequence[str]) -> int:
     """Write all rows of a run, its final test, heat maps and films to wandb; 1 if wandb fails."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("mirror needs the folder of a run, as in: python -m gpgrad mirror runs/NAME")
+        raise SettingError("mirror needs the folder of a run, as in: gpgrad mirror runs/NAME")
     folder, given = path_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("project", "wandb"):

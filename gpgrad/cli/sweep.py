@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     `--choose` trains nothing and writes what came out best for each algorithm beside the file.
     """
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("sweep needs a file, as in: python -m gpgrad sweep my_sweep.yaml")
+        raise SettingError("sweep needs a file, as in: gpgrad sweep my_sweep.yaml")
     flags = [word for word in arguments if word in FLAGS]
     if len(flags) > 1:
         raise SettingError(f"{' and '.join(flags)} were given, expected one of {', '.join(FLAGS)}")

@@ -117,6 +117,6 @@ def show_settings(settings) -> int:
     table = Table("--setting", "value", "what it does")
     for name, value in config.flat(settings).items():
         table.add_row(name, str(value), helps.get(name, ""))
-    print(f"usage: python -m gpgrad\n\n{USAGE}\n")
+    print(f"usage: gpgrad\n\n{USAGE}\n")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -19,7 +19,7 @@ USAGE = """\
 def main(arguments: Sequence[str]) -> int:
     """Show where a run stands until it ends; at once if it has ended. Lines of tests where there is no terminal."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("watch needs the folder of a run, as in: python -m gpgrad watch runs/NAME")
+        raise SettingError("watch needs the folder of a run, as in: gpgrad watch runs/NAME")
     folder, given = path_of(arguments[0]), options(arguments[1:])
     metric, every = given.pop("metric", "test_return"), given.pop("every", "1")
     for name in given:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -125,4 +124,4 @@ def undisturbed(what: str) -> Iterator[None]:
 
 def to_resume(folder: Path) -> str:
     """The command that goes on with a run, as a shell takes it."""
-    return shlex.join([sys.executable, "-m", "gpgrad", "train", "--resume", str(folder)])
+    return shlex.join(["gpgrad", "train", "--resume", str(folder)])

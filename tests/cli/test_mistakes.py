@@ -39,7 +39,7 @@ def problem(mistake: Mistake, capsys) -> str:
     said = capsys.readouterr().err
     if code != 2:
         return f"code {code}: {said[:200]}"
-    if said.count("\n") != 1 or not said.startswith(f"{mistake.program}: ") or len(said) > 2000:
+    if said.count("\n") != 1 or not said.startswith("gpgrad: ") or len(said) > 2000:
         return f"no sentence of its own: {said[:300]!r}"
     return ""
 

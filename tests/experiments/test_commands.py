@@ -32,7 +32,7 @@ def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, 
     monkeypatch.setattr(scheduler.Child, "run", lambda *_: pytest.fail("training began"))
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("experiments: ")
+    assert printed.err.startswith("gpgrad: ")
     assert sentence in printed.err
     assert printed.err.count("\n") == 1
 

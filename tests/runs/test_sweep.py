@@ -179,7 +179,7 @@ def test_a_dry_run_trains_nothing_and_shows_what_there_is(tmp_path, capsys, monk
     printed = capsys.readouterr().out
     assert f"{found[0].label}, seeds 0 to 1: finished in" in printed
     assert printed.count("not begun") == 3
-    assert printed.count("python -m gpgrad train --env=matrix_additive --algo=") == 3
+    assert printed.count("  gpgrad train --env=matrix_additive --algo=") == 3
     assert "4 points with 2 seeds each" in printed
 
 
