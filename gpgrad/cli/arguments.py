@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpgrad.config import validate
 from gpgrad.errors import SettingError
 
 CHOICES = ("env", "algo")
@@ -34,6 +33,22 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
     return result
 
 
+def run_of(text: str) -> Path:
+    """The folder of a run that was named, without importing jax. Raises SettingError where there is none."""
+    folder = path_of(text)
+    if not (folder / "config.yaml").is_file():
+        raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
+    return folder
+
+
+def finished_run_of(text: str) -> Path:
+    """As `run_of`, with a trained team."""
+    folder = path_of(text)
+    if not (folder / "config.yaml").is_file() or not (folder / "team").is_dir():
+        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+    return folder
+
+
 def file_to_write(text: str) -> Path:
     """A file that is to be written, asked for before the work that fills it. Raises SettingError where none can be."""
     path = path_of(text)
@@ -52,5 +67,7 @@ def path_of(text: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass  # for others to say: it may be one to write
     except OSError as error:
+        from gpgrad.config import validate
+
         raise SettingError(f"{validate.short(text)} is no name of a file or folder: {error.strerror}") from None
     return path

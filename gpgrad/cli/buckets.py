@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.cli.arguments import file_to_write, options, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Play a batch with a run's team, and write the buckets in which most transitions interfere."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected buckets RUN")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     files = {name: file_to_write(given.pop(name)) if name in given else None for name in ("json", "picture")}
     for name in given:
         if name not in NUMBERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import options, path_of
+from gpgrad.cli.arguments import finished_run_of, options
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("eval needs the folder of a finished run, as in: gpgrad eval runs/NAME")
-    folder = path_of(arguments[0])
+    folder = finished_run_of(arguments[0])
     given = options(arguments[1:])
     changes = {name: given.pop(name) for name in list(given) if name.startswith("env.")}
     from gpgrad import config

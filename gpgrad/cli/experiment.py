@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gpgrad.cli.arguments import options, path_of
 from gpgrad.errors import SettingError, suggest
-from gpgrad.experiments import definition
 
 if TYPE_CHECKING:
     from gpgrad.experiments.schema import Definition
@@ -31,11 +30,12 @@ HELP = """usage: gpgrad experiment COMMAND [OPTIONS]
 
   NAME is an experiment of the catalog or a YAML file. SCALE is quick by default.
   --log.dir DIR     folder of runs, by default runs
-  --results DIR     folder of reports, by default experiments/results. Its folder records keeps settings and rows of
-                    runs: report, status and queue count them, run trains again what only records have
+  --results DIR     folder of reports, by default a checkout's experiments/results, else results. Its folder records
+                    keeps settings and rows of runs, which count as finished
   run passes --seeds-mode, --log.* and --checkpoint.* to the runs it starts; queue passes the last two"""
 
-RESULTS = Path(definition.__file__).parent / "results"
+_CHECKOUT = Path(__file__).parents[1] / "experiments" / "results"
+RESULTS = _CHECKOUT if _CHECKOUT.is_dir() else Path("results")  # an installed package has none and gets none
 QUICK = "quick"
 
 
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def show_names(arguments: Sequence[str]) -> int:
     """Every experiment of the catalog."""
+    from gpgrad.experiments import definition
+
     _given(arguments, named=False)
     for name in definition.names():
         loaded = definition.load(name)
@@ -70,6 +72,8 @@ def show_names(arguments: Sequence[str]) -> int:
 
 def status(arguments: Sequence[str]) -> int:
     """What there is of each arm's seeds."""
+    from gpgrad.experiments import definition
+
     named = bool(arguments) and not arguments[0].startswith("--")
     name, given = _given(arguments, named, "scale", "log.dir", "results")
     from gpgrad.experiments import archive
@@ -97,6 +101,8 @@ def status(arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Train what is missing, then report."""
+    from gpgrad.experiments import definition
+
     name, given = _given(arguments, True, "scale", "log.dir", "results", "seeds_mode", "log.", "checkpoint.")
     extra = _passed_on(given)
     loaded, scale, root, results = _chosen(name, given)
@@ -172,6 +178,7 @@ def collect_results(arguments: Sequence[str]) -> int:
 
 
 def _collect(results: Path) -> None:
+    from gpgrad.experiments import definition
     from gpgrad.experiments.reporting import results_index
 
     wanted = definition.names() if results == RESULTS else []  # a folder of one's own need not have everything
@@ -182,6 +189,7 @@ def _collect(results: Path) -> None:
 
 
 def _measure(loaded: Definition, scale: str, results: Path) -> None:
+    from gpgrad.experiments import definition
     from gpgrad.experiments.reporting import tables
 
     folder = results / f"{loaded.name}-{scale}"
@@ -191,7 +199,7 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
-    from gpgrad.experiments import archive
+    from gpgrad.experiments import archive, definition
     from gpgrad.experiments.reporting import page
     from gpgrad.experiments.reporting.report import collect
 
@@ -209,6 +217,8 @@ def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
 
 def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dict[str, str]]:
     """The experiment's name and the options, of which only those known, or that begin with one ending in a dot."""
+    from gpgrad.experiments import definition
+
     if named and (not arguments or arguments[0].startswith("--")):
         raise SettingError(f"the name of an experiment is missing, expected one of {', '.join(definition.names())}")
     given = options(arguments[1:] if named else arguments)
@@ -222,6 +232,8 @@ def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dic
 
 
 def _chosen(name: str, given: dict[str, str]) -> tuple[Definition, str, Path, Path]:
+    from gpgrad.experiments import definition
+
     loaded, scale = definition.load(name), given.get("scale", QUICK)
     loaded.scale(scale)
     return loaded, scale, path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS)))

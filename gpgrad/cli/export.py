@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import options, path_of
+from gpgrad.cli.arguments import options, path_of, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write one seed's policies, and say what is in the file."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("export needs the folder of a finished run, as in: export runs/NAME --out team.npz")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("out", "seed"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['out', 'seed'])}")

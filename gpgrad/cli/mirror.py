@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from gpgrad.cli.arguments import options, path_of
+from gpgrad.cli.arguments import options, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write all rows of a run, its final test, heat maps and films to wandb; 1 if wandb fails."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("mirror needs the folder of a run, as in: gpgrad mirror runs/NAME")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("project", "wandb"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['project', 'wandb'])}")

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.cli.arguments import file_to_write, finished_run_of, options, path_of
 from gpgrad.errors import SettingError
 
 USAGE = """\
@@ -16,7 +16,7 @@ USAGE = """\
 
 def main(arguments: Sequence[str]) -> int:
     """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
-    folder = path_of(arguments[0]) if arguments and not arguments[0].startswith("--") else None
+    folder = finished_run_of(arguments[0]) if arguments and not arguments[0].startswith("--") else None
     given = options(arguments[1:] if folder else arguments)
     from gpgrad import config, plots
     from gpgrad.config import validate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import options, path_of
+from gpgrad.cli.arguments import options, path_of, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Draw a greedy episode of the test of the last parameters, and say where it is."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected render RUN")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.cli.arguments import file_to_write, options, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("the run is missing, expected separation RUN")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     file = file_to_write(given.pop("json")) if "json" in given else None
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")

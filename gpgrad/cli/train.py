@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import CHOICES, options, path_of
+from gpgrad.cli.arguments import CHOICES, options, run_of
 from gpgrad.errors import SettingError
 
 USAGE = """\
@@ -22,7 +22,9 @@ HOSTS = ("hosts", "coordinator", "processes", "process")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train and report where the results are."""
+    """Train and report where the results are. Without arguments, print what training would do and how to begin."""
+    if not arguments:
+        return introduce()
     wants_help = any(token in ("-h", "--help") for token in arguments)
     given = options([token for token in arguments if token not in ("-h", "--help")])
     told = {name: given.pop(name) for name in HOSTS if name in given}
@@ -33,6 +35,24 @@ def main(arguments: Sequence[str]) -> int:
 
     with multiprocess.together():
         return begin(given, False)
+
+
+def introduce() -> int:
+    """What the defaults would train, and shorter runs to begin with."""
+    from gpgrad import config
+
+    settings = config.load()
+    what = f"{config.label(settings)} on {settings.env.name} (preset {settings.preset})"
+    print(
+        f"gpgrad train --env {settings.env.name} --algo {settings.algo} would train {what}, {settings.seeds} seed, for "
+        f"{settings.t_max:,} environment steps.\nOn a few CPU cores that takes an hour or more, on a GPU minutes; the "
+        f"progress line shows the time left.\n\n"
+        f"A run of about a minute:\n"
+        f"  gpgrad train --env matrix_gpvd --algo qmix --t-max 20k --evaluation.every-steps 2k\n"
+        f"Environments and algorithms:  gpgrad list\n"
+        f"Every setting:                gpgrad train --env NAME --algo NAME --help"
+    )
+    return 0
 
 
 def begin(given: dict[str, str], wants_help: bool) -> int:
@@ -74,7 +94,7 @@ def join(told: dict[str, str]) -> None:
 
 def go_on(given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
-    folder = path_of(given.pop("resume"))
+    folder = run_of(given.pop("resume"))
     if given:
         raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
     from gpgrad.training.train import resume
@@ -88,7 +108,7 @@ def go_further(given: dict[str, str]) -> int:
     from gpgrad.config import validate
     from gpgrad.training.train import extend
 
-    folder = path_of(given.pop("extend"))
+    folder = run_of(given.pop("extend"))
     if "t_max" not in given:
         raise SettingError("--extend has no --t-max, expected the steps at which to end")
     t_max = validate.coerce(given.pop("t_max"), int, "--t-max")

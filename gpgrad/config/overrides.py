@@ -73,7 +73,7 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
     origin = f" in {source}" if source else ""
     for name, value in changes.items():
         if name not in known:
-            raise SettingError(f"unknown setting {name!r}{origin}{suggest(name, known)}")
+            raise SettingError(f"unknown setting {name!r}{origin}{validate.nearest(name, known)}")
         value = validate.coerce(value, known[name], name + origin)
         if name in PATHS and value is not None:
             value = os.path.expanduser(value)

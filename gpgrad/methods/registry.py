@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
+from gpgrad import signatures
 from gpgrad.envs.registry import importing
 from gpgrad.errors import SettingError, suggest
 
@@ -122,6 +123,10 @@ def options(kind: Kind, name: str) -> dict[str, Option]:
 
 @functools.cache
 def _options(kind: Kind, name: str) -> dict[str, Option]:
+    entry = _PARTS[kind].get(name)
+    found = signatures.read(entry) if isinstance(entry, str) else None
+    if found is not None:
+        return {key: Option(*parameter) for key, parameter in [*found.parameters.items()][1:]}
     make = maker(kind, name)
     hints = get_type_hints(make)
     parameters = list(inspect.signature(make).parameters.values())[1:]  # the first is the context

@@ -259,3 +259,38 @@ def test_home_is_the_home_folder_in_every_path(tmp_path, monkeypatch, capsys):
 def test_the_command_to_resume_is_quoted(tmp_path):
     words = shlex.split(ending.to_resume(tmp_path / "it's a run"))
     assert words == ["gpgrad", "train", "--resume", str(tmp_path / "it's a run")]
+
+
+LIGHT = (
+    ["--help"],
+    ["--version"],
+    ["train"],
+    ["bench"],
+    ["train", "--help"],
+    ["list"],
+    ["list", "presets"],
+    ["experiment", "list"],
+    ["trian"],
+    ["train", "--lr", "1"],
+    ["train", "--env", "smax_3m", "--algo", "qplex", "--seeds", "many"],
+    ["train", "--resume", "nowhere"],
+    ["params", "--learner.lrr", "1"],
+    *([command, "nowhere"] for command in ("eval", "occupancy", "buckets", "separation", "mirror", "render", "watch")),
+    ["export", "nowhere", "--out", "x.npz"],
+    ["compare", "nowhere", "either"],
+    ["report", "nowhere"],
+    ["ls", "nowhere"],
+    ["sweep", "nowhere.yaml"],
+)
+
+
+def test_what_needs_no_jax_does_not_import_it(tmp_path):
+    code = (
+        "import sys; from gpgrad.__main__ import main\n"
+        f"for words in {LIGHT!r}:\n"
+        "    code = main(words)\n"
+        "    print(words, code, 'jax' in sys.modules, file=sys.stderr)\n"
+        "    assert code in (0, 2) and 'jax' not in sys.modules, words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

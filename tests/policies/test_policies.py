@@ -307,7 +307,7 @@ def test_the_document_in_order(tmp_path, monkeypatch, capsys):
             monkeypatch.setattr("gpgrad.training.train.finish", lambda *_: None)
         assert cli.main([*words[3:], *(SMALL if words[3] == "train" else [])]) == 0, command
     code: dict = {}
-    exec(JAX.replace("gpgrad.envs.make", "small"), {"small": small}, code)
+    exec(JAX.replace("envs.make", "small"), {"small": small}, code)
     assert code["actions"].shape == (1, 3)
     exec(NUMPY, code)
     assert code["meta"]["algorithm"] == "gradps"

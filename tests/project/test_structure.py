@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # A room may import itself and the rooms on lines above its own.
 ORDER = """
 errors children
-yaml_loader
+yaml_loader signatures
 envs
 types
 methods
