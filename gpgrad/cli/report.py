@@ -35,10 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     from gpgrad import plots
     from gpgrad.viz import report
 
-    plots.require()
     found = report.document(folders)
     with tempfile.TemporaryDirectory() as drawn:
-        pictures = report.heat_pictures(report.collect(folders), Path(drawn))
+        pictures = report.heat_pictures(report.collect(folders), Path(drawn)) if plots.installed() else []
         pictures += report.pictures_of([*(folder / "pictures" for folder in folders), *extra])
         text = report.page(found, pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -46,4 +45,6 @@ def main(arguments: Sequence[str]) -> int:
     size = out.stat().st_size
     warning = "; it is large, which other pictures would mend" if size > LARGE else ""
     print(f"{out}: {len(found['entries'])} configurations, {len(pictures)} pictures, {size / 1e6:.2f} MB{warning}")
+    if not plots.installed():
+        print("heat maps are left out: they need matplotlib, pip install 'gpgrad[plot]'")
     return 0

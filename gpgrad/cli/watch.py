@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.live import Live
 
+    from gpgrad.cli.ls import require_metric
     from gpgrad.config import validate
     from gpgrad.runs import shelf
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             run = shelf.read(folder)
+            require_metric([run], metric)
             if console.is_terminal:
                 live.update("\n".join(picture(run, metric, console.width)), refresh=True)
             else:

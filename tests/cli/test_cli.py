@@ -119,9 +119,13 @@ def test_train_then_eval(tmp_path, capsys):
     assert rows[-1]["loss"] > 0
     final = [json.loads(line) for line in (folder / "final.jsonl").read_text().splitlines()]
     capsys.readouterr()
-    assert cli.main(["eval", str(folder), "--episodes", "3", "--stream", "0"]) == 0
-    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert again == final
+    file = tmp_path / "numbers.json"
+    assert cli.main(["eval", str(folder), "--episodes", "3", "--stream", "0", "--json", str(file)]) == 0
+    assert json.loads(file.read_text()) == final
+    lines = [re.split(r"\s*│\s*", line.strip("│ \n")) for line in capsys.readouterr().out.splitlines()]
+    returns = next(line for line in lines if line[0] == "test_return")
+    assert returns[2:] == [f"{row['test_return']:.4g}" for row in final]
+    assert ["episodes", "6", "3", "3"] in lines
     assert cli.main([*run, "--log.name", "one"]) == 2
     assert "exists already" in capsys.readouterr().err
 
