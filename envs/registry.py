@@ -129,6 +129,11 @@ def is_external(name: str) -> bool:
     return isinstance(factory, str) and factory.startswith("gpgrad.envs.external.")
 
 
+def factory(name: str) -> str | Callable[..., Env]:
+    """What makes a world: "module:attribute", or the callable itself."""
+    return _entry(name).factory
+
+
 def module(name: str) -> str:
     """The module that defines an environment; of an external one, `gpgrad.envs.external.env`."""
     factory = _entry(name).factory

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 import sys
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 EMPTY: Any = object()  # the default of a parameter that has none
@@ -173,3 +175,48 @@ def _tree(module: str) -> ast.Module:
     if source is None:
         raise _Unclear
     return ast.parse(source)
+
+
+def docs(place: str, siblings: bool) -> list[str]:
+    """Docstrings in which the parameters of "module:maker" may be described, the nearest first.
+
+    Its own, those of its base classes, that of a record `Settings` that its module has or imports, then with
+    siblings those of the module's other makers. Read from source.
+    """
+    module, _, name = place.partition(":")
+    try:
+        found = _with_bases(module, name) + _with_bases(module, "Settings")
+        nodes = [node for node in _tree(module).body if siblings and isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    except _Unclear:
+        return []
+    return found + [ast.get_docstring(node) or "" for node in nodes]
+
+
+def _with_bases(module: str, name: str) -> list[str]:
+    node = next(
+        (n for n in _tree(module).body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == name), None
+    )
+    if node is None:
+        imported, _, original = _imports(module).get(name, "").rpartition(".")
+        return _with_bases(imported, original) if imported else []
+    bases = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
+    return [ast.get_docstring(node) or "", *(doc for base in bases for doc in _with_bases(module, base))]
+
+
+def sentences(doc: str, names: Iterable[str]) -> dict[str, str]:
+    """What a docstring says of each name, of those that it describes.
+
+    Descriptions are written `name: text.` or `name, name: text.` and end at the next one, or at an empty line. One that
+    only points elsewhere, such as `embed: QMIX's.` or `k: see ...`, does not count.
+    """
+    names = set(names)
+    word = r"[A-Za-z_]\w*"
+    head = re.compile(rf"(?:^|(?<=[.;] ))({word}(?:, {word})*): ")
+    found: dict[str, str] = {}
+    for paragraph in re.split(r"\n\s*\n", doc):
+        pieces = head.split(" ".join(paragraph.split()))
+        for described, text in zip(pieces[1::2], pieces[2::2], strict=True):
+            if not re.fullmatch(r"\s*(\w+'s|see .*)[.;]?\s*", text):
+                new = [each for each in described.split(", ") if each in names and each not in found]
+                found |= dict.fromkeys(new, text.strip().rstrip(".;"))
+    return found

@@ -120,23 +120,22 @@ def go_further(given: dict[str, str]) -> int:
 
 
 def show_settings(settings) -> int:
-    """Every setting of a configuration: name, value, what it does."""
-    import dataclasses
-
+    """Every setting of a configuration in groups: name, value, choices, what it does."""
     from rich.console import Console
     from rich.table import Table
 
     from gpgrad import config
-    from gpgrad.config.schema import Part
+    from gpgrad.cli import setting_help
 
-    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
-    for group in dataclasses.fields(settings):
-        value = getattr(settings, group.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, Part):
-            helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
+    said, types = setting_help.sentences(settings), config.types(settings)
     table = Table("--setting", "value", "what it does")
+    group = ""
     for name, value in config.flat(settings).items():
-        table.add_row(name, str(value), helps.get(name, ""))
+        if group != (group := name.partition(".")[0] if "." in name else group):
+            table.add_section()
+        allowed = setting_help.choices(types.get(name))
+        text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
+        table.add_row(name, str(value), text.replace("[", "\\["))
     print(f"usage: gpgrad\n\n{USAGE}\n")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -108,6 +108,11 @@ def maker(kind: Kind, name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
+def entry(kind: Kind, name: str) -> str | Callable[..., Any]:
+    """What makes a part: "module:function", or the callable itself."""
+    return _PARTS[kind][name]
+
+
 def module(kind: Kind, name: str) -> str:
     """The module of a part's maker."""
     if name not in _PARTS[kind]:
