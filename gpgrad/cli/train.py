@@ -129,10 +129,13 @@ def show_settings(settings) -> int:
 
     said, types = setting_help.sentences(settings), config.types(settings)
     table = Table("--setting", "value", "what it does")
-    group = ""
-    for name, value in config.flat(settings).items():
-        if group != (group := name.partition(".")[0] if "." in name else group):
+    flat, last = config.flat(settings), ""
+    groups = {name.partition(".")[0] for name in flat if "." in name}
+    for name, value in flat.items():
+        group = name.partition(".")[0] if name.partition(".")[0] in groups else ""
+        if group != last:
             table.add_section()
+        last = group
         allowed = setting_help.choices(types.get(name))
         text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
         table.add_row(name, str(value), text.replace("[", "\\["))
