@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import gpgrad
 from gpgrad.cli import COMMANDS, process
+from gpgrad.cli.arguments import help_text
 from gpgrad.errors import SettingError, suggest
 
 OWN_HELP = ("train", "experiment")  # commands that print their own help
@@ -20,7 +21,10 @@ OWN_HELP = ("train", "experiment")  # commands that print their own help
 def usage() -> str:
     """What every command does."""
     parts = [importlib.import_module(f"gpgrad.cli.{name}").USAGE for name in COMMANDS]
-    ending = "  train --help shows every setting of the chosen environment, algorithm and preset with its value."
+    ending = """\
+  COMMAND --help says what each option does; train --help shows every setting with its value.
+  --version                                           the version of gpgrad
+  Completion: eval "$(gpgrad completion bash)", also zsh"""
     return "\n".join(["usage: gpgrad COMMAND [OPTIONS]", "", *parts, "", ending])
 
 
@@ -62,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         raise SettingError(f"unknown command {name!r}{suggest(name, COMMANDS)}")
     command = importlib.import_module(f"gpgrad.cli.{name}")
     if name not in OWN_HELP and any(token in ("-h", "--help") for token in rest):
-        print(f"usage: gpgrad\n\n{command.USAGE}")
+        print(help_text(command.USAGE, command.OPTIONS))
         return 0
     return command.main(rest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gpgrad.errors import SettingError
@@ -31,6 +31,13 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
             raise SettingError(f"--{name} is given twice")
         result[name] = value
     return result
+
+
+def help_text(usage: str, options: Mapping[str, str]) -> str:
+    """The help of a command: its usage, and a line for each option. options: `name VALUE` to a sentence."""
+    width = max((len(name) for name in options), default=0)
+    lines = [f"  --{name:<{width}}  {sentence}" for name, sentence in options.items()]
+    return "\n".join(["usage: gpgrad", "", usage, "", *lines, ""])
 
 
 def run_of(text: str) -> Path:

@@ -12,6 +12,14 @@ from gpgrad.errors import SettingError
 USAGE = """\
   bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
         [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first"""
+OPTIONS = {
+    "env NAME": "the environment, by default pp_small",
+    "algos NAME,NAME": "algorithms to measure in alternation; ratios are to the first",
+    "vary SETTING=VALUE,VALUE": "measure each algorithm with each value of a setting",
+    "rounds N": "rounds of measurements, by default 30, at least 3",
+    "json FILE": "write the rows as JSON",
+    "GROUP.SETTING VALUE": "any setting of gpgrad train",
+}
 
 INTRODUCTION = """\
 gpgrad bench --env NAME --algos NAME,NAME compiles each algorithm (up to a minute each on a CPU), then times its updates

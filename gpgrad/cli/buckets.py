@@ -11,6 +11,15 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   buckets RUN [--buckets N] [--members N] [--episodes N] [--epsilon E] [--seed N] [--json FILE] [--picture FILE]
                                                       joint actions that GPVD protects, and those that interfere"""
+OPTIONS = {
+    "buckets N": "buckets to print, by default 2",
+    "members N": "transitions of each bucket, by default 3",
+    "episodes N": "episodes to play, by default those of a batch",
+    "epsilon E": "probability of random actions, by default 0.05",
+    "seed N": "which seed, by default the first",
+    "json FILE": "write the buckets as JSON",
+    "picture FILE": "draw the buckets; needs matplotlib",
+}
 NUMBERS = {"buckets": "2", "members": "3", "episodes": "", "epsilon": "0.05", "seed": ""}
 
 

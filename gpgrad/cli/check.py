@@ -10,6 +10,10 @@ from gpgrad.errors import SettingError
 USAGE = """\
   check WORLD [--plugin MODULE] [--env.OPTION VALUE ...]
                                                       what is wrong with a world, by tracing and playing it"""
+OPTIONS = {
+    "plugin MODULE": "module that registers the environment",
+    "env.OPTION VALUE": "a setting of the environment",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+}
 
 ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
 

@@ -9,6 +9,10 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   dashboard --entity NAME [--project NAME]            save the layout of configs/dashboard.yaml as a view in wandb"""
+OPTIONS = {
+    "entity NAME": "user or team that the project belongs to",
+    "project NAME": "project in wandb, by default gpgrad",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

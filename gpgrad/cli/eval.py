@@ -13,6 +13,12 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   eval RUN [--episodes N] [--stream N] [--json FILE] [--env.SETTING VALUE ...]
                                                       test the team of a finished run on fresh episodes"""
+OPTIONS = {
+    "episodes N": "episodes of each seed, by default 200",
+    "stream N": "which independent test episodes, by default 1; 0 is the final test of training",
+    "json FILE": "write a row of numbers per seed",
+    "env.SETTING VALUE": "a setting of the environment that differs from the one in training",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,6 +17,14 @@ USAGE = """\
   experiment list | status | run | queue | report | results [NAME] [--scale SCALE]
                                                       named experiments: run, draw and judge them"""
 
+OPTIONS = {
+    "scale SCALE": "a scale of the experiment, by default quick",
+    "log.dir DIR": "folder of runs, by default runs",
+    "results DIR": "folder of reports",
+    "status": "with queue: what is finished, running and next, and the time left",
+    "seeds-mode MODE": "how seeds of a run are laid out, see gpgrad train --help",
+}
+
 HELP = """usage: gpgrad experiment COMMAND [OPTIONS]
 
   list                               every experiment, its question and its scales

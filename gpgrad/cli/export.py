@@ -10,6 +10,10 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   export RUN --out FILE.npz|FILE.safetensors [--seed N]
                                                       a team's policies as arrays, to act without JAX"""
+OPTIONS = {
+    "out FILE": "a name ending in .npz or .safetensors",
+    "seed N": "which seed, by default the first",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,10 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   list [worlds | algorithms | presets] [--env NAME] [--plugin MODULE]
                                                       names; with presets, every setting of each"""
+OPTIONS = {
+    "env NAME": "with presets: the environment whose settings are shown, by default pp_small",
+    "plugin MODULE": "module that registers parts or environments",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   ls [DIR] [--metric NAME]                            the runs in a folder: what they are, how far, how good"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,10 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   mirror RUN [--project NAME] [--wandb auto|online|offline]
                                                       rows, heat maps and GIFs of a run to wandb, also afterwards"""
+OPTIONS = {
+    "project NAME": "project in wandb, by default that of the run",
+    "wandb auto|online|offline": "auto is online with a key, else offline",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

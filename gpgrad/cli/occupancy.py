@@ -12,6 +12,14 @@ from gpgrad.errors import SettingError
 USAGE = """\
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE] [--picture FILE]
                                                       how full GPVD's buckets are in random play or a run's team's"""
+OPTIONS = {
+    "env NAME": "the environment of random play, by default pp_p2",
+    "preset NAME": "training preset of random play",
+    "episodes N": "episodes, by default 256; a multiple of learner.batch_episodes",
+    "epsilon E": "probability of random actions, by default 1 without and 0.05 with RUN",
+    "json FILE": "write the rows as JSON",
+    "picture FILE": "draw the shares; needs matplotlib",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

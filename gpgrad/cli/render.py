@@ -10,6 +10,12 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   render RUN [--seed N] [--episode N] [--out FILE.gif|FILE.mp4] [--fps N]
                                                       an episode of a run's team as GIF or MP4, by default into RUN"""
+OPTIONS = {
+    "seed N": "which seed, by default the first",
+    "episode N": "which episode of the test, by default 0",
+    "out FILE": "a name ending in .gif or .mp4, by default in RUN/pictures",
+    "fps N": "frames per second, 0.5 to 50",
+}
 KNOWN = ("seed", "episode", "out", "fps")
 
 

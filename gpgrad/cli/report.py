@@ -12,6 +12,10 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   report RUN... [--out FILE.html] [--pictures FOLDER,...]
                                                       curves, tables, pictures, settings and commands on one page"""
+OPTIONS = {
+    "out FILE": "name of the page, by default report.html",
+    "pictures FOLDER,...": "folders of further pictures for the page",
+}
 KNOWN = ("out", "pictures")
 LARGE = 20e6  # bytes from which a page is slow to open
 

@@ -11,6 +11,9 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart"""
+OPTIONS = {
+    "json FILE": "write the numbers per seed as JSON",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

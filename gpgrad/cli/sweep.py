@@ -13,6 +13,16 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   sweep FILE [--dry-run | --choose] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
                                                       train worlds x algorithms x settings; go on where it stopped"""
+OPTIONS = {
+    "dry-run": "print what is finished and what would run next, and train nothing",
+    "choose": "train nothing; write the best point of each algorithm to FILE.chosen.yaml",
+    "log.dir DIR": "folder of runs, by default runs",
+    "json FILE": "write the table as JSON",
+    "jobs slurm|local": "submit jobs with submitit instead of training here",
+    "slurm.NAME VALUE": "a parameter of the Slurm jobs, such as slurm.partition",
+    "seeds-mode MODE": "how seeds of a run are laid out, see gpgrad train --help",
+    "log.* and checkpoint.* VALUE": "passed to the runs that are started",
+}
 
 KNOWN = ("log.dir", "json", "jobs", "seeds_mode", "log.*", "checkpoint.*", "slurm.*")
 CLUSTERS = ("slurm", "local")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import CHOICES, options, run_of
+from gpgrad.cli.arguments import CHOICES, help_text, options, run_of
 from gpgrad.errors import SettingError
 
 USAGE = """\
@@ -18,6 +18,14 @@ USAGE = """\
   train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
                                                       one of several processes that share the seeds of a run"""
 
+OPTIONS = {
+    "resume RUN": "go on with an interrupted run, with its own settings",
+    "extend RUN": "train a finished run further, as a new run; needs --t-max",
+    "hosts auto": "become one of several processes, as the cluster describes them",
+    "coordinator HOST:PORT": "address of process 0; needs --processes and --process",
+    "processes N": "how many processes share the seeds of the run",
+    "process I": "which of them this is, from 0",
+}
 HOSTS = ("hosts", "coordinator", "processes", "process")
 
 
@@ -139,6 +147,6 @@ def show_settings(settings) -> int:
         allowed = setting_help.choices(types.get(name))
         text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
         table.add_row(name, str(value), text.replace("[", "\\["))
-    print(f"usage: gpgrad\n\n{USAGE}\n")
+    print(help_text(USAGE, OPTIONS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 USAGE = """\
   watch RUN [--metric NAME] [--every SECONDS]         follow a run, with a small chart, until it ends"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+    "every SECONDS": "time between looks, by default 1",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
