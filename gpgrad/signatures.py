@@ -78,8 +78,8 @@ def _parameters(module: str, node: ast.FunctionDef | ast.ClassDef) -> dict[str, 
     if isinstance(node, ast.ClassDef) and node.decorator_list:
         if node.bases:
             raise _Unclear
-        fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-        return {item.target.id: _parameter(module, item.annotation, item.value) for item in fields}
+        fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+        return {ast.unparse(item.target): _parameter(module, item.annotation, item.value) for item in fields}
     if isinstance(node, ast.ClassDef):
         found = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
         if not found:

@@ -18,13 +18,13 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
     rest = iter(arguments)
     for token in rest:
         if not token.startswith("--") or len(token) == 2:
-            raise SettingError(f"unexpected argument {token!r}, expected --setting value")
+            raise SettingError(f"unexpected argument {token!r}; options are --name VALUE")
         name, equals, value = token[2:].partition("=")
         name = name.replace("-", "_")
         if not equals:
             value = next(rest, "--")
             if value == "--" or (value.startswith("--") and len(value) > 2):
-                raise SettingError(f"--{name} has no value, expected --{name} VALUE")
+                raise SettingError(f"--{name} has no value; must be --{name} VALUE")
         if name in result and name in REPEATED:
             value = f"{result.pop(name)},{value}"
         if name in result:
@@ -60,14 +60,14 @@ def file_to_write(text: str) -> Path:
     """A file that is to be written, asked for before the work that fills it. Raises SettingError where none can be."""
     path = path_of(text)
     if path.is_dir() or not path.parent.is_dir():
-        raise SettingError(f"{text} cannot be written, expected a file in a folder that there is")
+        raise SettingError(f"{text} cannot be written; must be a file in an existing folder")
     return path
 
 
 def path_of(text: str) -> Path:
     """A file or folder that was named, with ~ for the home folder. Raises SettingError for what names none."""
     if not text or "\0" in text:
-        raise SettingError(f"{text!r} is no name of a file or folder")
+        raise SettingError(f"{text!r} cannot be the name of a file or folder")
     path = Path(os.path.expanduser(text))
     try:
         path.stat()
@@ -76,5 +76,5 @@ def path_of(text: str) -> Path:
     except OSError as error:
         from gpgrad.config import validate
 
-        raise SettingError(f"{validate.short(text)} is no name of a file or folder: {error.strerror}") from None
+        raise SettingError(f"{validate.short(text)} cannot be the name of a file or folder: {error.strerror}") from None
     return path

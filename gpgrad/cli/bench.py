@@ -42,10 +42,10 @@ def main(arguments: Sequence[str]) -> int:
 
     rounds = validate.coerce(given.pop("rounds", "30"), int, "--rounds")
     if rounds < 3:
-        raise SettingError(f"--rounds is {rounds}, expected 3 or more")
+        raise SettingError(f"--rounds must be at least 3 (got {rounds})")
     varied, _, values = given.pop("vary", "").partition("=")
     if varied and not values:
-        raise SettingError(f"--vary is {varied!r}, expected a setting with values, as in seeds=1,8")
+        raise SettingError(f"--vary must be a setting with values, such as seeds=1,8 (got {varied!r})")
     loaded = {algo: config.load(env, algo, given) for algo in algos}
     if varied:
         loaded = {

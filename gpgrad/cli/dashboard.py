@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         if name not in ("entity", "project"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['entity', 'project'])}")
     if "entity" not in given:
-        raise SettingError("--entity is missing, expected the user or team that the project belongs to")
+        raise SettingError("dashboard needs --entity, the user or team that owns the project")
     from gpgrad.viz.dashboard import save
 
     print(save(given["entity"], given["project"]))

@@ -163,7 +163,7 @@ def queue(arguments: Sequence[str]) -> int:
 def _passed_on(given: dict[str, str]) -> list[str]:
     """Options for the runs that are begun, as `gpgrad train` takes them."""
     if "log.name" in given:
-        raise SettingError("--log.name cannot be given, expected one run to have it, not all of an experiment")
+        raise SettingError("--log.name cannot be given: it would name all runs of an experiment alike")
     passed = [key for key in given if key.startswith(("log.", "checkpoint.")) and key != "log.dir"]
     return [f"--{key}={given[key]}" for key in passed]
 
@@ -173,7 +173,7 @@ def report(arguments: Sequence[str]) -> int:
     name, given = _given(arguments, True, "scale", "log.dir", "results")
     loaded, scale, root, results = _chosen(name, given)
     if loaded.measure != "training":
-        raise SettingError(f"{loaded.name} keeps no runs to report on, expected run {loaded.name}")
+        raise SettingError(f"{loaded.name} trains no runs to report on; use gpgrad experiment run {loaded.name}")
     _report(loaded, scale, root, results)
     return 0
 
@@ -228,14 +228,12 @@ def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dic
     from gpgrad.experiments import definition
 
     if named and (not arguments or arguments[0].startswith("--")):
-        raise SettingError(f"the name of an experiment is missing, expected one of {', '.join(definition.names())}")
+        raise SettingError(f"the name of an experiment is missing; must be one of {', '.join(definition.names())}")
     given = options(arguments[1:] if named else arguments)
     for key in given:
         if key not in known and not any(key.startswith(name) for name in known if name.endswith(".")):
             names = [name for name in known if not name.endswith(".")]
-            raise SettingError(
-                f"unknown option --{key}{suggest(key, names)}; settings belong into the experiment's file"
-            )
+            raise SettingError(f"unknown option --{key}{suggest(key, names)}; settings belong in the experiment's file")
     return arguments[0] if named else "", given
 
 

@@ -19,13 +19,13 @@ OPTIONS = {
 def main(arguments: Sequence[str]) -> int:
     """Write one seed's policies, and say what is in the file."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("export needs the folder of a finished run, as in: export runs/NAME --out team.npz")
+        raise SettingError("export needs the folder of a finished run, as in: gpgrad export runs/NAME --out team.npz")
     folder, given = run_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("out", "seed"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['out', 'seed'])}")
     if "out" not in given:
-        raise SettingError("--out is missing, expected a file, as in --out team.npz")
+        raise SettingError("export needs --out FILE, as in --out team.npz")
     from gpgrad.config import validate
     from gpgrad.policies import export, policy
 

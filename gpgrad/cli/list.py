@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         if name != "env":
             raise SettingError(f"unknown option --{name}{suggest(name, ['env', 'plugin'])}")
         if topic != "presets":
-            raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
+            raise SettingError("--env is only for list presets, as in: gpgrad list presets --env pp_p2")
     if topic == "presets":
         return show_presets(given.get("env", "pp_small"))
     parts = {f"{kind}s": registry.names(kind) for kind in registry.KINDS}

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
     if not root.is_dir():
-        raise SettingError(f"there is no folder {root}, expected one with runs")
+        raise SettingError(f"there is no folder {root}; must be a folder of runs")
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     for problem in problems:
         print(problem)
     if not found:
-        raise SettingError(f"{root} holds no runs, expected folders with config.yaml")
+        raise SettingError(f"{root} holds no runs, which are folders with config.yaml")
     require_metric(found, metric)
     # Names are wrapped, not cut: what tells runs apart is at their ends.
     names = [Column(name, overflow="fold", min_width=n) for name, n in (("run", 20), ("world", 8), ("method", 8))]

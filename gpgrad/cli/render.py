@@ -22,8 +22,8 @@ KNOWN = ("seed", "episode", "out", "fps")
 def main(arguments: Sequence[str]) -> int:
     """Draw a greedy episode of the test of the last parameters, and say where it is."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("the run is missing, expected render RUN")
-    folder, given = run_of(arguments[0]), options(arguments[1:])
+        raise SettingError("render needs the folder of a run, as in: gpgrad render runs/NAME")
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     episode = validate.coerce(given.get("episode", "0"), int, "--episode")
     fps = validate.coerce(given["fps"], float, "--fps") if "fps" in given else None
     if not 0 <= episode < 10_000:
-        raise SettingError(f"--episode is {episode}, expected between 0 and 9,999")
+        raise SettingError(f"--episode must be between 0 and 9,999 (got {episode})")
     if fps is not None and not 0.5 <= fps <= 50:
-        raise SettingError(f"--fps is {fps:g}, expected between 0.5 and 50")
+        raise SettingError(f"--fps must be between 0.5 and 50 (got {fps:g})")
+    run_of(arguments[0])
     plots.require()
     from gpgrad.viz.render import check, render
 

@@ -25,17 +25,17 @@ def main(arguments: Sequence[str]) -> int:
     count = next((i for i, token in enumerate(arguments) if token.startswith("--")), len(arguments))
     folders, given = [path_of(name) for name in arguments[:count]], options(arguments[count:])
     if not folders:
-        raise SettingError("the runs are missing, expected report RUN...")
+        raise SettingError("report needs folders of runs, as in: gpgrad report runs/A runs/B")
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
     out = path_of(given.get("out", "report.html"))
     if out.suffix != ".html":
-        raise SettingError(f"--out is {str(out)!r}, expected a name that ends in .html")
+        raise SettingError(f"--out must end in .html (got {str(out)!r})")
     extra = [path_of(name) for name in given["pictures"].split(",")] if "pictures" in given else []
     for folder in extra:
         if not folder.is_dir():
-            raise SettingError(f"--pictures names {folder}, expected a folder")
+            raise SettingError(f"--pictures must be folders, and there is no {folder}")
     from gpgrad import plots
     from gpgrad.viz import report
 

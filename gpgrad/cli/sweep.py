@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SettingError("sweep needs a file, as in: gpgrad sweep my_sweep.yaml")
     flags = [word for word in arguments if word in FLAGS]
     if len(flags) > 1:
-        raise SettingError(f"{' and '.join(flags)} were given, expected one of {', '.join(FLAGS)}")
+        raise SettingError(f"{' and '.join(flags)} cannot be combined; must be one of {', '.join(FLAGS)}")
     given = options([word for word in arguments[1:] if word not in FLAGS])
     _check(given)
     root, jobs = path_of(given.pop("log.dir", "runs")), given.pop("jobs", None)
@@ -69,11 +69,11 @@ def main(arguments: Sequence[str]) -> int:
 def _check(given: dict[str, str]) -> None:
     for name in given:
         if name == "log.name" or not any(name == k or (k[-1] == "*" and name.startswith(k[:-1])) for k in KNOWN):
-            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong into the sweep's file")
+            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong in the sweep's file")
     if given.get("jobs", "slurm") not in CLUSTERS:
         raise SettingError(f"--jobs is {given['jobs']!r}{suggest(given['jobs'], CLUSTERS)}")
     if "jobs" not in given and any(name.startswith("slurm.") for name in given):
-        raise SettingError("--slurm.NAME goes with --jobs slurm alone")
+        raise SettingError("--slurm.NAME needs --jobs slurm")
 
 
 def preview(points, root: Path, extra: Sequence[str]) -> int:

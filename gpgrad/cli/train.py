@@ -86,9 +86,9 @@ def join(told: dict[str, str]) -> None:
     from gpgrad.config import validate
 
     if told.pop("hosts", "auto") != "auto":
-        raise SettingError("--hosts has another value than auto, expected --coordinator, --processes and --process")
+        raise SettingError("--hosts only accepts auto; otherwise pass --coordinator, --processes and --process")
     if told and set(told) != set(HOSTS[1:]):
-        raise SettingError("--coordinator, --processes and --process go together, expected all three, or --hosts auto")
+        raise SettingError("--coordinator, --processes and --process must be passed together, or --hosts auto alone")
     from gpgrad.learning import multiprocess
 
     if not told:
@@ -96,7 +96,7 @@ def join(told: dict[str, str]) -> None:
         return
     count, index = (validate.coerce(told[name], int, f"--{name}") for name in ("processes", "process"))
     if not 0 <= index < count:
-        raise SettingError(f"--process is {index}, expected between 0 and {count - 1}, one of --processes")
+        raise SettingError(f"--process must be between 0 and {count - 1} (got {index})")
     multiprocess.join(told["coordinator"], count, index)
 
 
@@ -104,7 +104,7 @@ def go_on(given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
     folder = run_of(given.pop("resume"))
     if given:
-        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed; pass --resume alone")
     from gpgrad.training.train import resume
 
     resume(folder)
@@ -118,11 +118,13 @@ def go_further(given: dict[str, str]) -> int:
 
     folder = run_of(given.pop("extend"))
     if "t_max" not in given:
-        raise SettingError("--extend has no --t-max, expected the steps at which to end")
+        raise SettingError("--extend needs --t-max, the environment steps at which to end")
     t_max = validate.coerce(given.pop("t_max"), int, "--t-max")
     log = {name: given.pop(f"log.{name}") for name in ("name", "dir") if f"log.{name}" in given}
     if given:
-        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is extended, expected --t-max alone")
+        raise SettingError(
+            f"--{next(iter(given))} cannot be changed when a run is extended; only --t-max and --log.* can"
+        )
     extend(folder, t_max, log)
     return 0
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
     seconds = validate.coerce(every, float, "--every")
     if seconds <= 0:
-        raise SettingError(f"--every is {every}, expected more than 0 seconds")
+        raise SettingError(f"--every must be more than 0 seconds (got {every})")
     console, told = Console(), 0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:

@@ -72,7 +72,7 @@ def test_ls_tells_what_how_far_and_how_good(tmp_path, capsys):
         (["compare", "nowhere", "either"], "nowhere holds no run, expected a folder with config.yaml"),
         (["watch"], "watch needs the folder of a run"),
         (["watch", "nowhere"], "nowhere holds no run"),
-        (["watch", "nowhere", "--every", "0"], "--every is 0, expected more than 0 seconds"),
+        (["watch", "nowhere", "--every", "0"], "--every must be more than 0 seconds (got 0)"),
     ],
 )
 def test_mistakes_get_one_sentence(tmp_path, capsys, arguments, sentence):

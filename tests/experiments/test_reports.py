@@ -131,7 +131,7 @@ def test_parameters_are_counted_without_training(tmp_path, capsys):
     assert cli.main(["status", file]) == 0
     assert capsys.readouterr().out == "mine: measures parameters, trains nothing\n"
     assert cli.main(["report", file]) == 2
-    assert "mine keeps no runs to report on, expected run mine" in capsys.readouterr().err
+    assert "mine trains no runs to report on; use gpgrad experiment run mine" in capsys.readouterr().err
 
 
 def test_a_report_of_what_there_is(two, root, tmp_path, capsys):

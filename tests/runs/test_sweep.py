@@ -144,11 +144,11 @@ def test_mistakes_get_one_sentence(tmp_path, changes, sentence):
     [
         (["sweep"], "sweep needs a file"),
         (["sweep", "nowhere.yaml"], "the sweep nowhere.yaml cannot be read: No such file"),
-        (["sweep", "FILE", "--learner.lr", "1"], "settings belong into the sweep's file"),
+        (["sweep", "FILE", "--learner.lr", "1"], "settings belong in the sweep's file"),
         (["sweep", "FILE", "--log.name", "x"], "unknown option --log.name"),
-        (["sweep", "FILE", "--dry-run", "--choose"], "--dry-run and --choose were given, expected one of"),
+        (["sweep", "FILE", "--dry-run", "--choose"], "--dry-run and --choose cannot be combined; must be one of"),
         (["sweep", "FILE", "--jobs", "slrm"], "--jobs is 'slrm'; did you mean 'slurm'?"),
-        (["sweep", "FILE", "--slurm.partition", "x"], "--slurm.NAME goes with --jobs slurm alone"),
+        (["sweep", "FILE", "--slurm.partition", "x"], "--slurm.NAME needs --jobs slurm"),
         (["sweep", "FILE", "--jobs", "slurm"], "there is no Slurm here"),
     ],
 )

@@ -132,10 +132,10 @@ def test_a_page_needs_no_drawing_library(runs, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the runs are missing"),
+        ([], "report needs folders of runs"),
         (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
-        (["RUN", "--out", "page.pdf"], "--out is 'page.pdf', expected a name that ends in .html"),
-        (["RUN", "--pictures", "nowhere"], "--pictures names nowhere, expected a folder"),
+        (["RUN", "--out", "page.pdf"], "--out must end in .html (got 'page.pdf')"),
+        (["RUN", "--pictures", "nowhere"], "--pictures must be folders, and there is no nowhere"),
         (["RUN", "--output", "x.html"], "unknown option --output; did you mean 'out'"),
     ],
 )
