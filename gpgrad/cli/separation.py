@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, run_of
+from gpgrad.cli.arguments import file_to_write, options, path_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
@@ -20,10 +20,12 @@ def main(arguments: Sequence[str]) -> int:
     """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
     if not arguments or arguments[0].startswith("--"):
         raise SettingError("separation needs the folder of a run, as in: gpgrad separation runs/NAME")
-    folder, given = run_of(arguments[0]), options(arguments[1:])
+    folder, given = path_of(arguments[0]), options(arguments[1:])
     file = file_to_write(given.pop("json")) if "json" in given else None
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
+    if not (folder / "metrics.jsonl").is_file():
+        raise SettingError(f"{folder} holds no run, which is a folder with metrics.jsonl")
     from rich.console import Console
     from rich.table import Table
 
