@@ -13,7 +13,7 @@ import numpy as np
 from gpgrad import envs
 from gpgrad.config import validate
 from gpgrad.config.schema import Config, Part
-from gpgrad.errors import SettingError, suggest
+from gpgrad.errors import SettingError
 from gpgrad.methods import registry
 
 PARTS = ("env", *registry.KINDS)

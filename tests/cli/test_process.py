@@ -95,7 +95,7 @@ def test_a_command_is_restarted_once_with_its_arguments(installed, tmp_path):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (2, "gpgrad: unknown world 'pp smal'; did you mean 'pp_small'?\n")
+    assert (done.returncode, done.stderr) == (2, "gpgrad: unknown environment 'pp smal'; did you mean 'pp_small'?\n")
     first, second = count.read_text().splitlines()
     words = " ".join([*begin, "train", "--env", "pp smal"])
     assert first.split()[1:] == ["None", *words.split()]
