@@ -21,15 +21,6 @@ A      ?=
 B      ?=
 SCALE  ?= quick
 
-# Large pages make the learner 1.25 to 1.45 times as fast on Linux; compiled programs are kept between runs.
-ifeq ($(shell uname -s),Linux)
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
-endif
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
-export TF_CPP_MIN_LOG_LEVEL ?= 2
-export PYTHONUNBUFFERED ?= 1
-
 .PHONY: help train eval list ls watch compare sweep render report export experiment test test-all test-core lint format lock clean
 .DEFAULT_GOAL := help
 
@@ -48,40 +39,43 @@ help:
 	@echo "make test [TESTS=tests/methods] | make test-all | make test-core | make lint | make format | make lock | make clean"
 
 train: $(STAMP)
-	@$(PY) -m gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
+	@$(BIN)/gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
 
 eval: $(STAMP)
-	@$(PY) -m gpgrad eval $(RUN) $(ARGS)
+	@$(BIN)/gpgrad eval $(RUN) $(ARGS)
 
 list: $(STAMP)
-	@$(PY) -m gpgrad list $(ARGS)
+	@$(BIN)/gpgrad list $(ARGS)
 
 ls: $(STAMP)
-	@$(PY) -m gpgrad ls $(ARGS)
+	@$(BIN)/gpgrad ls $(ARGS)
 
 watch: $(STAMP)
-	@$(PY) -m gpgrad watch $(RUN) $(ARGS)
+	@$(BIN)/gpgrad watch $(RUN) $(ARGS)
 
 compare: $(STAMP)
-	@$(PY) -m gpgrad compare $(A) $(B) $(ARGS)
+	@$(BIN)/gpgrad compare $(A) $(B) $(ARGS)
 
 sweep: $(STAMP)
-	@$(PY) -m gpgrad sweep $(FILE) $(ARGS)
+	@$(BIN)/gpgrad sweep $(FILE) $(ARGS)
 
 export: $(STAMP)
-	@$(PY) -m gpgrad export $(RUN) --out $(OUT) $(ARGS)
+	@$(BIN)/gpgrad export $(RUN) --out $(OUT) $(ARGS)
 
 render: $(STAMP)
-	@$(PY) -m gpgrad render $(RUN) $(ARGS)
+	@$(BIN)/gpgrad render $(RUN) $(ARGS)
 
 report: $(STAMP)
-	@$(PY) -m gpgrad report $(RUNS) $(ARGS)
+	@$(BIN)/gpgrad report $(RUNS) $(ARGS)
 
 experiment: $(STAMP)
-	@$(PY) -m experiments $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)
+	@$(BIN)/gpgrad experiment $(if $(NAME),run $(NAME) --scale $(SCALE) $(ARGS),list)
 
-# A file's tests share compiled programs, so they stay in one process.
-PYTEST := WANDB_MODE=disabled $(PY) -m pytest -n 2 --dist loadfile
+# A file's tests share compiled programs, so they stay in one process. Huge pages make them faster on Linux.
+ifeq ($(shell uname -s),Linux)
+HUGE := GLIBC_TUNABLES=$(or $(GLIBC_TUNABLES),glibc.malloc.hugetlb=1)
+endif
+PYTEST := $(HUGE) WANDB_MODE=disabled TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m pytest -n 2 --dist loadfile
 
 test: $(STAMP)
 	@$(PYTEST) -m "not slow" $(TESTS)

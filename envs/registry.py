@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpgrad import signatures
 from gpgrad.errors import SettingError, suggest
 
 if TYPE_CHECKING:
@@ -87,7 +88,15 @@ def options(name: str) -> dict[str, tuple[Any, Any]]:
 
 @functools.cache
 def _parameters_of(factory: str) -> dict[str, tuple[Any, Any]]:
-    return _parameters(_imported(factory))
+    found = signatures.read(factory)
+    if found is None:
+        return _parameters(_imported(factory))
+    empty = inspect.Parameter.empty
+    return {
+        option: (Any if kind is signatures.EMPTY else kind, empty if default is signatures.EMPTY else default)
+        for option, (kind, default) in found.parameters.items()
+        if option != _NAME
+    }
 
 
 def _parameters(factory: Callable[..., Env]) -> dict[str, tuple[Any, Any]]:
@@ -118,6 +127,11 @@ def is_external(name: str) -> bool:
     """Whether an environment is external: a Python program in worker processes."""
     factory = _entry(name).factory
     return isinstance(factory, str) and factory.startswith("gpgrad.envs.external.")
+
+
+def factory(name: str) -> str | Callable[..., Env]:
+    """What makes a world: "module:attribute", or the callable itself."""
+    return _entry(name).factory
 
 
 def module(name: str) -> str:

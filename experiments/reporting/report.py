@@ -107,7 +107,7 @@ def _arm(definition: Definition, result: Result, runs: Sequence[RunFolder]) -> d
         "iqm": _plain(stats.iqm_interval([values], np.random.default_rng(0))._asdict()) if values else None,
         "area": _plain(stats.mean_interval(_areas(result))._asdict()) if values else None,
         "steps_to_threshold": _threshold(definition, result),
-        "command": shown(["python", "-m", "gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
+        "command": shown(["gpgrad", "train", *train_arguments(result.setup, result.setup.seeds)]),
         "acted": _acted(result),
         "lacking": method_activity.sentences(result.setup.config, claims_of.rows_of(result)),
         "runs": [str(share.run.folder) for share in result.shares],

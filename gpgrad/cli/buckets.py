@@ -5,42 +5,53 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.cli.arguments import file_to_write, options, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   buckets RUN [--buckets N] [--members N] [--episodes N] [--epsilon E] [--seed N] [--json FILE] [--picture FILE]
                                                       joint actions that GPVD protects, and those that interfere"""
+OPTIONS = {
+    "buckets N": "buckets to print, by default 2",
+    "members N": "transitions of each bucket, by default 3",
+    "episodes N": "episodes to play, by default those of a batch",
+    "epsilon E": "probability of random actions, by default 0.05",
+    "seed N": "which seed, by default the first",
+    "json FILE": "write the buckets as JSON",
+    "picture FILE": "draw the buckets; needs matplotlib",
+}
 NUMBERS = {"buckets": "2", "members": "3", "episodes": "", "epsilon": "0.05", "seed": ""}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play a batch with a run's team, and write the buckets in which most transitions interfere."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("the run is missing, expected buckets RUN")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+        raise SettingError("buckets needs the folder of a run, as in: gpgrad buckets runs/NAME")
+    given = options(arguments[1:])
     files = {name: file_to_write(given.pop(name)) if name in given else None for name in ("json", "picture")}
     for name in given:
         if name not in NUMBERS:
             raise SettingError(f"unknown option --{name}{suggest(name, [*NUMBERS, *files])}")
-    import jax
-
-    from gpgrad import plots
-    from gpgrad.analysis import gpvd_buckets
     from gpgrad.config import validate
-    from gpgrad.policies.load import load_snapshot
 
-    if files["picture"]:
-        plots.require()
     text = NUMBERS | given
     n_buckets, n_members = (validate.coerce(text[name], int, f"--{name}") for name in ("buckets", "members"))
     eps = validate.coerce(text["epsilon"], float, "--epsilon")
     episodes = validate.coerce(text["episodes"], int, "--episodes") if text["episodes"] else None
     for name, value in (("buckets", n_buckets), ("members", n_members), ("episodes", episodes)):
         if value is not None and value < 1:
-            raise SettingError(f"--{name} is {value}, expected 1 or more")
+            raise SettingError(f"--{name} must be at least 1 (got {value})")
     if not 0 <= eps <= 1:
-        raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
+        raise SettingError(f"--epsilon must be between 0 and 1 (got {eps})")
+    folder = run_of(arguments[0])
+    import jax
+
+    from gpgrad import plots
+    from gpgrad.analysis import gpvd_buckets
+    from gpgrad.policies.load import load_snapshot
+
+    if files["picture"]:
+        plots.require()
     learned = load_snapshot(folder, validate.coerce(text["seed"], int, "--seed") if text["seed"] else None)
     team = learned.team
     episodes = episodes or team.config.learner.batch_episodes
@@ -49,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = gpvd_buckets.as_rows(dump)
     if not rows:
         raise SettingError(
-            f"nothing interferes in {episodes} episodes of {folder}, expected more --episodes or --epsilon"
+            f"no transitions interfere in {episodes} episodes of {folder}; try more --episodes or --epsilon"
         )
     steps = f"after {int(learned.state.env_steps):,} steps" if learned.whole else "of the trained team"
     print(f"{folder}, seed {team.seed}, {steps}: {episodes} episodes, epsilon {eps:g}")

@@ -10,16 +10,20 @@ from gpgrad.errors import SettingError
 USAGE = """\
   check WORLD [--plugin MODULE] [--env.OPTION VALUE ...]
                                                       what is wrong with a world, by tracing and playing it"""
+OPTIONS = {
+    "plugin MODULE": "module that registers the environment",
+    "env.OPTION VALUE": "a setting of the environment",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a line for each finding; 1 where there are any."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("the world is missing, must be check WORLD")
+        raise SettingError("check needs an environment, as in: gpgrad check pp_small")
     world, given = arguments[0], options(arguments[1:])
     for name in given:
         if name != "plugin" and not name.startswith("env."):
-            raise SettingError(f"unknown option --{name}, must be --plugin or --env.OPTION of the world")
+            raise SettingError(f"unknown option --{name}, must be --plugin or --env.OPTION")
     from gpgrad import config
 
     settings = config.load(world, "vdn", given)

@@ -11,6 +11,9 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+}
 
 ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
 
@@ -18,7 +21,7 @@ ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan") 
 def main(arguments: Sequence[str]) -> int:
     """Settings and results of two runs side by side, and the verdict on the claim that the first is better."""
     if len(arguments) < 2 or any(word.startswith("--") for word in arguments[:2]):
-        raise SettingError("compare needs two runs, as in: python -m gpgrad compare runs/A runs/B")
+        raise SettingError("compare needs two runs, as in: gpgrad compare runs/A runs/B")
     given = options(arguments[2:])
     metric = given.pop("metric", "test_return")
     for name in given:
@@ -26,10 +29,16 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from gpgrad.cli.ls import spread
+    from gpgrad.cli.ls import require_metric, spread
     from gpgrad.runs import provenance, run_folder
 
     one, other = (run_folder.read(path_of(folder)) for folder in arguments[:2])
+    env, other_env = (run.settings["env"] for run in (one, other))
+    if env != other_env:
+        raise SettingError(
+            f"{one.folder} is a run on {env} and {other.folder} one on {other_env}; both must be of one environment"
+        )
+    require_metric([one, other], metric)
     columns = [Column(name, overflow="fold") for name in ("A", "B")]
     table = Table("", *columns, title=f"A: {one.folder}\nB: {other.folder}", title_justify="left")
     for name, values in differences(one.settings, other.settings).items():
@@ -44,7 +53,11 @@ def main(arguments: Sequence[str]) -> int:
     table.add_row(f"{metric} ± 95%, seeds", *(f"{spread(values)}, {len(values)}" for values in results))
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
-    for line in judge(results[0], results[1], metric):
+    changed = [name for name in differences(one.settings, other.settings) if name.startswith("env.")]
+    verdict = judge(results[0], results[1], metric)
+    if changed:
+        verdict = [f"no verdict: the environments differ in {', '.join(changed)}"]
+    for line in verdict:
         console.print(line, highlight=False, soft_wrap=True)
     if "running" in (one.state, other.state) or "interrupted" in (one.state, other.state):
         console.print("not both are finished: these are results so far", highlight=False)

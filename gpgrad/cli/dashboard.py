@@ -9,6 +9,10 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   dashboard --entity NAME [--project NAME]            save the layout of configs/dashboard.yaml as a view in wandb"""
+OPTIONS = {
+    "entity NAME": "user or team that the project belongs to",
+    "project NAME": "project in wandb, by default gpgrad",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         if name not in ("entity", "project"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['entity', 'project'])}")
     if "entity" not in given:
-        raise SettingError("--entity is missing, expected the user or team that the project belongs to")
+        raise SettingError("dashboard needs --entity, the user or team that owns the project")
     from gpgrad.viz.dashboard import save
 
     print(save(given["entity"], given["project"]))

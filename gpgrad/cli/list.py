@@ -11,11 +11,15 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   list [worlds | algorithms | presets] [--env NAME] [--plugin MODULE]
                                                       names; with presets, every setting of each"""
+OPTIONS = {
+    "env NAME": "with presets: the environment whose settings are shown, by default pp_small",
+    "plugin MODULE": "module that registers parts or environments",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Names of worlds, algorithms and presets; with `presets`, every setting of each."""
-    from gpgrad import config, envs
+    from gpgrad import envs
     from gpgrad.config import plugins, presets, validate
     from gpgrad.methods import registry
 
@@ -29,15 +33,21 @@ def main(arguments: Sequence[str]) -> int:
         if name != "env":
             raise SettingError(f"unknown option --{name}{suggest(name, ['env', 'plugin'])}")
         if topic != "presets":
-            raise SettingError("--env goes with list presets alone, as in: list presets --env pp_p2")
+            raise SettingError("--env is only for list presets, as in: gpgrad list presets --env pp_p2")
     if topic == "presets":
         return show_presets(given.get("env", "pp_small"))
-    lists = {"worlds": [*envs.names(), *envs.patterns()], "algorithms": config.algorithms()}
-    lists |= {f"{kind}s": registry.names(kind) for kind in registry.KINDS} | {"presets": presets.available("preset")}
+    parts = {f"{kind}s": registry.names(kind) for kind in registry.KINDS}
+    lists = {"worlds": [*envs.names(), *envs.patterns()], **parts}
+    lists |= {"named combinations": presets.available("algo"), "presets": presets.available("preset")}
+    of_algorithms = (*parts, "named combinations")
     for name, values in lists.items():
-        if topic in ("", name):
+        if topic in ("", name) or (topic == "algorithms" and name in of_algorithms):
             print(f"{name}: {' '.join(values)}")
     if topic in ("", "algorithms"):
+        print(
+            "--algo takes a decomposition, a sharing scheme (on qmix), DECOMPOSITION_SHARING such as vdn_gradps, or a "
+            "named combination;\n--weighting is apart: --algo qplex --weighting gpvd"
+        )
         print(f"sharing of algorithms that name none, by preset: {schemes()}; list presets --env NAME shows a world's")
     return 0
 

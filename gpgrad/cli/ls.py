@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gpgrad.cli.arguments import options, path_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   ls [DIR] [--metric NAME]                            the runs in a folder: what they are, how far, how good"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
     if not root.is_dir():
-        raise SettingError(f"there is no folder {root}, expected one with runs")
+        raise SettingError(f"there is no folder {root}; must be a folder of runs")
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -30,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     for problem in problems:
         print(problem)
     if not found:
-        raise SettingError(f"{root} holds no runs, expected folders with config.yaml")
+        raise SettingError(f"{root} holds no runs, which are folders with config.yaml")
+    require_metric(found, metric)
     # Names are wrapped, not cut: what tells runs apart is at their ends.
     names = [Column(name, overflow="fold", min_width=n) for name, n in (("run", 20), ("world", 8), ("method", 8))]
     table = Table(*names, "seeds", "state", "steps", f"{metric} ± 95%", "minutes", title=f"runs in {root}")
@@ -40,6 +45,14 @@ def main(arguments: Sequence[str]) -> int:
         table.add_row(*cells, spread(run.values(metric)), f"{run.seconds / 60:.0f}")
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     return 0
+
+
+def require_metric(runs: Sequence[Any], metric: str) -> None:
+    """Raise SettingError where rows of runs have numbers, but none of this name."""
+    rows = (row for run in runs for row in (*run.metrics, *run.final))
+    names = {name for row in rows for name, value in row.items() if isinstance(value, (int, float))}
+    if names and metric not in names:
+        raise SettingError(f"no test has the metric {metric!r}{suggest(metric, sorted(names))}")
 
 
 def spread(values: dict[int, float]) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from gpgrad.cli.arguments import options, path_of
+from gpgrad.cli.arguments import options, run_of
 from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   mirror RUN [--project NAME] [--wandb auto|online|offline]
                                                       rows, heat maps and GIFs of a run to wandb, also afterwards"""
+OPTIONS = {
+    "project NAME": "project in wandb, by default that of the run",
+    "wandb auto|online|offline": "auto is online with a key, else offline",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write all rows of a run, its final test, heat maps and films to wandb; 1 if wandb fails."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("mirror needs the folder of a run, as in: python -m gpgrad mirror runs/NAME")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
+        raise SettingError("mirror needs the folder of a run, as in: gpgrad mirror runs/NAME")
+    folder, given = run_of(arguments[0]), options(arguments[1:])
     for name in given:
         if name not in ("project", "wandb"):
             raise SettingError(f"unknown option --{name}{suggest(name, ['project', 'wandb'])}")

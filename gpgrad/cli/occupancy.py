@@ -6,12 +6,20 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
+from gpgrad.cli.arguments import file_to_write, finished_run_of, options, path_of
 from gpgrad.errors import SettingError
 
 USAGE = """\
   occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE] [--picture FILE]
                                                       how full GPVD's buckets are in random play or a run's team's"""
+OPTIONS = {
+    "env NAME": "the environment of random play, by default pp_p2",
+    "preset NAME": "training preset of random play",
+    "episodes N": "episodes, by default 256; a multiple of learner.batch_episodes",
+    "epsilon E": "probability of random actions, by default 1 without and 0.05 with RUN",
+    "json FILE": "write the rows as JSON",
+    "picture FILE": "draw the shares; needs matplotlib",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     given = options(arguments[1:] if folder else arguments)
     from gpgrad import config, plots
     from gpgrad.config import validate
-    from gpgrad.training import warm_start
 
     numbers = {"episodes": "256", "epsilon": "1.0" if folder is None else "0.05"}
     numbers |= {name: given.pop(name) for name in numbers if name in given}
@@ -31,14 +38,18 @@ def main(arguments: Sequence[str]) -> int:
     if drawn:
         plots.require()  # rather now than after the play
     if not 0 <= eps <= 1:
-        raise SettingError(f"--epsilon is {eps}, expected between 0 and 1")
+        raise SettingError(f"--epsilon must be between 0 and 1 (got {eps})")
     if folder and given:
         known = "--episodes, --epsilon, --json, --picture"
-        raise SettingError(f"--{next(iter(given))} cannot be changed for a run, expected {known}")
+        raise SettingError(f"--{next(iter(given))} cannot be changed for a run; options are {known}")
+    if folder:
+        finished_run_of(arguments[0])
+    from gpgrad.training import warm_start
+
     chosen = warm_start.finished(folder) if folder else config.load(given.pop("env", "pp_p2"), overrides=given)
     batch = chosen.learner.batch_episodes
     if episodes < batch or episodes % batch:
-        raise SettingError(f"--episodes is {episodes}, expected a multiple of learner.batch_episodes = {batch}")
+        raise SettingError(f"--episodes must be a multiple of learner.batch_episodes = {batch} (got {episodes})")
     import jax
     from rich.console import Console
     from rich.table import Table

@@ -10,6 +10,11 @@ from gpgrad.cli.arguments import CHOICES, options
 USAGE = """\
   params --env NAME --algo NAME [--GROUP.SETTING VALUE ...]
                                                       parameters: trained, in use, and as the GradPS paper counts"""
+OPTIONS = {
+    "env NAME": "the environment, by default pp_small",
+    "algo NAME": "the algorithm, by default qmix",
+    "GROUP.SETTING VALUE": "any setting of gpgrad train",
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,6 +12,10 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   report RUN... [--out FILE.html] [--pictures FOLDER,...]
                                                       curves, tables, pictures, settings and commands on one page"""
+OPTIONS = {
+    "out FILE": "name of the page, by default report.html",
+    "pictures FOLDER,...": "folders of further pictures for the page",
+}
 KNOWN = ("out", "pictures")
 LARGE = 20e6  # bytes from which a page is slow to open
 
@@ -21,24 +25,23 @@ def main(arguments: Sequence[str]) -> int:
     count = next((i for i, token in enumerate(arguments) if token.startswith("--")), len(arguments))
     folders, given = [path_of(name) for name in arguments[:count]], options(arguments[count:])
     if not folders:
-        raise SettingError("the runs are missing, expected report RUN...")
+        raise SettingError("report needs folders of runs, as in: gpgrad report runs/A runs/B")
     for name in given:
         if name not in KNOWN:
             raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
     out = path_of(given.get("out", "report.html"))
     if out.suffix != ".html":
-        raise SettingError(f"--out is {str(out)!r}, expected a name that ends in .html")
+        raise SettingError(f"--out must end in .html (got {str(out)!r})")
     extra = [path_of(name) for name in given["pictures"].split(",")] if "pictures" in given else []
     for folder in extra:
         if not folder.is_dir():
-            raise SettingError(f"--pictures names {folder}, expected a folder")
+            raise SettingError(f"--pictures must be folders, and there is no {folder}")
     from gpgrad import plots
     from gpgrad.viz import report
 
-    plots.require()
     found = report.document(folders)
     with tempfile.TemporaryDirectory() as drawn:
-        pictures = report.heat_pictures(report.collect(folders), Path(drawn))
+        pictures = report.heat_pictures(report.collect(folders), Path(drawn)) if plots.installed() else []
         pictures += report.pictures_of([*(folder / "pictures" for folder in folders), *extra])
         text = report.page(found, pictures)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -46,4 +49,6 @@ def main(arguments: Sequence[str]) -> int:
     size = out.stat().st_size
     warning = "; it is large, which other pictures would mend" if size > LARGE else ""
     print(f"{out}: {len(found['entries'])} configurations, {len(pictures)} pictures, {size / 1e6:.2f} MB{warning}")
+    if not plots.installed():
+        print("heat maps are left out: they need matplotlib, pip install 'gpgrad[plot]'")
     return 0

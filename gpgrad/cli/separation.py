@@ -11,16 +11,21 @@ from gpgrad.errors import SettingError, suggest
 
 USAGE = """\
   separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart"""
+OPTIONS = {
+    "json FILE": "write the numbers per seed as JSON",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("the run is missing, expected separation RUN")
+        raise SettingError("separation needs the folder of a run, as in: gpgrad separation runs/NAME")
     folder, given = path_of(arguments[0]), options(arguments[1:])
     file = file_to_write(given.pop("json")) if "json" in given else None
     for name in given:
         raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
+    if not (folder / "metrics.jsonl").is_file():
+        raise SettingError(f"{folder} holds no run, which is a folder with metrics.jsonl")
     from rich.console import Console
     from rich.table import Table
 
@@ -31,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     found = {}
     for seed, row in sorted(newest.items()):
         if "roles" not in row:
-            raise SettingError(f"the world of {folder} hides no roles, expected one that does, such as pp_small")
+            raise SettingError(f"{folder}'s environment has no hidden agent roles (pp_small has)")
         found[seed] = role_separation.separation(row)
     if not found:
-        raise SettingError(f"{folder} has no rows with conflicts, expected a run that watches them: --sharing gradps")
+        raise SettingError(f"{folder} has no rows with conflicts; separation needs a run trained with --sharing gradps")
     table = Table("seed", *role_separation.Separation._fields, title=f"conflict and hidden roles in {folder}")
     for seed, answer in found.items():
         table.add_row(

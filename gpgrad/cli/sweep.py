@@ -13,6 +13,16 @@ from gpgrad.errors import SettingError, suggest
 USAGE = """\
   sweep FILE [--dry-run | --choose] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
                                                       train worlds x algorithms x settings; go on where it stopped"""
+OPTIONS = {
+    "dry-run": "print what is finished and what would run next, and train nothing",
+    "choose": "train nothing; write the best point of each algorithm to FILE.chosen.yaml",
+    "log.dir DIR": "folder of runs, by default runs",
+    "json FILE": "write the table as JSON",
+    "jobs slurm|local": "submit jobs with submitit instead of training here",
+    "slurm.NAME VALUE": "a parameter of the Slurm jobs, such as slurm.partition",
+    "seeds-mode MODE": "how seeds of a run are laid out, see gpgrad train --help",
+    "log.* and checkpoint.* VALUE": "passed to the runs that are started",
+}
 
 KNOWN = ("log.dir", "json", "jobs", "seeds_mode", "log.*", "checkpoint.*", "slurm.*")
 CLUSTERS = ("slurm", "local")
@@ -25,10 +35,10 @@ def main(arguments: Sequence[str]) -> int:
     `--choose` trains nothing and writes what came out best for each algorithm beside the file.
     """
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("sweep needs a file, as in: python -m gpgrad sweep my_sweep.yaml")
+        raise SettingError("sweep needs a file, as in: gpgrad sweep my_sweep.yaml")
     flags = [word for word in arguments if word in FLAGS]
     if len(flags) > 1:
-        raise SettingError(f"{' and '.join(flags)} were given, expected one of {', '.join(FLAGS)}")
+        raise SettingError(f"{' and '.join(flags)} cannot be combined; must be one of {', '.join(FLAGS)}")
     given = options([word for word in arguments[1:] if word not in FLAGS])
     _check(given)
     root, jobs = path_of(given.pop("log.dir", "runs")), given.pop("jobs", None)
@@ -59,11 +69,11 @@ def main(arguments: Sequence[str]) -> int:
 def _check(given: dict[str, str]) -> None:
     for name in given:
         if name == "log.name" or not any(name == k or (k[-1] == "*" and name.startswith(k[:-1])) for k in KNOWN):
-            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong into the sweep's file")
+            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong in the sweep's file")
     if given.get("jobs", "slurm") not in CLUSTERS:
         raise SettingError(f"--jobs is {given['jobs']!r}{suggest(given['jobs'], CLUSTERS)}")
     if "jobs" not in given and any(name.startswith("slurm.") for name in given):
-        raise SettingError("--slurm.NAME goes with --jobs slurm alone")
+        raise SettingError("--slurm.NAME needs --jobs slurm")
 
 
 def preview(points, root: Path, extra: Sequence[str]) -> int:

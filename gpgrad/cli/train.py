@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from gpgrad.cli.arguments import CHOICES, options, path_of
+from gpgrad.cli.arguments import CHOICES, help_text, options, run_of
 from gpgrad.errors import SettingError
 
 USAGE = """\
@@ -18,11 +18,21 @@ USAGE = """\
   train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
                                                       one of several processes that share the seeds of a run"""
 
+OPTIONS = {
+    "resume RUN": "go on with an interrupted run, with its own settings",
+    "extend RUN": "train a finished run further, as a new run; needs --t-max",
+    "hosts auto": "become one of several processes, as the cluster describes them",
+    "coordinator HOST:PORT": "address of process 0; needs --processes and --process",
+    "processes N": "how many processes share the seeds of the run",
+    "process I": "which of them this is, from 0",
+}
 HOSTS = ("hosts", "coordinator", "processes", "process")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train and report where the results are."""
+    """Train and report where the results are. Without arguments, print what training would do and how to begin."""
+    if not arguments:
+        return introduce()
     wants_help = any(token in ("-h", "--help") for token in arguments)
     given = options([token for token in arguments if token not in ("-h", "--help")])
     told = {name: given.pop(name) for name in HOSTS if name in given}
@@ -33,6 +43,24 @@ def main(arguments: Sequence[str]) -> int:
 
     with multiprocess.together():
         return begin(given, False)
+
+
+def introduce() -> int:
+    """What the defaults would train, and shorter runs to begin with."""
+    from gpgrad import config
+
+    settings = config.load()
+    what = f"{config.label(settings)} on {settings.env.name} (preset {settings.preset})"
+    print(
+        f"gpgrad train --env {settings.env.name} --algo {settings.algo} would train {what}, {settings.seeds} seed, for "
+        f"{settings.t_max:,} environment steps.\nOn a few CPU cores that takes an hour or more, on a GPU minutes; the "
+        f"progress line shows the time left.\n\n"
+        f"A run of about a minute:\n"
+        f"  gpgrad train --env matrix_gpvd --algo qmix --t-max 20k --evaluation.every-steps 2k\n"
+        f"Environments and algorithms:  gpgrad list\n"
+        f"Every setting:                gpgrad train --env NAME --algo NAME --help"
+    )
+    return 0
 
 
 def begin(given: dict[str, str], wants_help: bool) -> int:
@@ -58,9 +86,9 @@ def join(told: dict[str, str]) -> None:
     from gpgrad.config import validate
 
     if told.pop("hosts", "auto") != "auto":
-        raise SettingError("--hosts has another value than auto, expected --coordinator, --processes and --process")
+        raise SettingError("--hosts only accepts auto; otherwise pass --coordinator, --processes and --process")
     if told and set(told) != set(HOSTS[1:]):
-        raise SettingError("--coordinator, --processes and --process go together, expected all three, or --hosts auto")
+        raise SettingError("--coordinator, --processes and --process must be passed together, or --hosts auto alone")
     from gpgrad.learning import multiprocess
 
     if not told:
@@ -68,15 +96,15 @@ def join(told: dict[str, str]) -> None:
         return
     count, index = (validate.coerce(told[name], int, f"--{name}") for name in ("processes", "process"))
     if not 0 <= index < count:
-        raise SettingError(f"--process is {index}, expected between 0 and {count - 1}, one of --processes")
+        raise SettingError(f"--process must be between 0 and {count - 1} (got {index})")
     multiprocess.join(told["coordinator"], count, index)
 
 
 def go_on(given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
-    folder = path_of(given.pop("resume"))
+    folder = run_of(given.pop("resume"))
     if given:
-        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed, expected --resume alone")
+        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed; pass --resume alone")
     from gpgrad.training.train import resume
 
     resume(folder)
@@ -88,35 +116,39 @@ def go_further(given: dict[str, str]) -> int:
     from gpgrad.config import validate
     from gpgrad.training.train import extend
 
-    folder = path_of(given.pop("extend"))
+    folder = run_of(given.pop("extend"))
     if "t_max" not in given:
-        raise SettingError("--extend has no --t-max, expected the steps at which to end")
+        raise SettingError("--extend needs --t-max, the environment steps at which to end")
     t_max = validate.coerce(given.pop("t_max"), int, "--t-max")
     log = {name: given.pop(f"log.{name}") for name in ("name", "dir") if f"log.{name}" in given}
     if given:
-        raise SettingError(f"--{next(iter(given))} cannot be changed when a run is extended, expected --t-max alone")
+        raise SettingError(
+            f"--{next(iter(given))} cannot be changed when a run is extended; only --t-max and --log.* can"
+        )
     extend(folder, t_max, log)
     return 0
 
 
 def show_settings(settings) -> int:
-    """Every setting of a configuration: name, value, what it does."""
-    import dataclasses
-
+    """Every setting of a configuration in groups: name, value, choices, what it does."""
     from rich.console import Console
     from rich.table import Table
 
     from gpgrad import config
-    from gpgrad.config.schema import Part
+    from gpgrad.cli import setting_help
 
-    helps = {f.name: f.metadata.get("help", "") for f in dataclasses.fields(settings)}
-    for group in dataclasses.fields(settings):
-        value = getattr(settings, group.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, Part):
-            helps |= {f"{group.name}.{f.name}": f.metadata.get("help", "") for f in dataclasses.fields(value)}
+    said, types = setting_help.sentences(settings), config.types(settings)
     table = Table("--setting", "value", "what it does")
-    for name, value in config.flat(settings).items():
-        table.add_row(name, str(value), helps.get(name, ""))
-    print(f"usage: python -m gpgrad\n\n{USAGE}\n")
+    flat, last = config.flat(settings), ""
+    groups = {name.partition(".")[0] for name in flat if "." in name}
+    for name, value in flat.items():
+        group = name.partition(".")[0] if name.partition(".")[0] in groups else ""
+        if group != last:
+            table.add_section()
+        last = group
+        allowed = setting_help.choices(types.get(name))
+        text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
+        table.add_row(name, str(value), text.replace("[", "\\["))
+    print(help_text(USAGE, OPTIONS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

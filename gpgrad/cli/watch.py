@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 USAGE = """\
   watch RUN [--metric NAME] [--every SECONDS]         follow a run, with a small chart, until it ends"""
+OPTIONS = {
+    "metric NAME": "a number of the test rows, by default test_return",
+    "every SECONDS": "time between looks, by default 1",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Show where a run stands until it ends; at once if it has ended. Lines of tests where there is no terminal."""
     if not arguments or arguments[0].startswith("--"):
-        raise SettingError("watch needs the folder of a run, as in: python -m gpgrad watch runs/NAME")
+        raise SettingError("watch needs the folder of a run, as in: gpgrad watch runs/NAME")
     folder, given = path_of(arguments[0]), options(arguments[1:])
     metric, every = given.pop("metric", "test_return"), given.pop("every", "1")
     for name in given:
@@ -27,16 +31,18 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.live import Live
 
+    from gpgrad.cli.ls import require_metric
     from gpgrad.config import validate
     from gpgrad.runs import run_folder
 
     seconds = validate.coerce(every, float, "--every")
     if seconds <= 0:
-        raise SettingError(f"--every is {every}, expected more than 0 seconds")
+        raise SettingError(f"--every must be more than 0 seconds (got {every})")
     console, told = Console(), 0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             run = run_folder.read(folder)
+            require_metric([run], metric)
             if console.is_terminal:
                 live.update("\n".join(picture(run, metric, console.width)), refresh=True)
             else:

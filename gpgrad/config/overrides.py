@@ -13,7 +13,7 @@ import numpy as np
 from gpgrad import envs
 from gpgrad.config import validate
 from gpgrad.config.schema import Config, Part
-from gpgrad.errors import SettingError, suggest
+from gpgrad.errors import SettingError
 from gpgrad.methods import registry
 
 PARTS = ("env", *registry.KINDS)
@@ -73,7 +73,7 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
     origin = f" in {source}" if source else ""
     for name, value in changes.items():
         if name not in known:
-            raise SettingError(f"unknown setting {name!r}{origin}{suggest(name, known)}")
+            raise SettingError(f"unknown setting {name!r}{origin}{validate.nearest(name, known)}")
         value = validate.coerce(value, known[name], name + origin)
         if name in PATHS and value is not None:
             value = os.path.expanduser(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
+import difflib
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from gpgrad.errors import SettingError, suggest
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1  # steps and seeds are counted in int32
 LONGEST = 80  # characters of a value in a message
+_UNITS = {"k": "e3", "K": "e3", "M": "e6"}  # at the end of a whole number, as in 5k and 1.05M
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -39,8 +42,24 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
         )
     try:
         return _CONVERTERS[kind](value)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, ArithmeticError):
         raise SettingError(f"{name} must be {_DESCRIPTIONS[kind]} (got {short(value)})") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown setting: those that it may stand for, such as learner.lr for lr."""
+    known = list(known)
+    tails: dict[str, list[str]] = {}
+    for setting in known:
+        tails.setdefault(setting.rpartition(".")[2], []).append(setting)
+    head, _, tail = name.rpartition(".")
+    near = [tail] if tail in tails else difflib.get_close_matches(tail, tails, n=1, cutoff=0.7)
+    found = [setting for each in near for setting in tails[each]]
+    found = [setting for setting in found if head and setting.startswith(f"{head}.")] or found
+    found = found or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if not found:
+        return "; gpgrad train --help lists all settings"
+    return f"; did you mean {' or '.join(map(repr, found))}?"
 
 
 def short(value: Any) -> str:
@@ -61,7 +80,11 @@ def _bool(value: Any) -> bool:
 
 
 def _int(value: Any) -> int:
+    if isinstance(value, str) and value[-1:] in _UNITS and value[-2:-1].isdecimal():
+        value = value[:-1] + _UNITS[value[-1]]
     number = _float(value)
+    if isinstance(value, str) and decimal.Decimal(value) % 1:  # exactly, where a float would be rounded
+        raise ValueError
     if not number.is_integer():
         raise ValueError
     return int(value) if isinstance(value, int) or str(value).lstrip("+-").isdigit() else int(number)
@@ -83,7 +106,12 @@ def _str(value: Any) -> str:
 
 
 _CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
-_DESCRIPTIONS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+_DESCRIPTIONS = {
+    bool: "true or false",
+    int: "a whole number such as 5000, 5k or 1.05M",
+    float: "a finite number",
+    str: "text",
+}
 
 
 def check_name(name: str | None) -> None:

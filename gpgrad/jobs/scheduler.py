@@ -172,7 +172,8 @@ def _text(value: Any) -> str:
 
 def shown(command: Sequence[str]) -> str:
     """A command as one would type it."""
-    return shlex.join(["python" if part == sys.executable else part for part in command])
+    begin = [sys.executable, "-m", "gpgrad"]
+    return shlex.join(["gpgrad", *command[3:]] if list(command[:3]) == begin else command)
 
 
 class Child:

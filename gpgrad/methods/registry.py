@@ -11,6 +11,7 @@ import importlib
 import inspect
 from typing import Any, Literal, NamedTuple, Protocol, get_args, get_type_hints
 
+from gpgrad import signatures
 from gpgrad.envs.registry import importing
 from gpgrad.errors import SettingError, suggest
 from gpgrad.methods.activity import ActivityCheck
@@ -143,6 +144,11 @@ def _resolve(entry: Any) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def entry(kind: Kind, name: str) -> str | Maker:
+    """What makes a part: "module:function", or the callable itself."""
+    return _PARTS[kind][name]
+
+
 def module(kind: Kind, name: str) -> str:
     """The module of a part's maker."""
     if name not in _PARTS[kind]:
@@ -158,6 +164,10 @@ def options(kind: Kind, name: str) -> dict[str, Option]:
 
 @functools.cache
 def _options(kind: Kind, name: str) -> dict[str, Option]:
+    entry = _PARTS[kind].get(name)
+    found = signatures.read(entry) if isinstance(entry, str) else None
+    if found is not None:
+        return {key: Option(*parameter) for key, parameter in [*found.parameters.items()][1:]}
     make = maker(kind, name)
     hints = get_type_hints(make)
     parameters = list(inspect.signature(make).parameters.values())[1:]  # the first is the context

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from gpgrad.runs import stats
 from gpgrad.runs.logs import Row
 
+COLUMNS = 80  # of a terminal, and of the lines of a test
+
 
 class Display:
     """Steps, steps per second, epsilon, loss, time left; returns of tests, ± half of the 95 percent interval."""
@@ -28,6 +30,7 @@ class Display:
         self._task = self._progress.add_task("", total=total, line="compiling")
         self._last = (time.monotonic(), 0.0)
         self._rate = 0.0
+        self._begun: tuple[float, int] | None = None  # when the first test of this process was, and its steps
 
     def start(self) -> None:
         """Begin drawing."""
@@ -47,10 +50,11 @@ class Display:
         self._try(lambda: self._progress.update(self._task, completed=min(steps, self._total), line=line))
 
     def test(self, rows: list[Row]) -> None:
-        """Print a test."""
-        first = rows[0]
-        self._last = (time.monotonic(), self._last[1])
-        parts = [f"{first['env_steps']:>10,} steps", f"{first['updates']:>6,} updates"]
+        """Print a test, in lines of at most 80 columns that break between numbers."""
+        first, now = rows[0], time.monotonic()
+        steps = first["env_steps"]
+        self._last = (now, self._last[1])
+        parts = [f"{steps:>10,} steps {steps / self._total:>4.0%}"]
         parts.append(f"return {spread(rows, 'test_return')}")
         if "test_won" in first:
             parts.append(f"won {spread(rows, 'test_won')}")
@@ -60,9 +64,15 @@ class Display:
             parts.append(f"loss {spread(rows, 'loss', '.3g')}")
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
-            parts.append(f"{self._rate:,.0f} steps/s a seed")
-        parts.append(seeds_of(rows))
-        self.say("  ".join(parts))
+            parts.append(f"{self._rate:,.0f} steps/s")
+        if self._begun and steps > self._begun[1]:
+            seconds = (now - self._begun[0]) / (steps - self._begun[1]) * max(0, self._total - steps)
+            parts.append(f"{duration(seconds)} left")
+        self._begun = self._begun or (now, steps)
+        if len(rows) > 1:
+            parts.append(seeds_of(rows))
+        for line in filled(parts):
+            self.say(line)
 
     def final(self, rows: list[Row]) -> None:
         """Print the test of the last parameters."""
@@ -81,6 +91,25 @@ class Display:
             draw()
         except (OSError, UnicodeError):
             self._broken = True
+
+
+def filled(parts: Sequence[str]) -> list[str]:
+    """Parts of a line, two spaces apart, in as few lines of COLUMNS as they need; all but the first are indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= COLUMNS:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"{'':17}{part}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """About how long, in two units: 2 h 05 min, 3 min 20 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def encodable(line: str, encoding: str) -> str:

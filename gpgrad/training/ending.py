@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -88,4 +87,4 @@ class Saver:
 
 def to_resume(folder: Path) -> str:
     """The command that resumes a run, quoted for a shell."""
-    return shlex.join([sys.executable, "-m", "gpgrad", "train", "--resume", str(folder)])
+    return shlex.join(["gpgrad", "train", "--resume", str(folder)])

@@ -107,4 +107,4 @@ def test_bench_prints_and_writes(tmp_path, capsys):
         assert name in printed
     assert cli.main(["bench", "--rounds", "1"]) == 2
     assert cli.main(["bench", "--vary", "seeds"]) == 2
-    assert "--vary is 'seeds', expected a setting with values, as in seeds=1,8" in capsys.readouterr().err
+    assert "--vary must be a setting with values, such as seeds=1,8 (got 'seeds')" in capsys.readouterr().err

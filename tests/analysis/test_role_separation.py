@@ -83,4 +83,4 @@ def test_command(tmp_path, capsys):
     assert "p_conflict" in capsys.readouterr().out
     (tmp_path / "metrics.jsonl").write_text('{"seed": 0, "env_steps": 0}\n')
     assert main(["separation", str(tmp_path)]) == 2
-    assert "expected a run that watches them" in capsys.readouterr().err
+    assert "separation needs a run trained with --sharing gradps" in capsys.readouterr().err

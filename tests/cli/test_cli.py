@@ -15,6 +15,7 @@ import jax
 import pytest
 
 from gpgrad import __main__ as cli
+from tests.helpers import mistakes
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "1500", "--evaluation.every_steps=500"]
@@ -118,9 +119,13 @@ def test_train_then_eval(tmp_path, capsys):
     assert rows[-1]["loss"] > 0
     final = [json.loads(line) for line in (folder / "final.jsonl").read_text().splitlines()]
     capsys.readouterr()
-    assert cli.main(["eval", str(folder), "--episodes", "3", "--stream", "0"]) == 0
-    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert again == final
+    file = tmp_path / "numbers.json"
+    assert cli.main(["eval", str(folder), "--episodes", "3", "--stream", "0", "--json", str(file)]) == 0
+    assert json.loads(file.read_text()) == final
+    lines = [re.split(r"\s*│\s*", line.strip("│ \n")) for line in capsys.readouterr().out.splitlines()]
+    returns = next(line for line in lines if line[0] == "test_return")
+    assert returns[2:] == [f"{row['test_return']:.4g}" for row in final]
+    assert ["episodes", "6", "3", "3"] in lines
     assert cli.main([*run, "--log.name", "one"]) == 2
     assert "exists already" in capsys.readouterr().err
 
@@ -163,8 +168,10 @@ def test_sixty_four_bits_are_refused(where, capsys):
 
 
 @pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unable to initialize backend 'cuda'\n: no GPU")])
-@pytest.mark.parametrize("words", [["train"], ["train", "--resume", "RUN"], ["params"]])
-def test_a_backend_that_is_not_there_is_one_sentence(error, words, capsys, monkeypatch):
+@pytest.mark.parametrize("words", [["train", "--env", "matrix_gpvd"], ["train", "--resume", "RUN"], ["params"]])
+def test_a_backend_that_is_not_there_is_one_sentence(error, words, capsys, monkeypatch, tmp_path):
+    words = [str(mistakes.finished_run(tmp_path)) if word == "RUN" else word for word in words]
+
     def fail():
         raise error
 
@@ -199,3 +206,13 @@ def test_an_ascii_terminal_stops_nothing(words, monkeypatch):
     printed = b"".join(stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
     assert len(printed) > 20
     assert printed.isascii()
+
+
+@pytest.mark.parametrize("command", ["train", "bench"])
+def test_a_command_alone_says_what_it_would_do_and_begins_nothing(command, capsys, monkeypatch):
+    monkeypatch.setattr("gpgrad.training.train.run", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("gpgrad.analysis.bench.setup", lambda *_: pytest.fail("a measurement began"))
+    assert cli.main([command]) == 0
+    printed = capsys.readouterr().out
+    assert "about a minute:\n" in printed
+    assert f"  gpgrad {command} --env matrix_gpvd" in printed

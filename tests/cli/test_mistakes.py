@@ -39,7 +39,7 @@ def problem(mistake: Mistake, capsys) -> str:
     said = capsys.readouterr().err
     if code != 2:
         return f"code {code}: {said[:200]}"
-    if said.count("\n") != 1 or not said.startswith(f"{mistake.program}: ") or len(said) > 2000:
+    if said.count("\n") != 1 or not said.startswith("gpgrad: ") or len(said) > 2000:
         return f"no sentence of its own: {said[:300]!r}"
     return ""
 
@@ -117,5 +117,5 @@ def test_numbers_of_numpy_are_numbers(value, nothing_begins, monkeypatch):
 @pytest.mark.parametrize("value", ["many", 1.5, None, [1], {"a": 1}, int(mistakes.HUGE)], ids=repr)
 def test_settings_of_wrong_types_from_python(value, nothing_begins):
     raw = dataclasses.replace(config.load("matrix_additive", "vdn"), seeds=value)
-    with pytest.raises(SettingError, match=r"^seeds is "):
+    with pytest.raises(SettingError, match=r"^seeds must be "):
         train.run(raw, say=lambda line: None)

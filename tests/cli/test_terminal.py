@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -71,7 +72,7 @@ def test_ls_tells_what_how_far_and_how_good(tmp_path, capsys):
         (["compare", "nowhere", "either"], "nowhere holds no run, expected a folder with config.yaml"),
         (["watch"], "watch needs the folder of a run"),
         (["watch", "nowhere"], "nowhere holds no run"),
-        (["watch", "nowhere", "--every", "0"], "--every is 0, expected more than 0 seconds"),
+        (["watch", "nowhere", "--every", "0"], "--every must be more than 0 seconds (got 0)"),
     ],
 )
 def test_mistakes_get_one_sentence(tmp_path, capsys, arguments, sentence):
@@ -99,8 +100,34 @@ def test_compare_shows_what_differs_and_judges(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "A is better: not conclusive (2 of 5 seeds)" in printed
     assert "not both are finished" in printed
+    (one / "final.jsonl").write_text(json.dumps({"seed": 0, "test_won": 1.0}) + "\n")
     assert cli.main(["compare", str(one), str(other), "--metric", "test_won"]) == 0
     assert "no verdict: no seed has test_won in both runs" in capsys.readouterr().out
+
+
+def test_runs_of_different_environments_are_not_compared(tmp_path, capsys):
+    one, alike = put(tmp_path, "one"), put(tmp_path, "alike", **{"env.w": 2.0})
+    other = tmp_path / "other"
+    shutil.copytree(one, other)
+    text = (one / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("env: matrix_additive", "env: matrix_gpvd"))
+    assert cli.main(["compare", str(one), str(other)]) == 2
+    assert capsys.readouterr().err == (
+        f"gpgrad: {one} is a run on matrix_additive and {other} one on matrix_gpvd; both must be of one environment\n"
+    )
+    assert cli.main(["compare", str(one), str(alike)]) == 0
+    printed = capsys.readouterr().out
+    assert "no verdict: the environments differ in env.w" in printed
+    assert "A is better" not in printed
+
+
+@pytest.mark.parametrize("words", [["ls", "ROOT"], ["watch", "RUN"], ["compare", "RUN", "RUN"]])
+def test_a_metric_that_no_test_has_is_refused(words, tmp_path, capsys):
+    names = {"ROOT": str(tmp_path), "RUN": str(put(tmp_path, "run"))}
+    words = [names.get(word, word) for word in words]
+    assert cli.main([*words, "--metric", "test_returns"]) == 2
+    said = capsys.readouterr().err
+    assert said == "gpgrad: no test has the metric 'test_returns'; did you mean 'test_return'?\n"
 
 
 def test_watch_of_a_finished_run_ends_at_once(tmp_path, capsys):
@@ -258,4 +285,55 @@ def test_home_is_the_home_folder_in_every_path(tmp_path, monkeypatch, capsys):
 
 def test_the_command_to_resume_is_quoted(tmp_path):
     words = shlex.split(ending.to_resume(tmp_path / "it's a run"))
-    assert words[1:] == ["-m", "gpgrad", "train", "--resume", str(tmp_path / "it's a run")]
+    assert words == ["gpgrad", "train", "--resume", str(tmp_path / "it's a run")]
+
+
+LIGHT = (
+    ["--help"],
+    ["--version"],
+    ["train"],
+    ["bench"],
+    ["train", "--help"],
+    ["list"],
+    ["list", "presets"],
+    ["experiment", "list"],
+    ["trian"],
+    ["train", "--lr", "1"],
+    ["train", "--env", "smax_3m", "--algo", "qplex", "--seeds", "many"],
+    ["train", "--resume", "nowhere"],
+    ["params", "--learner.lrr", "1"],
+    *([command, "nowhere"] for command in ("eval", "occupancy", "buckets", "separation", "mirror", "render", "watch")),
+    ["export", "nowhere", "--out", "x.npz"],
+    ["compare", "nowhere", "either"],
+    ["report", "nowhere"],
+    ["ls", "nowhere"],
+    ["sweep", "nowhere.yaml"],
+)
+
+
+def test_what_needs_no_jax_does_not_import_it(tmp_path):
+    code = (
+        "import sys; from gpgrad.__main__ import main\n"
+        f"for words in {LIGHT!r}:\n"
+        "    code = main(words)\n"
+        "    print(words, code, 'jax' in sys.modules, file=sys.stderr)\n"
+        "    assert code in (0, 2) and 'jax' not in sys.modules, words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_fit_80_columns_and_piped_ones_have_percent_and_time_left(capsys, monkeypatch):
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr("gpgrad.runs.progress.time.monotonic", lambda: next(clock))
+    display = Display("pp_small qmix_fups_id", 1_000_000)
+    numbers = {"test_return": -123.45, "test_won": 0.5, "payoff_error": 1234.5, "loss": 123.4, "epsilon": 0.5}
+    for steps in (0, 250_000):
+        display.update(steps, {"epsilon": 0.5}, {"loss": 1.0})
+        display.test([{"seed": s, "env_steps": steps, "updates": 9, **numbers} for s in range(5)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "250,000 steps 25% return -123.45 ± 0.00 won 0.50" in text
+    assert re.search(r"steps/s 10 min 00 s left 5 seeds, ± 95%$", text)
+    assert [line for line in lines if line.startswith(" " * 17)]

@@ -174,7 +174,7 @@ def test_an_old_file_takes_defaults_where_it_lacks_settings(tmp_path):
         ("pp_small", "qmix", {"env.penlty": 8}, "unknown setting 'env.penlty'; did you mean 'env.penalty'?"),
         ("pp_small", "qmix", {"learner.lr": "fast"}, "learner.lr must be a finite number (got 'fast')"),
         ("pp_small", "qmix", {"learner.lr": "nan"}, "learner.lr must be a finite number (got 'nan')"),
-        ("pp_small", "qmix", {"seeds": "2.5"}, "seeds must be a whole number (got '2.5')"),
+        ("pp_small", "qmix", {"seeds": "2.5"}, "seeds must be a whole number such as 5000, 5k or 1.05M (got '2.5')"),
         ("pp_small", "qmix", {"agent.agent_id": "maybe"}, "agent.agent_id must be true or false (got 'maybe')"),
         ("pp_small", "qmix", {"learner.optimiser": "adm"}, "learner.optimiser is 'adm'; did you mean 'adam'?"),
         ("pp_small", "qmix", {"learner.lr": 0}, "learner.lr must be more than 0 (got 0.0)"),
@@ -292,3 +292,37 @@ def test_the_control_and_the_ablations_have_the_methods_settings():
         env: config.load(env, "gpvd").weighting.options["star_weight"] for env in ("pp_p0", "pp_p2", "matrix_gpvd")
     }
     assert stars == {"pp_p0": 1, "pp_p2": 5, "matrix_gpvd": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("5k", 5000), ("1.05M", 1_050_000), ("2K", 2000), ("1e5", 100_000), (1e5, 100_000), ("7", 7)]
+)
+def test_whole_numbers_have_units(text, number, tmp_path):
+    found = config.load("matrix_gpvd", "vdn", {"t_max": text, "evaluation.every_steps": 5}).t_max
+    assert (found, type(found)) == (number, int)
+
+
+@pytest.mark.parametrize(
+    "text", ["1.5", 1.5, "1.0005k", "k", "5kk", "5 k", "5m", "1e3k", "1.00000000000000001", "1e400"]
+)
+def test_numbers_that_are_not_whole_are_refused_not_rounded(text):
+    with pytest.raises(SettingError, match=r"^t_max must be a whole number such as 5000, 5k or 1.05M \(got "):
+        config.load("matrix_gpvd", "vdn", {"t_max": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("lr", "; did you mean 'learner.lr'?"),
+        ("lrr", "; did you mean 'learner.lr'?"),
+        ("learner.lrr", "; did you mean 'learner.lr'?"),
+        ("evaluation.episode", "; did you mean 'evaluation.episodes'?"),
+        ("learner.kapp", "; did you mean 'weighting.kappa'?"),
+        ("episodes", "; did you mean 'sharing.episodes' or 'evaluation.episodes'?"),
+        ("nothing_of_this_name", "; gpgrad train --help lists all settings"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_those_that_it_may_stand_for(name, ending):
+    with pytest.raises(SettingError) as caught:
+        config.load("pp_small", "qmix", {"sharing": "seps", "weighting": "gpvd", name: 1})
+    assert str(caught.value) == f"unknown setting {name!r}{ending}"

@@ -55,17 +55,17 @@ def write(folder: Path, text: str, name: str = "my_methods") -> None:
 
 
 def run(command: list[str]) -> int:
-    assert command[:3] == ["python", "-m", "gpgrad"]
+    assert command[0] == "gpgrad"
     given = {token.partition("=")[0] for token in command}
     extra = [option for option in SMALL if option.partition("=")[0] not in given]
-    return cli.main([*command[3:], *(extra if command[3] == "train" else [])])
+    return cli.main([*command[1:], *(extra if command[1] == "train" else [])])
 
 
 def test_the_walk_through_trains_all_four_together(outside, capsys):
     write(outside, "\n\n".join(blocks("python")))
     assert run(COMMANDS[0]) == 0
     printed = capsys.readouterr().out
-    for name in ("meet", "mean_heads", "early"):
+    for name in ("meet", "mean", "heads", "early"):
         assert re.search(rf"\b{name}\b", printed)
     assert run(COMMANDS[1]) == 0
     folder = outside / "runs" / "all_four"
@@ -81,7 +81,7 @@ def test_the_walk_through_trains_all_four_together(outside, capsys):
     del sys.modules["my_methods"]
     capsys.readouterr()
     assert run(COMMANDS[-1]) == 0  # eval, which finds the plugin by config.yaml
-    assert json.loads(capsys.readouterr().out)["test_return"] >= 0
+    assert float(re.findall(r"test_return +│ (\S+)", capsys.readouterr().out)[0]) >= 0
     (outside / "my_methods.py").unlink()
     for part in plugged():
         plugins._forget(*part)
@@ -92,7 +92,7 @@ def test_the_walk_through_trains_all_four_together(outside, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS[2:-1], ids=lambda command: command[6])
+@pytest.mark.parametrize("command", COMMANDS[2:-1], ids=lambda command: command[4])
 def test_the_walk_through_trains_each_of_the_four_alone(outside, command):
     write(outside, "\n\n".join(blocks("python")))
     assert run(command) == 0

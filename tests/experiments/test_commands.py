@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
     ("arguments", "sentence"),
     [
         (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
-        (["run"], "the name of an experiment is missing, expected one of"),
+        (["run"], "the name of an experiment is missing; must be one of"),
         (["run", "pp_smal_qmix"], "unknown experiment 'pp_smal_qmix'; did you mean 'pp_small_qmix'?"),
         (["run", "pp_small_qmix", "--scale", "quik"], "pp_small_qmix has no scale 'quik'; did you mean 'quick'?"),
         (["run", "pp_small_qmix", "--t_max", "5"], "unknown option --t_max"),
@@ -32,7 +32,7 @@ def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, 
     monkeypatch.setattr(scheduler.Child, "run", lambda *_: pytest.fail("training began"))
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("experiments: ")
+    assert printed.err.startswith("gpgrad: ")
     assert sentence in printed.err
     assert printed.err.count("\n") == 1
 

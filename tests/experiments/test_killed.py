@@ -37,7 +37,7 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     overrides = {**SMALL, "t_max": 6000}
     content = {**TWO, "arms": TWO["arms"][:1], "overrides": overrides, "scales": {"quick": {"seeds": 2}}}
     root = tmp_path / "runs"
-    command = [sys.executable, "-m", "experiments", "run", written(tmp_path, content), "--log.dir", str(root)]
+    command = [sys.executable, "-m", "gpgrad", "experiment", "run", written(tmp_path, content), "--log.dir", str(root)]
     command += ["--results", str(tmp_path / "results"), "--log.wandb=disabled", "--checkpoint.every_minutes=1e-9"]
 
     def begin() -> tuple[subprocess.Popen, int]:
@@ -63,7 +63,7 @@ def test_a_killed_experiment_ends_with_the_same_numbers(tmp_path, monkeypatch):
     said = stopped.communicate(timeout=60)[0]
     assert stopped.returncode == 130
     assert "SIGTERM ended the run; continue with" in said
-    assert "experiments: SIGTERM ended it; the same command goes on" in said
+    assert "gpgrad: SIGTERM ended it; the same command goes on" in said
 
     crashing, victim = begin()
     os.kill(victim, signal.SIGKILL)

@@ -191,7 +191,7 @@ def test_a_stopped_lane_leaves_no_lock_behind(queue, root, shelf, gentle, monkey
 
     monkeypatch.setattr(scheduler.Child, "run", stop)
     assert cli.main(["queue", str(queue()), "--log.dir", str(root), "--results", str(shelf)]) == 130
-    assert capsys.readouterr().err == "experiments: SIGTERM ended it; the same command goes on\n"
+    assert capsys.readouterr().err == "gpgrad: SIGTERM ended it; the same command goes on\n"
     assert [lock.holder(path) for path in root.glob(".*")] == [None, None]
 
 

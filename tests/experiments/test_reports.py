@@ -50,7 +50,8 @@ def test_a_report_has_the_statistics_of_the_runs(two, root, tmp_path, capsys):
         assert text in page
     assert "conclusive (" not in page
     assert "**Not conclusive.**" not in page
-    assert f"python {' '.join(vdn['command'].split()[1:])}" in page
+    assert vdn["command"].startswith("gpgrad train --env=matrix_additive")
+    assert vdn["command"] in page
     rows = list(csv.DictReader((folder / "curve.csv").open()))
     assert len(rows) == 2 * 5 * 5
     assert json.loads((folder / "rliable.json").read_text())["VDN"] == [[value] for value in finals]
@@ -98,7 +99,7 @@ def test_the_page_says_what_was_measured_and_what_has_no_report(tmp_path, monkey
     said = {"measure": "parameters", "paper": "It is 45446.", "remark": "So it is."}
     file, out = written(tmp_path, {**content, **said}), tmp_path / "out"
     asked = ["gpvd_fig4_smac", "gpvd_fig5"]
-    monkeypatch.setattr(cli, "RESULTS", out)
+    monkeypatch.setattr("gpgrad.cli.experiment.RESULTS", out)
     monkeypatch.setattr(definition, "names", lambda: asked)
     monkeypatch.setattr(
         results_index, "obstacle", lambda setup: "no StarCraft" if setup.env.startswith("smac_") else ""
@@ -130,7 +131,7 @@ def test_parameters_are_counted_without_training(tmp_path, capsys):
     assert cli.main(["status", file]) == 0
     assert capsys.readouterr().out == "mine: measures parameters, trains nothing\n"
     assert cli.main(["report", file]) == 2
-    assert "mine keeps no runs to report on, expected run mine" in capsys.readouterr().err
+    assert "mine trains no runs to report on; use gpgrad experiment run mine" in capsys.readouterr().err
 
 
 def test_a_report_of_what_there_is(two, root, tmp_path, capsys):

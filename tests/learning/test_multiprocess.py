@@ -138,9 +138,9 @@ def test_where_one_is_lost_the_other_ends_at_once_and_says_so(tmp_path, lost):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--hosts", "many"], "--hosts has another value than auto"),
-        (["--coordinator", "localhost:1", "--processes", "2"], "go together, expected all three"),
-        (["--coordinator", "localhost:1", "--processes", "2", "--process", "2"], "--process is 2, expected between 0"),
+        (["--hosts", "many"], "--hosts only accepts auto"),
+        (["--coordinator", "localhost:1", "--processes", "2"], "must be passed together"),
+        (["--coordinator", "localhost:1", "--processes", "2", "--process", "2"], "--process must be between 0"),
     ],
 )
 def test_mistakes_get_one_sentence(capsys, monkeypatch, arguments, sentence):

@@ -28,14 +28,15 @@ ALL = [(page.name, command) for page in PAGES for command in commands(page)]
 
 
 def expanded(command: str) -> list[list[str]]:
-    """The Python commands that a line starts, each as the module and its arguments; the recipes of `make` looked up."""
+    """The Python programs that a line starts, each as the module and its arguments; the recipes of `make` looked up."""
     lines = [command]
     if command.startswith("make "):
         done = subprocess.run(["make", "-n", "-o", ".venv/.installed", *shlex.split(command)[1:]], cwd=ROOT, text=True,
                               capture_output=True, check=True)  # fmt: skip
         lines = done.stdout.splitlines()
     words = [shlex.split(line.split(" && ")[0]) for line in lines]
-    return [line[line.index("-m") + 1 :] for line in words if "-m" in line]
+    programs = [["gpgrad", *line[1:]] for line in words if line[0].endswith("gpgrad")]
+    return programs + [line[line.index("-m") + 1 :] for line in words if "-m" in line]
 
 
 def test_pages_have_commands():
@@ -45,13 +46,15 @@ def test_pages_have_commands():
 @pytest.mark.parametrize(("page", "command"), ALL)
 def test_every_command_exists(page, command, capsys):
     for module, *words in expanded(command):
-        if module == "gpgrad":
+        if module == "experiments":
+            module, words = "gpgrad", ["experiment", *words]
+        if words[:2] == ["experiment", "run"]:
+            loaded = definition.load(words[2])
+            loaded.scale(arguments.options(words[3:]).get("scale", "quick"))
+        elif words[0] == "experiment":
+            assert words[1] in ("list", "status", "queue", "report", "results")
+        elif module == "gpgrad":
             check(words)
-        elif module == "experiments" and words[0] == "run":
-            loaded = definition.load(words[1])
-            loaded.scale(arguments.options(words[2:]).get("scale", "quick"))
-        elif module == "experiments":
-            assert words[0] in ("list", "status", "queue", "report", "results")
         else:
             assert module in ("pytest", "pip", "venv", "http.server")
 

@@ -207,12 +207,12 @@ def test_experiments_and_sweeps_count_only_the_others(mixed, monkeypatch):
     assert not scheduler._diverged(found, identity, range(1))
 
 
-def test_teams_of_diverged_seeds_are_not_taken(mixed, capsys):
+def test_teams_of_diverged_seeds_are_not_taken(mixed, tmp_path):
     load_team(mixed, 0)
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\)"):
         load_team(mixed, 1)
-    assert cli.main(["eval", str(mixed), "--episodes", "2"]) == 0
-    assert [json.loads(line)["seed"] for line in capsys.readouterr().out.splitlines()] == [0]
+    assert cli.main(["eval", str(mixed), "--episodes", "2", "--json", str(tmp_path / "rows.json")]) == 0
+    assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0]
     with pytest.raises(SettingError, match=r"has diverged \(seed 1\) and cannot be extended"):
         train.extend(mixed, 200, {})
 

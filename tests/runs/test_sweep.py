@@ -144,11 +144,11 @@ def test_mistakes_get_one_sentence(tmp_path, changes, sentence):
     [
         (["sweep"], "sweep needs a file"),
         (["sweep", "nowhere.yaml"], "the sweep nowhere.yaml cannot be read: No such file"),
-        (["sweep", "FILE", "--learner.lr", "1"], "settings belong into the sweep's file"),
+        (["sweep", "FILE", "--learner.lr", "1"], "settings belong in the sweep's file"),
         (["sweep", "FILE", "--log.name", "x"], "unknown option --log.name"),
-        (["sweep", "FILE", "--dry-run", "--choose"], "--dry-run and --choose were given, expected one of"),
+        (["sweep", "FILE", "--dry-run", "--choose"], "--dry-run and --choose cannot be combined; must be one of"),
         (["sweep", "FILE", "--jobs", "slrm"], "--jobs is 'slrm'; did you mean 'slurm'?"),
-        (["sweep", "FILE", "--slurm.partition", "x"], "--slurm.NAME goes with --jobs slurm alone"),
+        (["sweep", "FILE", "--slurm.partition", "x"], "--slurm.NAME needs --jobs slurm"),
         (["sweep", "FILE", "--jobs", "slurm"], "there is no Slurm here"),
     ],
 )
@@ -166,8 +166,8 @@ def test_the_sweep_of_the_document(tmp_path, capsys):
     words = ["sweep", str(tmp_path / "my_sweep.yaml"), "--dry-run", "--log.dir", str(tmp_path)]
     assert cli.main(words) == 0
     assert "12 points with 2 seeds each" in capsys.readouterr().out
-    known = {words.split()[0] for words in re.findall(r"^python -m gpgrad (.*)$", text, re.MULTILINE)}
-    assert known == {"sweep", "train", "ls", "compare", "watch", "mirror", "dashboard"} <= set(COMMANDS)
+    known = {words.split()[0] for words in re.findall(r"^gpgrad (.*)$", text, re.MULTILINE)}
+    assert known == {"sweep", "train", "experiment", "ls", "compare", "watch", "mirror", "dashboard"} <= set(COMMANDS)
 
 
 def test_a_dry_run_trains_nothing_and_shows_what_there_is(tmp_path, capsys, monkeypatch):
@@ -179,7 +179,7 @@ def test_a_dry_run_trains_nothing_and_shows_what_there_is(tmp_path, capsys, monk
     printed = capsys.readouterr().out
     assert f"{found[0].label}, seeds 0 to 1: finished in" in printed
     assert printed.count("not begun") == 3
-    assert printed.count("python -m gpgrad train --env=matrix_additive --algo=") == 3
+    assert printed.count("  gpgrad train --env=matrix_additive --algo=") == 3
     assert "4 points with 2 seeds each" in printed
 
 

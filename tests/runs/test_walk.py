@@ -57,10 +57,10 @@ def options(words: list[str], sizes: dict[str, str]) -> list[str]:
 
 def shortened(module: str, words: list[str], house: Path) -> list[str]:
     """The same command, over in seconds."""
-    if module == "experiments":
-        if words[0] != "run":
+    if words[0] == "experiment":
+        if words[1] != "run":
             return words
-        return ["run", str(brief(words[1], house)), *words[2:], "--results", str(house / "results")]
+        return ["experiment", "run", str(brief(words[2], house)), *words[3:], "--results", str(house / "results")]
     if words[0] != "train":
         return options(words, SIZES.get(words[0], {}))
     if "--help" in words or "--resume" in words:

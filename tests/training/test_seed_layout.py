@@ -123,9 +123,10 @@ def test_every_mode_gives_the_same_start(results, mode):
     assert [row["env_steps"] for row in one.metrics[:2]] == [row["env_steps"] for row in other.metrics[:2]]
 
 
-def test_a_split_run_can_be_tested(results, capsys):
-    assert main(["eval", str(results["process"].run_dir), "--episodes", "5", "--stream", "0"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def test_a_split_run_can_be_tested(results, tmp_path):
+    words = ["--episodes", "5", "--stream", "0", "--json", str(tmp_path / "rows.json")]
+    assert main(["eval", str(results["process"].run_dir), *words]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["test_return"] for row in rows] == [row["test_return"] for row in results["process"].final]
 
 

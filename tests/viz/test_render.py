@@ -150,12 +150,12 @@ def test_the_command(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the run is missing, expected render RUN"),
+        ([], "render needs the folder of a run"),
         (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
         (["RUN", "--seed", "9"], "trained, 3 to 4 (got 9)"),
         (["RUN", "--out", "hunt.avi"], "--out must be a name that ends in .gif or .mp4 (got 'hunt.avi')"),
-        (["RUN", "--fps", "0"], "--fps is 0, expected between 0.5 and 50"),
-        (["RUN", "--episode", "-1"], "--episode is -1, expected between 0 and 9,999"),
+        (["RUN", "--fps", "0"], "--fps must be between 0.5 and 50 (got 0)"),
+        (["RUN", "--episode", "-1"], "--episode must be between 0 and 9,999 (got -1)"),
         (["RUN", "--frames", "3"], "unknown option --frames"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -117,13 +118,24 @@ def test_one_file_holds_everything(runs, tmp_path, capsys):
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
+def test_a_page_needs_no_drawing_library(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("gpgrad.plots.installed", lambda: False)
+    out = tmp_path / "page.html"
+    assert main(["report", *map(str, runs), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 configurations, 0 pictures" in printed
+    assert "heat maps are left out: they need matplotlib, pip install 'gpgrad[plot]'" in printed
+    assert "qmix_fups" in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the runs are missing"),
+        ([], "report needs folders of runs"),
         (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
-        (["RUN", "--out", "page.pdf"], "--out is 'page.pdf', expected a name that ends in .html"),
-        (["RUN", "--pictures", "nowhere"], "--pictures names nowhere, expected a folder"),
+        (["RUN", "--out", "page.pdf"], "--out must end in .html (got 'page.pdf')"),
+        (["RUN", "--pictures", "nowhere"], "--pictures must be folders, and there is no nowhere"),
         (["RUN", "--output", "x.html"], "unknown option --output; did you mean 'out'"),
     ],
 )

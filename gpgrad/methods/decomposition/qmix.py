@@ -30,6 +30,7 @@ def make(
 ) -> Decomposition:
     """Q_tot = ELU(q |W1(s)| + b1(s)) |W2(s)| + V(s).
 
+    hypernet_layers: dense layers of the hypernetworks.
     embed: width E of the mixing layer. hypernet_embed: width of the hypernetworks' hidden layer, used when
     hypernet_layers is 2; with 1 they are linear. positive: what makes the mixing weights non-negative.
 

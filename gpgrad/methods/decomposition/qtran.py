@@ -49,6 +49,7 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     """L = L_td + opt_loss * L_opt + nopt_loss * L_nopt, with Q_jt(s, u) on the state and the agents' hidden states.
 
     embed: width of the two networks' hidden layers.
+    opt_loss: weight of L_opt, at the greedy joint action. nopt_loss: weight of L_nopt, at the actions taken.
 
     For weightings Q_tot is Q_jt of the actions taken, whose TD loss they weigh; its maximum is Q_jt of the greedy joint
     action of the utilities, which is the true one only as far as L_opt and L_nopt have come. The other two losses are

@@ -32,6 +32,7 @@ def make(
 ) -> Decomposition:
     """Utilities are means of the lowest share of an action's atoms; the share is one of ten that the agent predicts.
 
+    quantile_lr: learning rate of quantile regression.
     The prediction compares the atoms at hand with those of a recurrent path that is one step behind, behind a dense
     layer of its own. embed, hypernet_embed, hypernet_layers, positive: QMIX's. atoms: of each action's return
     distribution. quantile_every, quantile_after: every so many gradient steps (0: never), once so many full-length

@@ -39,6 +39,7 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
     """At the first copy of the target network after every so many updates, dormant neurons of the first layer start
     anew: incoming weights and bias redrawn, outgoing weights zero, so that no output jumps; optimiser slots zero.
 
+    every_updates: gradient steps between searches for dormant neurons.
     tau: a neuron is dormant whose mean activity over the target-update period is at most this share of the layer's.
     T, alpha: window and level of the futile neurons reported, as in `gradps`.
 

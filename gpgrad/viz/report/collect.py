@@ -215,7 +215,7 @@ def _command(settings: Config) -> str:
         if name not in chosen and not name.startswith(aside) and usual.get(name) != value
     }
     words = [f"--{name} {shlex.quote(_text(value))}" for name, value in {**chosen, **changed}.items()]
-    return " ".join(["python -m gpgrad train", *words])
+    return " ".join(["gpgrad train", *words])
 
 
 def _text(value: Any) -> str:

@@ -23,6 +23,7 @@ class Settings(NamedTuple):
     groups: `spectral` by conflict; `random` of the same sizes and hidden `roles` are controls.
     laplacian, labels, sigma: how spectral clustering cuts. normalise: conflict as a share of the magnitudes.
     clone_bias: clones have biases of their own. copy_moments: new clones begin with the optimiser's memory.
+    restore_by: how unlike clones are, by which those to restore are chosen.
     rho: restoring begins with this probability times the cloned fraction, for the clones most alike by `restore_by`;
         restore_per_neuron: for each neuron by itself. restore_loss, restore_lr: what draws them together, how fast.
     close_below: mean absolute deviation of clones that are merged; restore_periods: after these they are in any case.
