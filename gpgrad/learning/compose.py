@@ -53,7 +53,7 @@ def _check_fit(config: Config, episodes: int, limit: int) -> None:
     most = {"replay.capacity": config.replay.capacity, "t_max": config.t_max // limit}
     for name, there in most.items():
         if episodes > there:
-            raise SettingError(f"sharing.episodes is {episodes}, expected at most the {there} episodes of {name}")
+            raise SettingError(f"sharing.episodes must be at most the {there} episodes of {name} (got {episodes})")
 
 
 def example_view(env: Env) -> View:

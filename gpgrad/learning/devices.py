@@ -34,7 +34,7 @@ def count(config: Config) -> int:
     """How many devices the seeds of one program use. Raises SettingError where they cannot be shared out evenly."""
     there = jax.device_count()
     if config.devices is not None and config.devices > there:
-        raise SettingError(f"devices is {config.devices}, expected at most {there}, which this machine has")
+        raise SettingError(f"devices must be at most {there}, the number that this machine has (got {config.devices})")
     used = config.devices or (there if jax.process_count() > 1 else min(there, config.seeds))
     if config.seeds % used:
         nearest = [n for n in (config.seeds // used * used, -(-config.seeds // used) * used) if n]

@@ -49,9 +49,9 @@ def by_loop(env: Env) -> bool:
 def check(config: Config, env: Any) -> None:
     """Raise SettingError for settings that external environments do not support."""
     if config.seeds_mode == "process":
-        raise SettingError(f"seeds_mode is 'process', expected vmap or sequential: {env.name} has its own processes")
+        raise SettingError(f"seeds_mode must be vmap or sequential (got 'process'): {env.name} has its own processes")
     if config.devices not in (None, 1):
-        raise SettingError(f"devices is {config.devices}, expected 1 or none in the external environment {env.name}")
+        raise SettingError(f"devices must be 1 or none in the external environment {env.name} (got {config.devices})")
     wanted = {
         "rollout.worlds": config.rollout.worlds,
         "evaluation.episodes": config.evaluation.episodes,

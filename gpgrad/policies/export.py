@@ -31,7 +31,7 @@ ENDINGS = (".npz", ".safetensors")
 def write(team: TrainedTeam, path: Path) -> Arrays:
     """Write a team's policies to FILE.npz or FILE.safetensors; returns them. Raises SettingError for another ending."""
     if path.suffix not in ENDINGS:
-        raise SettingError(f"--out is {str(path)!r}, expected a file that ends with {' or '.join(ENDINGS)}")
+        raise SettingError(f"--out must be a file that ends with {' or '.join(ENDINGS)} (got {str(path)!r})")
     arrays, notes = policies(team), describe(team)
     if path.suffix == ".npz":
         np.savez(path, meta=np.array(json.dumps(notes)), **arrays)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def t_quantile(level: float, df: int) -> float:
     """
     check_level(level)
     if df < 1:
-        raise ValueError(f"df is {df}, expected 1 or more")
+        raise ValueError(f"df must be at least 1 (got {df})")
     from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a fourth of its import
 
     return float(stdtrit(df, (1 + level) / 2))
@@ -152,7 +152,7 @@ def steps_to_threshold(steps: ArrayLike, returns: ArrayLike, threshold: float) -
     """
     steps, returns = curve(steps, returns)
     if not math.isfinite(threshold):
-        raise ValueError(f"threshold is {threshold}, expected a finite number")
+        raise ValueError(f"threshold must be a finite number (got {threshold})")
     reached = np.flatnonzero(returns >= threshold)
     if not reached.size:
         return None
@@ -175,7 +175,7 @@ def numbers(name: str, values: ArrayLike, ndim: int | None = None) -> np.ndarray
     """Values as finite float64. None, as in rows of what was not finite, counts as NaN. Raises ValueError otherwise."""
     array = np.asarray(values, np.float64)
     if array.size == 0:
-        raise ValueError(f"{name} is empty, expected at least one value")
+        raise ValueError(f"{name} must have at least one value (got none)")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} has {array.ndim} axes, expected {ndim}")
     if not np.isfinite(array).all():
@@ -196,7 +196,7 @@ def curve(steps: ArrayLike, returns: ArrayLike, name: str = "the curve") -> tupl
 def check_level(level: float) -> None:
     """Raises ValueError for a level outside (0, 1)."""
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}, expected between 0 and 1")
+        raise ValueError(f"level must be between 0 and 1 (got {level})")
 
 
 def _bootstrap(
@@ -205,7 +205,7 @@ def _bootstrap(
     """Percentile interval of a statistic of samples that are drawn again independently of each other."""
     check_level(level)
     if times < 1:
-        raise ValueError(f"repetitions is {times}, expected 1 or more")
+        raise ValueError(f"repetitions must be at least 1 (got {times})")
     if min(map(len, samples)) == 1:
         return Interval(-math.inf, math.inf)
     from scipy.stats import bootstrap

@@ -94,9 +94,9 @@ def verdict(difference: float, adjusted: float, n_seeds: int, needed: int = ENOU
     enough. Raises ValueError for no seeds and a p-value outside [0, 1].
     """
     if n_seeds < 1:
-        raise ValueError(f"n_seeds is {n_seeds}, expected 1 or more")
+        raise ValueError(f"n_seeds must be at least 1 (got {n_seeds})")
     if not 0 <= adjusted <= 1:
-        raise ValueError(f"the p-value is {adjusted}, expected between 0 and 1")
+        raise ValueError(f"the p-value must be between 0 and 1 (got {adjusted})")
     if n_seeds >= ENOUGH_SEEDS and adjusted <= _alpha(LEVEL):
         return "shown" if difference > 0 else "contradicted"
     return "not conclusive" if n_seeds < max(needed, ENOUGH_SEEDS) else "not shown"
@@ -106,7 +106,7 @@ def verdict(difference: float, adjusted: float, n_seeds: int, needed: int = ENOU
 def enough_seeds(claims: int) -> int:
     """The fewest seeds per arm, 5 or more, with which Holm's procedure can reject the first of so many claims."""
     if claims < 1:
-        raise ValueError(f"claims is {claims}, expected 1 or more")
+        raise ValueError(f"claims must be at least 1 (got {claims})")
     return next(n for n in itertools.count(ENOUGH_SEEDS) if claims * 2 / math.comb(2 * n, n) <= _alpha(LEVEL))
 
 

@@ -35,10 +35,10 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["train", "--replay.capacity", "900000000"], "would fit"),
         (
             ["train", "--algo", "gpvd", "--weighting.alpha", "2"],
-            "weighting.alpha is 2.0, expected more than 0 and at most",
+            "weighting.alpha must be more than 0 and at most",
         ),
-        (["train", "--algo", "gpvd", "--weighting.k", "65"], "weighting.k is 65, expected between 1 and 64"),
-        (["train", "--algo", "gpvd", "--weighting.beta=-1"], "weighting.beta is -1.0, expected 0 or more"),
+        (["train", "--algo", "gpvd", "--weighting.k", "65"], "weighting.k must be between 1 and 64 (got 65)"),
+        (["train", "--algo", "gpvd", "--weighting.beta=-1"], "weighting.beta must be at least 0 (got -1.0)"),
         (
             ["train", "--algo", "gpvd", "--weighting.grouping", "x"],
             "weighting.grouping is 'x'; valid names are batch, exact",

@@ -235,7 +235,7 @@ def test_the_command_prints_findings_or_a_summary(registered, capsys):
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["check"], "the world is missing"),
+        (["check"], "check needs an environment"),
         (["check", "pp_smal"], "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
         (["check", "pp_small", "--lr", "1"], "unknown option --lr, must be --plugin or --env.OPTION"),
         (["check", "mine"], "the environment mine cannot be built: ZeroDivisionError: division by zero"),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from gpgrad.experiments import __main__ as experiments
+from gpgrad.cli import experiment as experiments
 from gpgrad.experiments import archive, definition
 from gpgrad.jobs import scheduler
 from gpgrad.runs import lock, run_folder

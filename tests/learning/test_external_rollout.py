@@ -251,8 +251,8 @@ def test_memory_is_counted_with_what_was_seen(by_loop):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"seeds_mode": "process"}, "seeds_mode is 'process', expected vmap or sequential"),
-        ({"devices": 2}, "devices is 2, expected 1 or none in the external environment"),
+        ({"seeds_mode": "process"}, "seeds_mode must be vmap or sequential"),
+        ({"devices": 2}, "devices must be 1 or none in the external environment"),
         ({"env__form": "graph", "evaluation__final_episodes": 65}, "evaluation.final_episodes is 65 for each of 1 see"),
     ],
 )

@@ -413,13 +413,13 @@ def test_a_layer_and_a_product_are_one_layer_for_many_inputs(own):
 @pytest.mark.parametrize(
     ("algo", "setting", "value", "sentence"),
     [
-        ("qplex", "heads", 0, "decomposition.heads is 0, expected 1 or more"),
-        ("qtran", "nopt_loss", -1, "decomposition.nopt_loss is -1.0, expected 0 or more"),
-        ("cw_qmix", "alpha", 0, "decomposition.alpha is 0.0, expected more than 0 and at most 1"),
-        ("dmix", "fractions", 0, "decomposition.fractions is 0, expected 1 or more"),
-        ("rmix", "atoms", 1, "decomposition.atoms is 1, expected 2 or more"),
-        ("rmix", "quantile_every", -1, "decomposition.quantile_every is -1, expected 0 or more"),
-        ("qatten", "embed", 0, "decomposition.embed is 0, expected 1 or more"),
+        ("qplex", "heads", 0, "decomposition.heads must be at least 1 (got 0)"),
+        ("qtran", "nopt_loss", -1, "decomposition.nopt_loss must be at least 0 (got -1.0)"),
+        ("cw_qmix", "alpha", 0, "decomposition.alpha must be more than 0 and at most 1 (got 0.0)"),
+        ("dmix", "fractions", 0, "decomposition.fractions must be at least 1 (got 0)"),
+        ("rmix", "atoms", 1, "decomposition.atoms must be at least 2 (got 1)"),
+        ("rmix", "quantile_every", -1, "decomposition.quantile_every must be at least 0 (got -1)"),
+        ("qatten", "embed", 0, "decomposition.embed must be at least 1 (got 0)"),
     ],
 )
 def test_impossible_settings_are_refused(algo, setting, value, sentence):

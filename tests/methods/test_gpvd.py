@@ -299,13 +299,13 @@ CONTEXT = Context(EnvSpec("none", 2, 2, 3, 3, 0, 5), NetSpec(), Returns())
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"alpha": 0.0}, "weighting.alpha is 0.0, expected more than 0 and at most 1"),
-        ({"alpha": 1.5}, "weighting.alpha is 1.5, expected more than 0 and at most 1"),
-        ({"alpha": float("nan")}, "weighting.alpha is nan"),
-        ({"beta": -0.1}, "weighting.beta is -0.1, expected 0 or more"),
-        ({"k": 0}, "weighting.k is 0, expected between 1 and 64"),
-        ({"k": 65}, "weighting.k is 65, expected between 1 and 64"),
-        ({"star_weight": 0.0}, "weighting.star_weight is 0.0, expected more than 0"),
+        ({"alpha": 0.0}, "weighting.alpha must be more than 0 and at most 1 (got 0.0)"),
+        ({"alpha": 1.5}, "weighting.alpha must be more than 0 and at most 1 (got 1.5)"),
+        ({"alpha": float("nan")}, "weighting.alpha must be more than 0 and at most 1 (got nan)"),
+        ({"beta": -0.1}, "weighting.beta must be at least 0 (got -0.1)"),
+        ({"k": 0}, "weighting.k must be between 1 and 64 (got 0)"),
+        ({"k": 65}, "weighting.k must be between 1 and 64 (got 65)"),
+        ({"star_weight": 0.0}, "weighting.star_weight must be more than 0 (got 0.0)"),
     ],
 )
 def test_mistakes(maker, changes, sentence):

@@ -72,7 +72,7 @@ nets/layers: uniform init_dense matmul pick_rows dense project size split init_s
 nets/heads: values
 nets/quantiles: init draw mean_embedding
 optimisers: with_separate moments with_moments
-registry: names register forget origins maker activity_check activity_checks module options
+registry: names register forget origins maker entry activity_check activity_checks module options
 sharing/agent_embedding: check most_groups nobody first_known new_model apply describe
 sharing/base: own_key
 sharing/clustering: inertia by_appearance

@@ -134,7 +134,7 @@ def test_a_server_that_hangs_costs_a_limited_time(tmp_path, monkeypatch):
     assert time.monotonic() - began < 3
     assert not released
     assert mirror.problem is not None
-    assert "not all was sent in 0.2 s" in mirror.problem
+    assert "not everything was sent in 0.2 s" in mirror.problem
     assert not mirror.on
 
 
@@ -178,7 +178,7 @@ def test_the_layout_names_sections_and_media():
     [
         (["mirror"], "mirror needs the folder of a run"),
         (["mirror", "nowhere"], "nowhere holds no run"),
-        (["dashboard"], "--entity is missing"),
+        (["dashboard"], "dashboard needs --entity"),
         (["dashboard", "--entitty", "x"], "unknown option --entitty; did you mean 'entity'?"),
     ],
 )

@@ -137,13 +137,13 @@ def test_resume_carries_the_clones(cloned, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--sharing.k", "0"], "sharing.k is 0, expected 1 or more"),
-        (["--sharing.T", "0"], "sharing.T is 0, expected 1 or more"),
-        (["--sharing.rho", "2"], "sharing.rho is 2.0, expected between 0 and 1"),
-        (["--sharing.alpha", "1"], "sharing.alpha is 1.0, expected more than 0 and less than 1"),
-        (["--sharing.alpha", "0"], "sharing.alpha is 0.0, expected more than 0 and less than 1"),
+        (["--sharing.k", "0"], "sharing.k must be at least 1 (got 0)"),
+        (["--sharing.T", "0"], "sharing.T must be at least 1 (got 0)"),
+        (["--sharing.rho", "2"], "sharing.rho must be between 0 and 1 (got 2.0)"),
+        (["--sharing.alpha", "1"], "sharing.alpha must be more than 0 and less than 1 (got 1.0)"),
+        (["--sharing.alpha", "0"], "sharing.alpha must be more than 0 and less than 1 (got 0.0)"),
         (["--sharing.threshold", "relmean"], "sharing.threshold is 'relmean'; did you mean 'rel_mean'?"),
-        (["--sharing.layers", "0,1"], "sharing.layers is (0, 1), expected different numbers between 0 and 0"),
+        (["--sharing.layers", "0,1"], "sharing.layers must be different numbers between 0 and 0 (got (0, 1))"),
         (["--sharing.K", "2"], "unknown setting 'sharing.K'"),
     ],
 )

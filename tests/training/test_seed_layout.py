@@ -68,7 +68,7 @@ def test_layouts(seeds, asked, plan, machine, expected):
 
 
 def test_processes_are_refused_where_they_would_fight_for_a_device():
-    with pytest.raises(SettingError, match="expected vmap or sequential on a gpu"):
+    with pytest.raises(SettingError, match="must be vmap or sequential on a gpu"):
         seed_layout.decide(tiny(seeds=2, seeds_mode="process"), needs(), "gpu", 1, 8)
 
 
@@ -271,5 +271,5 @@ def test_seeds_that_do_not_divide_are_refused(tmp_path):
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(SettingError, match="devices is 99, expected at most"):
+    with pytest.raises(SettingError, match="devices must be at most"):
         make_program(tiny(seeds=99, devices=99))

@@ -44,7 +44,7 @@ def check_sizes(**sizes: float) -> None:
     """Raise SettingError for settings that must be 1 or more and are not."""
     for name, value in sizes.items():
         if value < 1:
-            raise SettingError(f"decomposition.{name} is {value}, expected 1 or more")
+            raise SettingError(f"decomposition.{name} must be at least 1 (got {value})")
 
 
 def plain_utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:

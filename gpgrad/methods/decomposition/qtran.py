@@ -61,7 +61,7 @@ def make(context: Context, embed: int = 64, opt_loss: float = 1.0, nopt_loss: fl
     base.check_sizes(embed=embed)
     for name, factor in (("opt_loss", opt_loss), ("nopt_loss", nopt_loss)):
         if factor < 0:
-            raise SettingError(f"decomposition.{name} is {factor}, expected 0 or more")
+            raise SettingError(f"decomposition.{name} must be at least 0 (got {factor})")
     returns = context.returns
     critic = joint_critic.joint_q(context.spec.n_actions, context.net.hidden, embed, context.net.init)
 

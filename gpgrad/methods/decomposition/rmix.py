@@ -54,12 +54,12 @@ def make(
     Source: RMIX (NeurIPS 2021).
     """
     if atoms < 2:
-        raise SettingError(f"decomposition.atoms is {atoms}, expected 2 or more")
+        raise SettingError(f"decomposition.atoms must be at least 2 (got {atoms})")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
         if value < 0:
-            raise SettingError(f"decomposition.{name} is {value}, expected 0 or more")
+            raise SettingError(f"decomposition.{name} must be at least 0 (got {value})")
     if quantile_lr <= 0:
-        raise SettingError(f"decomposition.quantile_lr is {quantile_lr}, expected more than 0")
+        raise SettingError(f"decomposition.quantile_lr must be more than 0 (got {quantile_lr})")
     spec, returns = context.spec, context.returns
     mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
     predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)

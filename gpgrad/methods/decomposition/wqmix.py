@@ -109,7 +109,7 @@ def _make(
     mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
     base.check_sizes(central_embed=central_embed)
     if not 0 < alpha <= 1:
-        raise SettingError(f"decomposition.alpha is {alpha}, expected more than 0 and at most 1")
+        raise SettingError(f"decomposition.alpha must be more than 0 and at most 1 (got {alpha})")
     spec, net, returns = context.spec, context.net, context.returns
     agent = make_agent(spec, net, Utilities())
     critic = joint_critic.free_mixer(spec.n_agents, central_embed, net.init)

@@ -65,8 +65,8 @@ def check(settings: Settings) -> None:
     """Raise SettingError for values that are not allowed."""
     for name, value in settings._asdict().items():
         if value is not None and value < 1:
-            least = "1 or more, or none to choose" if name == "k" else "1 or more"
-            raise SettingError(f"sharing.{name} is {value}, expected {least}")
+            least = "at least 1, or none to choose" if name == "k" else "at least 1"
+            raise SettingError(f"sharing.{name} must be {least} (got {value})")
 
 
 def most_groups(settings: Settings, n_agents: int) -> int:

@@ -43,7 +43,7 @@ def make_wide(context: Context, k: int = 3) -> Sharing:
     Source: a control of this project for GradPS (ICML 2025): as many parameters, no clones.
     """
     if k < 1:
-        raise SettingError(f"sharing.k is {k}, expected 1 or more")
+        raise SettingError(f"sharing.k must be at least 1 (got {k})")
     spec, net = context.spec, context.net
     inputs = input_size(spec, net)
     wanted = size(net, inputs, spec.n_actions) + (min(k, spec.n_agents) - 1) * net.hidden * (inputs + 1)

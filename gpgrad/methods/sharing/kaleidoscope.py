@@ -153,13 +153,15 @@ def _report(params: Params, state: State) -> Metrics:
 def _check(n_agents: int, masks: int, diversity: float, reset_steps: int, reset_ratio: float) -> None:
     """Raise SettingError for values that are not allowed."""
     if not 1 <= masks <= n_agents:
-        raise SettingError(f"sharing.masks is {masks}, expected between 1 and {n_agents} agents, or none for as many")
+        raise SettingError(
+            f"sharing.masks must be between 1 and the number of agents, {n_agents}, or none (got {masks})"
+        )
     if diversity < 0:
-        raise SettingError(f"sharing.diversity is {diversity}, expected 0 or more")
+        raise SettingError(f"sharing.diversity must be at least 0 (got {diversity})")
     if reset_steps < 1:
-        raise SettingError(f"sharing.reset_steps is {reset_steps}, expected 1 or more")
+        raise SettingError(f"sharing.reset_steps must be at least 1 (got {reset_steps})")
     if not 0 <= reset_ratio <= 1:
-        raise SettingError(f"sharing.reset_ratio is {reset_ratio}, expected between 0 and 1")
+        raise SettingError(f"sharing.reset_ratio must be between 0 and 1 (got {reset_ratio})")
 
 
 def begin() -> State:

@@ -46,9 +46,9 @@ def make(context: Context, tau: float = 0.1, every_updates: int = 1000, T: int =
     Source: ReDo (ICML 2023).
     """
     if not 0 <= tau < 1:
-        raise SettingError(f"sharing.tau is {tau}, expected at least 0 and less than 1")
+        raise SettingError(f"sharing.tau must be at least 0 and less than 1 (got {tau})")
     if every_updates < 1:
-        raise SettingError(f"sharing.every_updates is {every_updates}, expected 1 or more")
+        raise SettingError(f"sharing.every_updates must be at least 1 (got {every_updates})")
     watch, width, init_name = scheme.make(context, k=1, T=T, alpha=alpha), context.net.hidden, context.net.init
 
     def init(key: jax.Array, agent_params: Callable[[jax.Array], AgentParams]) -> tuple[AgentParams, State]:

@@ -44,7 +44,7 @@ def make(context: Context, ratio: float = 0.2) -> Sharing:
 def check_ratio(ratio: float) -> None:
     """Raise SettingError unless some units stay."""
     if not 0 <= ratio < 1:
-        raise SettingError(f"sharing.ratio is {ratio}, expected at least 0 and less than 1")
+        raise SettingError(f"sharing.ratio must be at least 0 and less than 1 (got {ratio})")
 
 
 def draw_masks(key: jax.Array, net: NetSpec, count: int, ratio: float) -> Gates:

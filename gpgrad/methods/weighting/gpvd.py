@@ -171,9 +171,9 @@ def make(
     """
     check(alpha, beta, k, star_weight)
     if reference < 0:
-        raise SettingError(f"weighting.reference is {reference}, expected 0 or more")
+        raise SettingError(f"weighting.reference must be at least 0 (got {reference})")
     if g != "identity" and grouping != "batch":
-        raise SettingError(f"weighting.g is {g}, expected identity, since grouping {grouping} has no codes")
+        raise SettingError(f"weighting.g must be identity (got {g}), since grouping {grouping} has no codes")
     unit = context.spec.return_scale / reference if reference else 1.0
 
     coding = _make_coding(context, k, g, grouping)
@@ -210,10 +210,10 @@ def share_bonus(bonus: jax.Array, rewarded: Batch) -> jax.Array:
 def check(alpha: float, beta: float, k: int, star_weight: float) -> None:
     """Raise SettingError for values the equations do not allow."""
     if not 0 < alpha <= 1:
-        raise SettingError(f"weighting.alpha is {alpha}, expected more than 0 and at most 1")
+        raise SettingError(f"weighting.alpha must be more than 0 and at most 1 (got {alpha})")
     if beta < 0:
-        raise SettingError(f"weighting.beta is {beta}, expected 0 or more")
+        raise SettingError(f"weighting.beta must be at least 0 (got {beta})")
     if not 1 <= k <= 64:
-        raise SettingError(f"weighting.k is {k}, expected between 1 and 64")
+        raise SettingError(f"weighting.k must be between 1 and 64 (got {k})")
     if star_weight <= 0:
-        raise SettingError(f"weighting.star_weight is {star_weight}, expected more than 0")
+        raise SettingError(f"weighting.star_weight must be more than 0 (got {star_weight})")

@@ -59,15 +59,15 @@ def check(net: NetSpec, s: Settings) -> None:
     whole = {"k": s.k, "T": s.T, "restore_periods": s.restore_periods}
     for name, value in whole.items():
         if value < 1:
-            raise SettingError(f"sharing.{name} is {value}, expected 1 or more")
+            raise SettingError(f"sharing.{name} must be at least 1 (got {value})")
     if not 0 <= s.rho <= 1:
-        raise SettingError(f"sharing.rho is {s.rho}, expected between 0 and 1")
+        raise SettingError(f"sharing.rho must be between 0 and 1 (got {s.rho})")
     for name, value in {"alpha": s.alpha, "ratio": s.ratio}.items():
         if not 0 < value < 1:
-            raise SettingError(f"sharing.{name} is {value}, expected more than 0 and less than 1")
+            raise SettingError(f"sharing.{name} must be more than 0 and less than 1 (got {value})")
     for name, value in {"deviations": s.deviations, "restore_lr": s.restore_lr, "close_below": s.close_below}.items():
         if value < 0:
-            raise SettingError(f"sharing.{name} is {value}, expected 0 or more")
+            raise SettingError(f"sharing.{name} must be at least 0 (got {value})")
     for name, indices, end in (("layers", s.layers, net.layers), ("watched", s.watched, net.hidden)):
         if not indices or len(set(indices)) < len(indices) or not all(0 <= i < end for i in indices):
-            raise SettingError(f"sharing.{name} is {indices}, expected different numbers between 0 and {end - 1}")
+            raise SettingError(f"sharing.{name} must be different numbers between 0 and {end - 1} (got {indices})")
