@@ -12,13 +12,14 @@ import math
 import numbers
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gpgrad.envs import registry
 from gpgrad.envs.api import Env, EnvSpec, OneHot, Step, View
 from gpgrad.envs.external.env import ExternalEnv
 from gpgrad.envs.external.process import examined
@@ -66,6 +67,12 @@ def refuse(env: Env) -> None:
         name = getattr(getattr(env, "spec", None), "name", type(env).__name__)
         more = f" (the first of {len(found)} findings of gpgrad check)" if len(found) > 1 else ""
         raise SettingError(f"the environment {name} breaks the contract of gpgrad.envs.api: {found[0]}{more}")
+
+
+def refuse_named(name: str, options: Mapping[str, Any]) -> None:
+    """As `refuse`, of an environment by its name and options. Those of the package are tested and not checked."""
+    if not registry.is_built_in(name):
+        refuse(registry.make(name, **options))
 
 
 def examine(env: Env) -> Report:

@@ -18,6 +18,7 @@ import optax
 from jax.interpreters import partial_eval
 
 from gpgrad.config.schema import Config
+from gpgrad.envs import checking
 from gpgrad.envs.api import Env, EnvParams, OneHot, View
 from gpgrad.errors import SettingError
 from gpgrad.learning import external_rollout, ragged_batches, replay
@@ -72,6 +73,7 @@ class DenseState(NamedTuple):
 
 def setup(label: str, config: Config) -> Setup:
     """Compile all pieces of a configuration, with a replay of random episodes."""
+    checking.refuse_named(config.env.name, config.env.options)
     program = make_program(config)
     parts = program.parts
     if external_rollout.is_external(parts.env):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from gpgrad.config.schema import Config
+from gpgrad.envs import checking
 from gpgrad.learning.compose import compose, example_view
 from gpgrad.methods.nets.agent import count, input_size
 
@@ -42,6 +43,7 @@ class Row(NamedTuple):
 
 def account(config: Config) -> list[Row]:
     """Parameters of a configuration: trainable, used once all neurons are cloned, used at the start."""
+    checking.refuse_named(config.env.name, config.env.options)
     parts = compose(config)
     key, state = jax.random.key(0), example_view(parts.env).state
     agents, sharing = jax.jit(lambda: parts.sharing.init(key, parts.agent.init))()

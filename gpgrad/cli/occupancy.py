@@ -55,9 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     from rich.table import Table
 
     from gpgrad.analysis import occupancy as buckets
+    from gpgrad.envs import checking
     from gpgrad.learning.program import make_program
     from gpgrad.policies.load import load_team
 
+    checking.refuse_named(chosen.env.name, chosen.env.options)
     program, key = make_program(chosen), jax.random.key(chosen.seed)
     actor = buckets.untrained(chosen, program.parts)
     if folder:

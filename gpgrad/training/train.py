@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 
-from gpgrad import envs
 from gpgrad.config import flat, parse, typed, validate
 from gpgrad.config.schema import Config
 from gpgrad.envs import checking
@@ -105,8 +104,7 @@ def prepare(config: Config, say: Callable[[str], None], needs_teams: bool = True
 
     needs_teams: whether the teams that `init_from` names are still to be read, if it names any.
     """
-    if not envs.is_built_in(config.env.name):
-        checking.refuse(envs.make(config.env.name, **config.env.options))
+    checking.refuse_named(config.env.name, config.env.options)
     alone = dataclasses.replace(config, seeds=1, devices=1)
     program = make_program(alone)
     loop.test_period(config, program.parts.env.spec.episode_limit)

@@ -252,10 +252,15 @@ def test_mistakes_of_the_command(registered, capsys, command, sentence):
 @pytest.mark.parametrize(
     "answer", [None, 3, "world", world({"obs_dim": 3}), world(reset=lambda self, key, params: None)]
 )
-def test_training_refuses_a_broken_world_before_anything_compiles(registered, monkeypatch, tmp_path, capsys, answer):
+@pytest.mark.parametrize("command", ["train --algo vdn", "bench --algos vdn,qmix", "params --algo vdn", "occupancy"])
+def test_a_broken_environment_is_refused_before_anything_compiles(
+    registered, monkeypatch, tmp_path, capsys, answer, command
+):
     registered(lambda: answer)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "make_program", None)
-    assert cli.main(["train", "--env", "mine", "--algo", "vdn", "--log.dir", str(tmp_path)]) == 2
+    name, *words = command.split()
+    assert cli.main([name, "--env", "mine", *words]) == 2
     error = capsys.readouterr().err
     assert "breaks the contract of gpgrad.envs.api: " in error
     assert error.count("\n") == 1
