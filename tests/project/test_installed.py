@@ -106,13 +106,13 @@ def test_it_is_the_installed_package(place):
 
 def test_every_step_of_a_study_works_among_packages_of_the_same_names(place):
     mine = ["--plugin", "experiments.mine"]
-    run(place, "gpgrad", "train", "--env", "my_env", "--algo", "vdn", "--log.name", "one", *mine, *TINY)
-    run(place, "gpgrad", "train", "--env", "pp_small", "--algo", "qmix", "--log.name", "hunt", *TINY)
-    assert "return" in run(place, "gpgrad", "eval", "runs/one", "--episodes", "2")
+    assert "4 episodes, 4 terminated" in run(place, "gpgrad", "check", "my_env", *mine)
+    run(place, "gpgrad", "train", "--env", "pp_small", "--weighting", "mine", "--log.name", "hunt", *mine, *TINY)
+    assert "return" in run(place, "gpgrad", "eval", "runs/hunt", "--episodes", "2")
     run(place, "gpgrad", "render", "runs/hunt", "--out", "hunt.gif")
     run(place, "gpgrad", "report", "runs/hunt", "--out", "page.html")
     run(place, "gpgrad", "export", "runs/hunt", "--out", "team.npz")
-    run(place, "python", "-P", "-m", "gpgrad.experiments", "run", "mine.yaml")
+    run(place, "gpgrad", "experiment", "run", "mine.yaml")
     assert all((place / name).stat().st_size > 1000 for name in ("hunt.gif", "page.html", "team.npz"))
     assert (place / "results" / "mine-quick" / "README.md").exists()
     assert "unknown algorithm 'qmx'" in run(place, "gpgrad", "train", "--algo", "qmx", code=2)
