@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-import gpgrad
-from gpgrad.cli import COMMANDS, process
-from gpgrad.cli.arguments import help_text
-from gpgrad.errors import SettingError, suggest
-
-OWN_HELP = ("train", "experiment")  # commands that print their own help
-
-
-def usage() -> str:
-    """What every command does."""
-    parts = [importlib.import_module(f"gpgrad.cli.{name}").USAGE for name in COMMANDS]
-    ending = """\
-  COMMAND --help says what each option does; train --help shows every setting with its value.
-  --version                                           the version of gpgrad
-  Completion: eval "$(gpgrad completion bash)", also zsh"""
-    return "\n".join(["usage: gpgrad COMMAND [OPTIONS]", "", *parts, "", ending])
+from gpgrad.cli import process
+from gpgrad.cli.command import execute
+from gpgrad.errors import SettingError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     let_all_be_printed()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return run(arguments)
+        return execute(arguments)
     except SettingError as error:
         print(f"gpgrad: {error}", file=sys.stderr)
         return 2
@@ -51,24 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"gpgrad: {str(stop) or 'interrupted; what was written so far is kept'}", file=sys.stderr)
         return 130
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Run a command; its exit code. Raises SettingError for a user's mistake."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    name, *rest = arguments
-    if name in ("--version", "-V"):
-        print(f"gpgrad {gpgrad.__version__}")
-        return 0
-    if name not in COMMANDS:
-        raise SettingError(f"unknown command {name!r}{suggest(name, COMMANDS)}")
-    command = importlib.import_module(f"gpgrad.cli.{name}")
-    if name not in OWN_HELP and any(token in ("-h", "--help") for token in rest):
-        print(help_text(command.USAGE, command.OPTIONS))
-        return 0
-    return command.main(rest)
 
 
 def _is_diverged(error: ArithmeticError) -> bool:

@@ -1,19 +1,22 @@
-"""What commands share: options of the command line."""
+"""What commands share: types of arguments and options."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from gpgrad.errors import SettingError
+import click
+import click.shell_completion
 
-CHOICES = ("env", "algo")
-REPEATED = ("plugin",)  # options that may be given several times, or once with commas
+from gpgrad.errors import SettingError, suggest
+
+REPEATED = ("plugin",)  # settings that may be given several times, or once with commas
 
 
 def options(arguments: Sequence[str]) -> dict[str, str]:
-    """`--name value` and `--name=value` pairs. Raises SettingError for anything else."""
+    """Settings that click does not know: `--name value` and `--name=value` pairs. Raises SettingError for others."""
     result: dict[str, str] = {}
     rest = iter(arguments)
     for token in rest:
@@ -33,11 +36,87 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
     return result
 
 
-def help_text(usage: str, options: Mapping[str, str]) -> str:
-    """The help of a command: its usage, and a line for each option. options: `name VALUE` to a sentence."""
-    width = max((len(name) for name in options), default=0)
-    lines = [f"  --{name:<{width}}  {sentence}" for name, sentence in options.items()]
-    return "\n".join(["usage: gpgrad", "", usage, "", *lines, ""])
+class Number(click.ParamType):
+    """A number as settings take it, such as 5k, between bounds."""
+
+    name = "number"
+
+    def __init__(self, kind: type, low: float | None = None, high: float | None = None):
+        self.kind, self.low, self.high = kind, low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises SettingError."""
+        from gpgrad.config import validate
+
+        name = _name_of(param)
+        number = validate.coerce(value, self.kind, name)
+        if (self.low is None or number >= self.low) and (self.high is None or number <= self.high):
+            return number
+        bounds = f"between {_shown(self.low)} and {_shown(self.high)}" if self.high else f"at least {_shown(self.low)}"
+        raise SettingError(f"{name} must be {bounds} (got {_shown(number)})")
+
+
+class Choice(click.Choice):
+    """One of some names."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name. Raises SettingError, with the nearest valid name."""
+        if value in self.choices:
+            return value
+        raise SettingError(f"{_name_of(param)} is {value!r}{suggest(value, self.choices)}")
+
+
+class Place(click.ParamType):
+    """A file or folder that a function finds or refuses with SettingError."""
+
+    name = "path"
+
+    def __init__(self, find: Callable[[str], Path], complete: str = "file"):
+        self.find, self.complete = find, complete
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Raises SettingError."""
+        return self.find(str(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Files or folders, by the shell's own completion."""
+        return [click.shell_completion.CompletionItem(incomplete, type=self.complete)]
+
+
+def named(find: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """The names that the Tab key offers for an option; found when they are asked for."""
+    return lambda ctx, param, incomplete: [name for name in find() if name.startswith(incomplete)]
+
+
+def environments() -> Iterable[str]:
+    """Names of environments."""
+    from gpgrad import envs
+
+    return envs.names()
+
+
+def algorithms() -> Iterable[str]:
+    """Names of algorithms."""
+    from gpgrad import config
+
+    return config.algorithms()
+
+
+ENV: dict[str, Any] = {"metavar": "NAME", "shell_complete": named(environments)}
+ALGO: dict[str, Any] = {"metavar": "NAME", "shell_complete": named(algorithms)}
+
+
+def _name_of(param: click.Parameter | None) -> str:
+    """As the help writes it: --jobs, SHELL."""
+    if isinstance(param, click.Argument):
+        return param.human_readable_name
+    return param.opts[0] if param else "the value"
+
+
+def _shown(number: float | None) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def run_of(text: str) -> Path:
@@ -78,3 +157,10 @@ def path_of(text: str) -> Path:
 
         raise SettingError(f"{validate.short(text)} cannot be the name of a file or folder: {error.strerror}") from None
     return path
+
+
+PATH = Place(path_of)
+FOLDER = Place(path_of, "dir")
+RUN = Place(run_of, "dir")
+FINISHED = Place(finished_run_of, "dir")
+OUTPUT = Place(file_to_write)

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import file_to_write, options
+import click
+
+from gpgrad.cli.arguments import ENV, OUTPUT, Number
+from gpgrad.cli.command import command
 from gpgrad.errors import SettingError
-
-USAGE = """\
-  bench --env NAME --algos NAME,NAME [--vary SETTING=VALUE,VALUE] [--rounds N] [--json FILE]
-        [--GROUP.SETTING VALUE ...]                   times of updates and their parts, ratios to the first"""
-OPTIONS = {
-    "env NAME": "the environment, by default pp_small",
-    "algos NAME,NAME": "algorithms to measure in alternation; ratios are to the first",
-    "vary SETTING=VALUE,VALUE": "measure each algorithm with each value of a setting",
-    "rounds N": "rounds of measurements, by default 30, at least 3",
-    "json FILE": "write the rows as JSON",
-    "GROUP.SETTING VALUE": "any setting of gpgrad train",
-}
 
 INTRODUCTION = """\
 gpgrad bench --env NAME --algos NAME,NAME compiles each algorithm (up to a minute each on a CPU), then times its updates
@@ -29,28 +20,28 @@ A measurement of about a minute:
   gpgrad bench --env matrix_gpvd --algos qmix,vdn --rounds 3"""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure algorithms in alternation; a table, and the rows as JSON. Without arguments, print what it would do."""
-    if not arguments:
-        print(INTRODUCTION)
-        return 0
-    given = options(arguments)
-    env, algos = given.pop("env", "pp_small"), given.pop("algos", "qmix").split(",")
-    file = file_to_write(given.pop("json")) if "json" in given else None
-    from gpgrad import config
-    from gpgrad.config import validate
+@command("bench", "times of updates and their parts, ratios to the first", passes=("",), alone=lambda: INTRODUCTION)
+@click.option("--env", default="pp_small", **ENV, help="the environment")
+@click.option("--algos", default="qmix", metavar="NAME,NAME", help="algorithms to measure; ratios are to the first")
+@click.option("--vary", default="", metavar="SETTING=VALUE,VALUE", help="a setting, each value of which is measured")
+@click.option("--rounds", type=Number(int, 3), default=30, metavar="N", help="rounds of measurements, at least 3")
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write the rows as JSON")
+def main(env: str, algos: str, vary: str, rounds: int, file: Path | None, settings: dict[str, str]) -> int:
+    """Time updates of algorithms and their parts in alternation, and print ratios to the first.
 
-    rounds = validate.coerce(given.pop("rounds", "30"), int, "--rounds")
-    if rounds < 3:
-        raise SettingError(f"--rounds must be at least 3 (got {rounds})")
-    varied, _, values = given.pop("vary", "").partition("=")
+    Further options are the settings of gpgrad train. Without arguments, print what a measurement would do.
+    """
+    from gpgrad import config
+
+    varied, _, values = vary.partition("=")
     if varied and not values:
         raise SettingError(f"--vary must be a setting with values, such as seeds=1,8 (got {varied!r})")
-    loaded = {algo: config.load(env, algo, given) for algo in algos}
+    names = algos.split(",")
+    loaded = {algo: config.load(env, algo, settings) for algo in names}
     if varied:
         loaded = {
-            f"{algo} {varied}={value}": config.load(env, algo, {**given, varied: value})
-            for algo in algos
+            f"{algo} {varied}={value}": config.load(env, algo, {**settings, varied: value})
+            for algo in names
             for value in values.split(",")
         }
     from rich.console import Console
@@ -58,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from gpgrad.analysis import bench
 
-    setups = [bench.setup(algo, settings) for algo, settings in loaded.items()]
+    setups = [bench.setup(algo, chosen) for algo, chosen in loaded.items()]
     rows = bench.report(setups, bench.measure(setups, rounds))
     table = Table("", *loaded, title=f"{env}, medians of {rounds} rounds")
     for name in list(rows[0])[1:]:

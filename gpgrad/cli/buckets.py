@@ -3,56 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import file_to_write, options, run_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  buckets RUN [--buckets N] [--members N] [--episodes N] [--epsilon E] [--seed N] [--json FILE] [--picture FILE]
-                                                      joint actions that GPVD protects, and those that interfere"""
-OPTIONS = {
-    "buckets N": "buckets to print, by default 2",
-    "members N": "transitions of each bucket, by default 3",
-    "episodes N": "episodes to play, by default those of a batch",
-    "epsilon E": "probability of random actions, by default 0.05",
-    "seed N": "which seed, by default the first",
-    "json FILE": "write the buckets as JSON",
-    "picture FILE": "draw the buckets; needs matplotlib",
-}
-NUMBERS = {"buckets": "2", "members": "3", "episodes": "", "epsilon": "0.05", "seed": ""}
+from gpgrad.cli.arguments import OUTPUT, RUN, Number
+from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Play a batch with a run's team, and write the buckets in which most transitions interfere."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("buckets needs the folder of a run, as in: gpgrad buckets runs/NAME")
-    given = options(arguments[1:])
-    files = {name: file_to_write(given.pop(name)) if name in given else None for name in ("json", "picture")}
-    for name in given:
-        if name not in NUMBERS:
-            raise SettingError(f"unknown option --{name}{suggest(name, [*NUMBERS, *files])}")
-    from gpgrad.config import validate
-
-    text = NUMBERS | given
-    n_buckets, n_members = (validate.coerce(text[name], int, f"--{name}") for name in ("buckets", "members"))
-    eps = validate.coerce(text["epsilon"], float, "--epsilon")
-    episodes = validate.coerce(text["episodes"], int, "--episodes") if text["episodes"] else None
-    for name, value in (("buckets", n_buckets), ("members", n_members), ("episodes", episodes)):
-        if value is not None and value < 1:
-            raise SettingError(f"--{name} must be at least 1 (got {value})")
-    if not 0 <= eps <= 1:
-        raise SettingError(f"--epsilon must be between 0 and 1 (got {eps})")
-    folder = run_of(arguments[0])
+@command(
+    "buckets",
+    "joint actions that GPVD protects, and those that interfere",
+    needs="the folder of a run, as in: gpgrad buckets runs/NAME",
+)
+@click.argument("folder", metavar="RUN", type=RUN)
+@click.option("--buckets", "n_buckets", type=Number(int, 1), default=2, metavar="N", help="buckets to print")
+@click.option("--members", "n_members", type=Number(int, 1), default=3, metavar="N", help="transitions of each bucket")
+@click.option("--episodes", type=Number(int, 1), metavar="N", help="episodes to play, by default those of a batch")
+@click.option(
+    "--epsilon", "eps", type=Number(float, 0, 1), default=0.05, metavar="E", help="probability of random actions"
+)
+@click.option("--seed", type=Number(int), metavar="N", help="which seed, by default the first")
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write the buckets as JSON")
+@click.option("--picture", type=OUTPUT, metavar="FILE", help="draw the buckets; needs matplotlib")
+def main(
+    folder: Path,
+    n_buckets: int,
+    n_members: int,
+    episodes: int | None,
+    eps: float,
+    seed: int | None,
+    file: Path | None,
+    picture: Path | None,
+) -> int:
+    """Play a batch with a run's team, and print the buckets in which most transitions interfere."""
     import jax
 
     from gpgrad import plots
     from gpgrad.analysis import gpvd_buckets
     from gpgrad.policies.load import load_snapshot
 
-    if files["picture"]:
+    if picture:
         plots.require()
-    learned = load_snapshot(folder, validate.coerce(text["seed"], int, "--seed") if text["seed"] else None)
+    learned = load_snapshot(folder, seed)
     team = learned.team
     episodes = episodes or team.config.learner.batch_episodes
     key = jax.random.key(team.seed)
@@ -68,10 +62,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"bucket {number}, met {bucket['visits']} times")
         for row in bucket["transitions"]:
             print(f"  {row['kind']:11} TD error {row['td_error']:+.3f}, step {row['step']}: {row['actions']}")
-    if files["json"]:
-        files["json"].write_text(json.dumps(rows, indent=1))
-    if files["picture"]:
-        stem = files["picture"].with_suffix("")
+    if file:
+        file.write_text(json.dumps(rows, indent=1))
+    if picture:
+        stem = picture.with_suffix("")
         for path in gpvd_buckets.picture(team.parts.env, learned.state.env_params, dump, stem):
             print(path)
     return 0

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import click
 
-from gpgrad.cli.arguments import options
-from gpgrad.errors import SettingError
-
-USAGE = """\
-  check WORLD [--plugin MODULE] [--env.OPTION VALUE ...]
-                                                      what is wrong with a world, by tracing and playing it"""
-OPTIONS = {
-    "plugin MODULE": "module that registers the environment",
-    "env.OPTION VALUE": "a setting of the environment",
-}
+from gpgrad.cli.arguments import ENV
+from gpgrad.cli.command import command
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print a line for each finding; 1 where there are any."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("check needs an environment, as in: gpgrad check pp_small")
-    world, given = arguments[0], options(arguments[1:])
-    for name in given:
-        if name != "plugin" and not name.startswith("env."):
-            raise SettingError(f"unknown option --{name}, must be --plugin or --env.OPTION")
+@command(
+    "check",
+    "what is wrong with an environment, by tracing and playing it",
+    needs="an environment, as in: gpgrad check pp_small",
+    passes=("env.",),
+)
+@click.argument("world", **ENV)
+@click.option("--plugin", multiple=True, metavar="MODULE", help="module that registers the environment")
+def main(world: str, plugin: tuple[str, ...], settings: dict[str, str]) -> int:
+    """Trace and play an environment, and print a line for each finding.
+
+    Options --env.NAME are settings of the environment. The exit code is 1 where there are findings.
+    """
     from gpgrad import config
 
-    settings = config.load(world, "vdn", given)
+    if plugin:
+        settings["plugin"] = ",".join(plugin)
+    chosen = config.load(world, "vdn", settings)
     from gpgrad import envs
     from gpgrad.envs import checking
 
-    report = checking.examine(envs.make(settings.env.name, **settings.env.options))
+    report = checking.examine(envs.make(chosen.env.name, **chosen.env.options))
     for finding in report.findings:
         print(f"{world}: {finding}")
     if not report.findings:

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from gpgrad.cli.arguments import options, path_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  compare A B [--metric NAME]                         settings that differ, final results, whether A is better"""
-OPTIONS = {
-    "metric NAME": "a number of the test rows, by default test_return",
-}
+from gpgrad.cli.arguments import FOLDER
+from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
 ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Settings and results of two runs side by side, and the verdict on the claim that the first is better."""
-    if len(arguments) < 2 or any(word.startswith("--") for word in arguments[:2]):
-        raise SettingError("compare needs two runs, as in: gpgrad compare runs/A runs/B")
-    given = options(arguments[2:])
-    metric = given.pop("metric", "test_return")
-    for name in given:
-        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+@command(
+    "compare",
+    "settings that differ, final results, whether A is better",
+    needs="two runs, as in: gpgrad compare runs/A runs/B",
+)
+@click.argument("a", type=FOLDER, metavar="A")
+@click.argument("b", type=FOLDER, metavar="B")
+@click.option("--metric", default="test_return", metavar="NAME", help="a number of the test rows")
+def main(a: Path, b: Path, metric: str) -> int:
+    """Print settings and results of two runs side by side, and the verdict on the claim that A is better."""
     from rich.console import Console
     from rich.table import Column, Table
 
     from gpgrad.cli.ls import require_metric, spread
     from gpgrad.runs import provenance, run_folder
 
-    one, other = (run_folder.read(path_of(folder)) for folder in arguments[:2])
+    one, other = (run_folder.read(folder) for folder in (a, b))
     env, other_env = (run.settings["env"] for run in (one, other))
     if env != other_env:
         raise SettingError(

@@ -5,52 +5,48 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from gpgrad.cli.arguments import file_to_write, finished_run_of, options
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  eval RUN [--episodes N] [--stream N] [--json FILE] [--env.SETTING VALUE ...]
-                                                      test the team of a finished run on fresh episodes"""
-OPTIONS = {
-    "episodes N": "episodes of each seed, by default 200",
-    "stream N": "which independent test episodes, by default 1; 0 is the final test of training",
-    "json FILE": "write a row of numbers per seed",
-    "env.SETTING VALUE": "a setting of the environment that differs from the one in training",
-}
+from gpgrad.cli.arguments import FINISHED, OUTPUT, Number
+from gpgrad.cli.command import command
+
+LARGEST = 2**31 - 1  # streams are counted in int32
 
 
-def main(arguments: Sequence[str]) -> int:
+@command(
+    "eval",
+    "test the team of a finished run on fresh episodes",
+    needs="the folder of a finished run, as in: gpgrad eval runs/NAME",
+    passes=("env.",),
+)
+@click.argument("folder", metavar="RUN", type=FINISHED)
+@click.option("--episodes", type=Number(int, 1), default=200, metavar="N", help="episodes of each seed")
+@click.option(
+    "--stream",
+    type=Number(int, 0, LARGEST),
+    default=1,
+    metavar="N",
+    help="which independent test episodes; 0 is the final test of training",
+)
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write a row of numbers per seed")
+def main(folder: Path, episodes: int, stream: int, file: Path | None, settings: dict[str, str]) -> int:
     """Test a finished run's team on new episodes, in its environment or a changed one; print a table.
 
-    Seeds that have diverged have no team to test.
+    Options --env.NAME are settings of the environment that differ from those in training. Seeds that have diverged
+    have no team to test.
     """
     import dataclasses
 
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("eval needs the folder of a finished run, as in: gpgrad eval runs/NAME")
-    folder = finished_run_of(arguments[0])
-    given = options(arguments[1:])
-    file = file_to_write(given.pop("json")) if "json" in given else None
-    changes = {name: given.pop(name) for name in list(given) if name.startswith("env.")}
     from gpgrad import config
-    from gpgrad.config import validate
     from gpgrad.learning.program import make_program
     from gpgrad.runs import divergence
     from gpgrad.training import warm_start
     from gpgrad.training.loop import test_rows
 
-    numbers = {"episodes": "200", "stream": "1"} | given
-    for name in given:
-        if name not in ("episodes", "stream"):
-            raise SettingError(f"unknown option --{name}{suggest(name, ['episodes', 'stream', 'json', 'env.SETTING'])}")
-    episodes, stream = (validate.coerce(numbers[name], int, f"--{name}") for name in ("episodes", "stream"))
-    if episodes < 1:
-        raise SettingError(f"--episodes must be at least 1 (got {episodes})")
-    if not 0 <= stream <= validate.LARGEST:
-        raise SettingError(f"--stream must be between 0 and {validate.LARGEST} (got {stream})")
-    chosen = config.override(warm_start.finished(folder), changes)
+    chosen = config.override(warm_start.finished(folder), settings)
     tests = dataclasses.replace(chosen.evaluation, final_episodes=episodes)
     chosen = dataclasses.replace(chosen, evaluation=tests, devices=1)
     program = make_program(chosen)

@@ -3,73 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpgrad.cli.arguments import options, path_of
-from gpgrad.errors import SettingError, suggest
+import click
+
+from gpgrad.cli.arguments import FOLDER, PATH
+from gpgrad.cli.command import CONTEXT, Command, Group
+from gpgrad.errors import SettingError
 
 if TYPE_CHECKING:
     from gpgrad.experiments.schema import Definition
-
-USAGE = """\
-  experiment list | status | run | queue | report | results [NAME] [--scale SCALE]
-                                                      named experiments: run, draw and judge them"""
-
-OPTIONS = {
-    "scale SCALE": "a scale of the experiment, by default quick",
-    "log.dir DIR": "folder of runs, by default runs",
-    "results DIR": "folder of reports",
-    "status": "with queue: what is finished, running and next, and the time left",
-    "seeds-mode MODE": "how seeds of a run are laid out, see gpgrad train --help",
-}
-
-HELP = """usage: gpgrad experiment COMMAND [OPTIONS]
-
-  list                               every experiment, its question and its scales
-  status [NAME] [--scale SCALE]      which seeds are finished, running, interrupted or missing
-  run NAME [--scale SCALE]           train what is missing, resume what was interrupted, then report
-  queue [FILE]                       train the runs of experiments/queue.yaml one after the other on one core at the
-                                     lowest priority; a second process takes another core and the next free run
-  queue [FILE] --status              which runs of the queue are finished, running and next, and the time left
-  report NAME [--scale SCALE]        curves, tables and verdicts of what is finished
-  results                            write RESULTS.md, the index of all reports (run and report write it too)
-
-  NAME is an experiment of the catalog or a YAML file. SCALE is quick by default.
-  --log.dir DIR     folder of runs, by default runs
-  --results DIR     folder of reports, by default a checkout's experiments/results, else results. Its folder records
-                    keeps settings and rows of runs, which count as finished
-  run passes --seeds-mode, --log.* and --checkpoint.* to the runs it starts; queue passes the last two"""
 
 _CHECKOUT = Path(__file__).parents[1] / "experiments" / "results"
 RESULTS = _CHECKOUT if _CHECKOUT.is_dir() else Path("results")  # an installed package has none and gets none
 QUICK = "quick"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command; 1 if a run failed."""
-    commands = {
-        "list": show_names,
-        "status": status,
-        "run": run,
-        "queue": queue,
-        "report": report,
-        "results": collect_results,
-    }
-    if not arguments or any(token in ("-h", "--help") for token in arguments):
-        print(HELP)
-        return 0
-    if arguments[0] not in commands:
-        raise SettingError(f"unknown command {arguments[0]!r}{suggest(arguments[0], commands)}")
-    return commands[arguments[0]](arguments[1:])
+ELSEWHERE = "settings belong in the experiment's file"
+ROOT = click.option("--log.dir", "root", default="runs", metavar="DIR", type=FOLDER, help="folder of runs")
+RESULTS_OPTION = click.option(
+    "--results",
+    default=lambda: str(RESULTS),
+    show_default="a checkout's experiments/results, else results",
+    metavar="DIR",
+    type=FOLDER,
+    help="folder of reports; its folder records keeps rows of runs, which count as finished",
+)
+SCALE = click.option("--scale", metavar="SCALE", default=QUICK, help="a scale of the experiment")
+NAME = click.argument("name", required=False, metavar="NAME")  # the experiment, which `_chosen` asks for
 
 
-def show_names(arguments: Sequence[str]) -> int:
-    """Every experiment of the catalog."""
+@click.group(
+    "experiment", cls=Group, context_settings=CONTEXT, short_help="named experiments: run, draw and judge them"
+)
+def main() -> None:
+    """Run, draw and judge the named experiments of the catalog. NAME is one of them or a YAML file."""
+
+
+@main.command("list", cls=Command, elsewhere=ELSEWHERE, short_help="every experiment, its question and its scales")
+def show_names() -> int:
+    """Print every experiment of the catalog, its question and its scales."""
     from gpgrad.experiments import definition
 
-    _given(arguments, named=False)
     for name in definition.names():
         loaded = definition.load(name)
         scales = ", ".join(f"{key} ({len(scale.seeds)} seeds)" for key, scale in loaded.scales.items())
@@ -78,27 +54,28 @@ def show_names(arguments: Sequence[str]) -> int:
     return 0
 
 
-def status(arguments: Sequence[str]) -> int:
-    """What there is of each arm's seeds."""
-    from gpgrad.experiments import definition
-
-    named = bool(arguments) and not arguments[0].startswith("--")
-    name, given = _given(arguments, named, "scale", "log.dir", "results")
-    from gpgrad.experiments import archive
+@main.command("status", cls=Command, elsewhere=ELSEWHERE, short_help="what is finished, running or missing")
+@click.argument("name", required=False)
+@click.option("--scale", metavar="SCALE", help="a scale of the experiment, by default all")
+@ROOT
+@RESULTS_OPTION
+def status(name: str | None, scale: str | None, root: Path, results: Path) -> int:
+    """Print which seeds of each arm are finished, running, interrupted or missing."""
+    from gpgrad.experiments import archive, definition
     from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
     from gpgrad.runs import wanted_seeds
     from gpgrad.runs.progress import seeds_text
 
-    found, problems = archive.scan(path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS))))
+    found, problems = archive.scan(root, results)
     for problem in problems:
         print(problem)
-    for loaded in map(definition.load, [name] if named else definition.names()):
+    for loaded in map(definition.load, [name] if name is not None else definition.names()):
         if loaded.measure != "training":
             print(f"{loaded.name}: measures {loaded.measure}, trains nothing")
             continue
-        for scale in [given["scale"]] if "scale" in given else loaded.scales:
-            print(f"{loaded.name}, {scale}:")
-            for setup in definition.setups(loaded, scale):
+        for each in loaded.scales if scale is None else [scale]:
+            print(f"{loaded.name}, {each}:")
+            for setup in definition.setups(loaded, each):
                 if reason := obstacle(setup):
                     print(f"  {setup.arm.label} on {setup.arm.panel}: {NOT_TESTABLE}: {reason}")
                     continue
@@ -107,13 +84,25 @@ def status(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Train what is missing, then report."""
+@main.command(
+    "run", cls=Command, passes=("log.", "checkpoint."), elsewhere=ELSEWHERE, short_help="train what is missing, report"
+)
+@NAME
+@SCALE
+@ROOT
+@RESULTS_OPTION
+@click.option("--seeds-mode", metavar="MODE", help="layout of the seeds of a run, see gpgrad train --help")
+def run(
+    name: str | None, scale: str, root: Path, results: Path, seeds_mode: str | None, settings: dict[str, str]
+) -> int:
+    """Train what is missing, resume what was interrupted, then report.
+
+    Options --log.NAME and --checkpoint.NAME are passed to the runs that are started.
+    """
     from gpgrad.experiments import definition
 
-    name, given = _given(arguments, True, "scale", "log.dir", "results", "seeds_mode", "log.", "checkpoint.")
-    extra = _passed_on(given)
-    loaded, scale, root, results = _chosen(name, given)
+    extra = _passed_on(settings)
+    loaded = _chosen(name, scale)
     from gpgrad import plots
     from gpgrad.jobs.scheduler import execute
 
@@ -122,8 +111,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     plots.require()  # rather now than after hours
     setups = definition.setups(loaded, scale)
-    if "seeds_mode" in given:
-        extra.append(f"--seeds-mode={given['seeds_mode']}")
+    if seeds_mode is not None:
+        extra.append(f"--seeds-mode={seeds_mode}")
     from gpgrad.experiments import archive
     from gpgrad.experiments.availability import NOT_TESTABLE, obstacle
 
@@ -137,18 +126,27 @@ def run(arguments: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def queue(arguments: Sequence[str]) -> int:
-    """Work off the queue, or say how far it is."""
-    words = [word for word in arguments if word != "--status"]
-    named = bool(words) and not words[0].startswith("--")
-    name, given = _given(words, named, "log.dir", "results", "log.", "checkpoint.")
-    extra = _passed_on(given)
+@main.command(
+    "queue", cls=Command, passes=("log.", "checkpoint."), elsewhere=ELSEWHERE, short_help="train the runs of a queue"
+)
+@click.argument("file", required=False, type=PATH)
+@click.option(
+    "--status", "only_status", is_flag=True, help="print what is finished, running and next, and the time left"
+)
+@ROOT
+@RESULTS_OPTION
+def queue(file: Path | None, only_status: bool, root: Path, results: Path, settings: dict[str, str]) -> int:
+    """Train the runs of a queue, by default experiments/queue.yaml, one after the other on one core.
+
+    They have the lowest priority. A second process takes another core and the next free run. Options --log.NAME and
+    --checkpoint.NAME are passed to the runs that are started.
+    """
+    extra = _passed_on(settings)
     from gpgrad.experiments.queue import lane, queue_file
     from gpgrad.experiments.queue import status as queue_status
 
-    file = Path(name) if named else queue_file.FILE
-    root, results = Path(given.get("log.dir", "runs")), Path(given.get("results", RESULTS))
-    if "--status" in arguments:
+    file = file or queue_file.FILE
+    if only_status:
         for line in queue_status.lines(file, root, results):
             print(line)
         return 0
@@ -160,28 +158,32 @@ def queue(arguments: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _passed_on(given: dict[str, str]) -> list[str]:
+def _passed_on(settings: dict[str, str]) -> list[str]:
     """Options for the runs that are begun, as `gpgrad train` takes them."""
-    if "log.name" in given:
+    if "log.name" in settings:
         raise SettingError("--log.name cannot be given: it would name all runs of an experiment alike")
-    passed = [key for key in given if key.startswith(("log.", "checkpoint.")) and key != "log.dir"]
-    return [f"--{key}={given[key]}" for key in passed]
+    return [f"--{key}={value}" for key, value in settings.items()]
 
 
-def report(arguments: Sequence[str]) -> int:
-    """Write the report of what is finished."""
-    name, given = _given(arguments, True, "scale", "log.dir", "results")
-    loaded, scale, root, results = _chosen(name, given)
+@main.command("report", cls=Command, elsewhere=ELSEWHERE, short_help="curves, tables and verdicts of what is finished")
+@NAME
+@SCALE
+@ROOT
+@RESULTS_OPTION
+def report(name: str | None, scale: str, root: Path, results: Path) -> int:
+    """Write the report of what is finished: curves, tables and verdicts."""
+    loaded = _chosen(name, scale)
     if loaded.measure != "training":
         raise SettingError(f"{loaded.name} trains no runs to report on; use gpgrad experiment run {loaded.name}")
     _report(loaded, scale, root, results)
     return 0
 
 
-def collect_results(arguments: Sequence[str]) -> int:
-    """Write the page of all reports."""
-    _, given = _given(arguments, False, "results")
-    _collect(path_of(given.get("results", str(RESULTS))))
+@main.command("results", cls=Command, elsewhere=ELSEWHERE, short_help="write RESULTS.md, the index of all reports")
+@RESULTS_OPTION
+def collect_results(results: Path) -> int:
+    """Write RESULTS.md, the index of all reports; run and report write it too."""
+    _collect(results)
     return 0
 
 
@@ -223,26 +225,15 @@ def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
     _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
 
 
-def _given(arguments: Sequence[str], named: bool, *known: str) -> tuple[str, dict[str, str]]:
-    """The experiment's name and the options, of which only those known, or that begin with one ending in a dot."""
+def _chosen(name: str | None, scale: str) -> Definition:
+    """The experiment of this name, which has this scale. Raises SettingError."""
     from gpgrad.experiments import definition
 
-    if named and (not arguments or arguments[0].startswith("--")):
+    if name is None:
         raise SettingError(f"the name of an experiment is missing; must be one of {', '.join(definition.names())}")
-    given = options(arguments[1:] if named else arguments)
-    for key in given:
-        if key not in known and not any(key.startswith(name) for name in known if name.endswith(".")):
-            names = [name for name in known if not name.endswith(".")]
-            raise SettingError(f"unknown option --{key}{suggest(key, names)}; settings belong in the experiment's file")
-    return arguments[0] if named else "", given
-
-
-def _chosen(name: str, given: dict[str, str]) -> tuple[Definition, str, Path, Path]:
-    from gpgrad.experiments import definition
-
-    loaded, scale = definition.load(name), given.get("scale", QUICK)
+    loaded = definition.load(name)
     loaded.scale(scale)
-    return loaded, scale, path_of(given.get("log.dir", "runs")), path_of(given.get("results", str(RESULTS)))
+    return loaded
 
 
 def _say(line: str) -> None:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import options, path_of, run_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  export RUN --out FILE.npz|FILE.safetensors [--seed N]
-                                                      a team's policies as arrays, to act without JAX"""
-OPTIONS = {
-    "out FILE": "a name ending in .npz or .safetensors",
-    "seed N": "which seed, by default the first",
-}
+from gpgrad.cli.arguments import PATH, RUN, Number
+from gpgrad.cli.command import command
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write one seed's policies, and say what is in the file."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("export needs the folder of a finished run, as in: gpgrad export runs/NAME --out team.npz")
-    folder, given = run_of(arguments[0]), options(arguments[1:])
-    for name in given:
-        if name not in ("out", "seed"):
-            raise SettingError(f"unknown option --{name}{suggest(name, ['out', 'seed'])}")
-    if "out" not in given:
-        raise SettingError("export needs --out FILE, as in --out team.npz")
-    from gpgrad.config import validate
+@command(
+    "export",
+    "a team's policies as arrays, to act without JAX",
+    needs="the folder of a finished run, as in: gpgrad export runs/NAME --out team.npz",
+)
+@click.argument("folder", metavar="RUN", type=RUN)
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="a name ending in .npz or .safetensors")
+@click.option("--seed", type=Number(int), metavar="N", help="which seed, by default the first")
+def main(folder: Path, out: Path, seed: int | None) -> int:
+    """Write one seed's policies as plain arrays, and print what is in the file."""
     from gpgrad.policies import export
     from gpgrad.policies.load import load_team
 
-    seed = validate.coerce(given["seed"], int, "--seed") if "seed" in given else None
     team = load_team(folder, seed, finished=True)
-    arrays = export.write(team, path_of(given["out"]))
+    arrays = export.write(team, out)
     numbers = sum(array.size for array in arrays.values())
-    print(f"{given['out']}: {len(arrays)} arrays, {numbers:,} numbers, seed {team.seed} of {folder}")
+    print(f"{out}: {len(arrays)} arrays, {numbers:,} numbers, seed {team.seed} of {folder}")
     return 0

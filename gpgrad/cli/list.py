@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from gpgrad.cli.arguments import options
+import click
+
+from gpgrad.cli.arguments import ENV
+from gpgrad.cli.command import command
 from gpgrad.errors import SettingError, suggest
 
-USAGE = """\
-  list [worlds | algorithms | presets] [--env NAME] [--plugin MODULE]
-                                                      names; with presets, every setting of each"""
-OPTIONS = {
-    "env NAME": "with presets: the environment whose settings are shown, by default pp_small",
-    "plugin MODULE": "module that registers parts or environments",
-}
+TOPICS = ("worlds", "algorithms", "presets")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Names of worlds, algorithms and presets; with `presets`, every setting of each."""
+@command("list", "names; with presets, every setting of each")
+@click.argument("topic", default="", metavar="[worlds|algorithms|presets]")
+@click.option("--env", **ENV, help="with presets: the environment whose settings are shown, by default pp_small")
+@click.option("--plugin", multiple=True, metavar="MODULE", help="module that registers parts or environments")
+def main(topic: str, env: str | None, plugin: tuple[str, ...]) -> int:
+    """Print the names of environments, algorithms and presets; with `presets`, every setting of each."""
     from gpgrad import envs
     from gpgrad.config import plugins, presets, validate
     from gpgrad.methods import registry
 
-    topics = ("worlds", "algorithms", "presets")
-    topic = arguments[0] if arguments and not arguments[0].startswith("--") else ""
-    given = options(arguments[1:] if topic else arguments)
-    if topic and topic not in topics:
-        raise SettingError(f"unknown topic {topic!r}{suggest(topic, topics)}")
-    plugins.load(validate.coerce(given.pop("plugin", ()), tuple[str, ...], "--plugin"))
-    for name in given:
-        if name != "env":
-            raise SettingError(f"unknown option --{name}{suggest(name, ['env', 'plugin'])}")
-        if topic != "presets":
-            raise SettingError("--env is only for list presets, as in: gpgrad list presets --env pp_p2")
+    if topic and topic not in TOPICS:
+        raise SettingError(f"unknown topic {topic!r}{suggest(topic, TOPICS)}")
+    plugins.load(validate.coerce(",".join(plugin) if plugin else (), tuple[str, ...], "--plugin"))
+    if env is not None and topic != "presets":
+        raise SettingError("--env is only for list presets, as in: gpgrad list presets --env pp_p2")
     if topic == "presets":
-        return show_presets(given.get("env", "pp_small"))
+        return show_presets(env or "pp_small")
     parts = {f"{kind}s": registry.names(kind) for kind in registry.KINDS}
     lists = {"worlds": [*envs.names(), *envs.patterns()], **parts}
     lists |= {"named combinations": presets.available("algo"), "presets": presets.available("preset")}

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from gpgrad.cli.arguments import options, path_of
+import click
+
+from gpgrad.cli.arguments import FOLDER
+from gpgrad.cli.command import command
 from gpgrad.errors import SettingError, suggest
 
-USAGE = """\
-  ls [DIR] [--metric NAME]                            the runs in a folder: what they are, how far, how good"""
-OPTIONS = {
-    "metric NAME": "a number of the test rows, by default test_return",
-}
 
-
-def main(arguments: Sequence[str]) -> int:
-    """A table of all runs in a folder, by default `runs`."""
-    named = bool(arguments) and not arguments[0].startswith("--")
-    root, given = path_of(arguments[0] if named else "runs"), options(arguments[1:] if named else arguments)
-    metric = given.pop("metric", "test_return")
-    for name in given:
-        raise SettingError(f"unknown option --{name}{suggest(name, ['metric'])}")
+@command("ls", "the runs in a folder: what they are, how far, how good")
+@click.argument("root", default="runs", metavar="[DIR]", type=FOLDER)
+@click.option("--metric", default="test_return", metavar="NAME", help="a number of the test rows")
+def main(root: Path, metric: str) -> int:
+    """Print a table of all runs in a folder, by default `runs`."""
     if not root.is_dir():
         raise SettingError(f"there is no folder {root}; must be a folder of runs")
     from rich.console import Console

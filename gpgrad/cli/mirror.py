@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from gpgrad.cli.arguments import options, run_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  mirror RUN [--project NAME] [--wandb auto|online|offline]
-                                                      rows, heat maps and GIFs of a run to wandb, also afterwards"""
-OPTIONS = {
-    "project NAME": "project in wandb, by default that of the run",
-    "wandb auto|online|offline": "auto is online with a key, else offline",
-}
+from gpgrad.cli.arguments import RUN, Choice
+from gpgrad.cli.command import command
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write all rows of a run, its final test, heat maps and films to wandb; 1 if wandb fails."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("mirror needs the folder of a run, as in: gpgrad mirror runs/NAME")
-    folder, given = run_of(arguments[0]), options(arguments[1:])
-    for name in given:
-        if name not in ("project", "wandb"):
-            raise SettingError(f"unknown option --{name}{suggest(name, ['project', 'wandb'])}")
-    from gpgrad.config import validate
+@command(
+    "mirror",
+    "rows, heat maps and GIFs of a run to wandb, also afterwards",
+    needs="the folder of a run, as in: gpgrad mirror runs/NAME",
+)
+@click.argument("folder", metavar="RUN", type=RUN)
+@click.option("--project", metavar="NAME", help="project in wandb, by default that of the run")
+@click.option(
+    "--wandb",
+    "mode",
+    type=Choice(["auto", "online", "offline"]),
+    default="auto",
+    help="auto is online with a key, else offline",
+)
+def main(folder: Path, project: str | None, mode: Literal["auto", "online", "offline"]) -> int:
+    """Write all rows of a run, its final test, heat maps and films to wandb.
+
+    The exit code is 1 if wandb fails.
+    """
     from gpgrad.runs import logs, run_folder
     from gpgrad.training import wandb_media
 
     run = run_folder.read(folder)
     settings = {**run.settings, "label": run.method}
-    project = given.get("project", str(run.settings.get("log.project", "gpgrad")))
-    mode = validate.coerce(given.get("wandb", "auto"), Literal["auto", "online", "offline"], "--wandb")
+    project = project or str(run.settings.get("log.project", "gpgrad"))
     made = logs.Mirror(mode, project, folder, run.seeds, settings, folder)
     gallery = wandb_media.Gallery(made, run.settings["t_max"])
     for row in run.metrics:

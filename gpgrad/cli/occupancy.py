@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import file_to_write, finished_run_of, options, path_of
+import click
+
+from gpgrad.cli.arguments import ENV, FOLDER, OUTPUT, PATH, Number, finished_run_of
+from gpgrad.cli.command import command
 from gpgrad.errors import SettingError
 
-USAGE = """\
-  occupancy --env NAME [--preset NAME] | RUN [--episodes N] [--epsilon E] [--json FILE] [--picture FILE]
-                                                      how full GPVD's buckets are in random play or a run's team's"""
-OPTIONS = {
-    "env NAME": "the environment of random play, by default pp_p2",
-    "preset NAME": "training preset of random play",
-    "episodes N": "episodes, by default 256; a multiple of learner.batch_episodes",
-    "epsilon E": "probability of random actions, by default 1 without and 0.05 with RUN",
-    "json FILE": "write the rows as JSON",
-    "picture FILE": "draw the shares; needs matplotlib",
-}
 
+@command("occupancy", "how full GPVD's buckets are in random play or a run's team's", passes=("",))
+@click.argument("folder", required=False, metavar="[RUN]", type=FOLDER)
+@click.option("--env", **ENV, help="the environment of random play, by default pp_p2")
+@click.option(
+    "--episodes",
+    type=Number(int),
+    default=256,
+    metavar="N",
+    help="episodes to play, a multiple of learner.batch_episodes",
+)
+@click.option(
+    "--epsilon",
+    "eps",
+    type=Number(float, 0, 1),
+    metavar="E",
+    help="probability of random actions, by default 1 without and 0.05 with RUN",
+)
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write the rows as JSON")
+@click.option("--picture", "drawn", type=PATH, metavar="FILE", help="draw the shares; needs matplotlib")
+def main(
+    folder: Path | None,
+    env: str | None,
+    episodes: int,
+    eps: float | None,
+    file: Path | None,
+    drawn: Path | None,
+    settings: dict[str, str],
+) -> int:
+    """Print how full the buckets of state codes are, in random play or with the team of a finished run's first seed.
 
-def main(arguments: Sequence[str]) -> int:
-    """How full the buckets of state codes are, in random play or with the team of a finished run's first seed."""
-    folder = path_of(arguments[0]) if arguments and not arguments[0].startswith("--") else None
-    given = options(arguments[1:] if folder else arguments)
+    Further options are the settings of gpgrad train, for random play.
+    """
     from gpgrad import config, plots
-    from gpgrad.config import validate
 
-    numbers = {"episodes": "256", "epsilon": "1.0" if folder is None else "0.05"}
-    numbers |= {name: given.pop(name) for name in numbers if name in given}
-    file = file_to_write(given.pop("json")) if "json" in given else None
-    drawn = path_of(given.pop("picture")) if "picture" in given else None
-    episodes = validate.coerce(numbers["episodes"], int, "--episodes")
-    eps = validate.coerce(numbers["epsilon"], float, "--epsilon")
+    if env is not None:
+        settings = {"env": env, **settings}
+    if eps is None:
+        eps = 1.0 if folder is None else 0.05
     if drawn:
         plots.require()  # rather now than after the play
-    if not 0 <= eps <= 1:
-        raise SettingError(f"--epsilon must be between 0 and 1 (got {eps})")
-    if folder and given:
+    if folder and settings:
         known = "--episodes, --epsilon, --json, --picture"
-        raise SettingError(f"--{next(iter(given))} cannot be changed for a run; options are {known}")
+        raise SettingError(f"--{next(iter(settings))} cannot be changed for a run; options are {known}")
     if folder:
-        finished_run_of(arguments[0])
+        finished_run_of(str(folder))
     from gpgrad.training import warm_start
 
-    chosen = warm_start.finished(folder) if folder else config.load(given.pop("env", "pp_p2"), overrides=given)
+    chosen = warm_start.finished(folder) if folder else config.load(settings.pop("env", "pp_p2"), overrides=settings)
     batch = chosen.learner.batch_episodes
     if episodes < batch or episodes % batch:
         raise SettingError(f"--episodes must be a multiple of learner.batch_episodes = {batch} (got {episodes})")

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from gpgrad.cli.arguments import CHOICES, options
+import click
 
-USAGE = """\
-  params --env NAME --algo NAME [--GROUP.SETTING VALUE ...]
-                                                      parameters: trained, in use, and as the GradPS paper counts"""
-OPTIONS = {
-    "env NAME": "the environment, by default pp_small",
-    "algo NAME": "the algorithm, by default qmix",
-    "GROUP.SETTING VALUE": "any setting of gpgrad train",
-}
+from gpgrad.cli.arguments import ALGO, ENV
+from gpgrad.cli.command import command
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Count a method's parameters, and those of the paper's tables for this world."""
+@command("params", "parameters: trained, in use, and as the GradPS paper counts", passes=("",))
+@click.option("--env", default="pp_small", **ENV, help="the environment")
+@click.option("--algo", default="qmix", **ALGO, help="the algorithm")
+def main(env: str, algo: str, settings: dict[str, str]) -> int:
+    """Count a method's parameters, and those of the paper's tables for this environment.
+
+    Further options are the settings of gpgrad train.
+    """
     from gpgrad import config
 
-    given = options(arguments)
-    chosen = {name: given.pop(name) for name in CHOICES if name in given}
-    settings = config.load(**chosen, overrides=given)
+    chosen = config.load(env, algo, settings)
     from rich.console import Console
     from rich.table import Table
 
     from gpgrad.analysis import parameter_counts
 
-    where = f"{settings.env.name} {config.label(settings)}"
-    table = Table("parameters", "agents", settings.decomposition.name, "together", title=where)
-    for row in parameter_counts.account(settings):
+    where = f"{chosen.env.name} {config.label(chosen)}"
+    table = Table("parameters", "agents", chosen.decomposition.name, "together", title=where)
+    for row in parameter_counts.account(chosen):
         table.add_row(row.what, *(f"{n:,}" for n in (row.agents, row.decomposition, row.agents + row.decomposition)))
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
-    if settings.decomposition.name == "qmix":
-        sizes = parameter_counts.sizes(settings)
+    if chosen.decomposition.name == "qmix":
+        sizes = parameter_counts.sizes(chosen)
         mixer = parameter_counts.paper_mixer(sizes)
         title = f"as the GradPS paper counts, K = {sizes.groups}; percent of FuPS as in its tables 13 and 12"
         table = Table("method", "agents", "together", "agents %", "together %", title=title)

@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import options, path_of, run_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  render RUN [--seed N] [--episode N] [--out FILE.gif|FILE.mp4] [--fps N]
-                                                      an episode of a run's team as GIF or MP4, by default into RUN"""
-OPTIONS = {
-    "seed N": "which seed, by default the first",
-    "episode N": "which episode of the test, by default 0",
-    "out FILE": "a name ending in .gif or .mp4, by default in RUN/pictures",
-    "fps N": "frames per second, 0.5 to 50",
-}
-KNOWN = ("seed", "episode", "out", "fps")
+from gpgrad.cli.arguments import PATH, RUN, Number
+from gpgrad.cli.command import command
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Draw a greedy episode of the test of the last parameters, and say where it is."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("render needs the folder of a run, as in: gpgrad render runs/NAME")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
-    for name in given:
-        if name not in KNOWN:
-            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}")
+@command(
+    "render",
+    "an episode of a run's team as GIF or MP4, by default into RUN",
+    needs="the folder of a run, as in: gpgrad render runs/NAME",
+)
+@click.argument("folder", metavar="RUN", type=RUN)
+@click.option("--seed", type=Number(int), metavar="N", help="which seed, by default the first")
+@click.option("--episode", type=Number(int, 0, 9999), default=0, metavar="N", help="which episode of the test")
+@click.option("--out", type=PATH, metavar="FILE", help="a name ending in .gif or .mp4, by default in RUN/pictures")
+@click.option("--fps", type=Number(float, 0.5, 50), metavar="N", help="frames per second, 0.5 to 50")
+def main(folder: Path, seed: int | None, episode: int, out: Path | None, fps: float | None) -> int:
+    """Draw a greedy episode of the test of the last parameters, and print where it is."""
     from gpgrad import plots
-    from gpgrad.config import validate
 
-    seed = validate.coerce(given["seed"], int, "--seed") if "seed" in given else None
-    episode = validate.coerce(given.get("episode", "0"), int, "--episode")
-    fps = validate.coerce(given["fps"], float, "--fps") if "fps" in given else None
-    if not 0 <= episode < 10_000:
-        raise SettingError(f"--episode must be between 0 and 9,999 (got {episode})")
-    if fps is not None and not 0.5 <= fps <= 50:
-        raise SettingError(f"--fps must be between 0.5 and 50 (got {fps:g})")
-    run_of(arguments[0])
     plots.require()
     from gpgrad.viz.render import check, render
 
     name = f"seed{seed}-" if seed is not None else ""
-    out = path_of(given["out"]) if "out" in given else folder / "pictures" / f"{name}episode{episode}.gif"
+    out = out or folder / "pictures" / f"{name}episode{episode}.gif"
     check(out)
     played = render(folder, out, seed, episode, fps)
     size = out.stat().st_size / 1e6

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  separation RUN [--json FILE]                        whether conflicts of a GradPS run tell hidden roles apart"""
-OPTIONS = {
-    "json FILE": "write the numbers per seed as JSON",
-}
+from gpgrad.cli.arguments import FOLDER, OUTPUT
+from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Whether conflicts tell which agents the world made different, for the last test of every seed of a run."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("separation needs the folder of a run, as in: gpgrad separation runs/NAME")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
-    file = file_to_write(given.pop("json")) if "json" in given else None
-    for name in given:
-        raise SettingError(f"unknown option --{name}{suggest(name, ['json'])}")
+@command(
+    "separation",
+    "whether conflicts of a GradPS run tell hidden roles apart",
+    needs="the folder of a run, as in: gpgrad separation runs/NAME",
+)
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write the numbers per seed as JSON")
+def main(folder: Path, file: Path | None) -> int:
+    """Print whether conflicts tell which agents the environment made different, at the last test of every seed."""
     if not (folder / "metrics.jsonl").is_file():
         raise SettingError(f"{folder} holds no run, which is a folder with metrics.jsonl")
     from rich.console import Console

@@ -6,57 +6,69 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from gpgrad.cli.arguments import file_to_write, options, path_of
-from gpgrad.errors import SettingError, suggest
+import click
 
-USAGE = """\
-  sweep FILE [--dry-run | --choose] [--log.dir DIR] [--json FILE] [--jobs slurm|local [--slurm.NAME VALUE ...]]
-                                                      train worlds x algorithms x settings; go on where it stopped"""
-OPTIONS = {
-    "dry-run": "print what is finished and what would run next, and train nothing",
-    "choose": "train nothing; write the best point of each algorithm to FILE.chosen.yaml",
-    "log.dir DIR": "folder of runs, by default runs",
-    "json FILE": "write the table as JSON",
-    "jobs slurm|local": "submit jobs with submitit instead of training here",
-    "slurm.NAME VALUE": "a parameter of the Slurm jobs, such as slurm.partition",
-    "seeds-mode MODE": "how seeds of a run are laid out, see gpgrad train --help",
-    "log.* and checkpoint.* VALUE": "passed to the runs that are started",
-}
+from gpgrad.cli.arguments import FOLDER, OUTPUT, PATH, Choice
+from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
-KNOWN = ("log.dir", "json", "jobs", "seeds_mode", "log.*", "checkpoint.*", "slurm.*")
-CLUSTERS = ("slurm", "local")
-FLAGS = ("--dry-run", "--choose")
+ELSEWHERE = "settings belong in the sweep's file"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Train what is missing of a sweep, here or as jobs, then a table; 1 if something failed.
+@command(
+    "sweep",
+    "train worlds x algorithms x settings; go on where it stopped",
+    needs="a file, as in: gpgrad sweep my_sweep.yaml",
+    passes=("log.", "checkpoint.", "slurm."),
+    elsewhere=ELSEWHERE,
+)
+@click.argument("path", metavar="FILE", type=PATH)
+@click.option("--dry-run", is_flag=True, help="train nothing; print what is finished and what would run next")
+@click.option(
+    "--choose", "chosen", is_flag=True, help="train nothing; write each algorithm's best point to FILE.chosen.yaml"
+)
+@click.option("--log.dir", "root", default="runs", metavar="DIR", type=FOLDER, help="folder of runs")
+@click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write the table as JSON")
+@click.option("--jobs", type=Choice(["slurm", "local"]), help="submit jobs with submitit instead of training here")
+@click.option("--seeds-mode", metavar="MODE", help="layout of the seeds of a run, see gpgrad train --help")
+def main(
+    path: Path,
+    dry_run: bool,
+    chosen: bool,
+    root: Path,
+    file: Path | None,
+    jobs: Literal["slurm", "local"] | None,
+    seeds_mode: str | None,
+    settings: dict[str, str],
+) -> int:
+    """Train what is missing of a sweep, here or as jobs, then print a table.
 
-    `--choose` trains nothing and writes what came out best for each algorithm beside the file.
+    Options --log.NAME and --checkpoint.NAME are passed to the runs that are started, --slurm.NAME to the jobs. The exit
+    code is 1 if something failed.
     """
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("sweep needs a file, as in: gpgrad sweep my_sweep.yaml")
-    flags = [word for word in arguments if word in FLAGS]
-    if len(flags) > 1:
-        raise SettingError(f"{' and '.join(flags)} cannot be combined; must be one of {', '.join(FLAGS)}")
-    given = options([word for word in arguments[1:] if word not in FLAGS])
-    _check(given)
-    root, jobs = path_of(given.pop("log.dir", "runs")), given.pop("jobs", None)
-    file = file_to_write(given.pop("json")) if "json" in given else None
-    slurm = {name.removeprefix("slurm."): given.pop(name) for name in list(given) if name.startswith("slurm.")}
-    extra = [f"--{name.replace('_', '-') if name == 'seeds_mode' else name}={value}" for name, value in given.items()]
+    if dry_run and chosen:
+        raise SettingError("--dry-run and --choose cannot be combined; must be one of them")
+    if "log.name" in settings:
+        raise SettingError(f"unknown option --log.name: it would name all runs of a sweep alike; {ELSEWHERE}")
+    slurm = {name.removeprefix("slurm."): settings.pop(name) for name in list(settings) if name.startswith("slurm.")}
+    if slurm and not jobs:
+        raise SettingError("--slurm.NAME needs --jobs slurm")
+    extra = [f"--{name}={value}" for name, value in settings.items()]
+    extra += [f"--seeds-mode={seeds_mode}"] if seeds_mode is not None else []
     from gpgrad.jobs import scheduler, sweep
     from gpgrad.jobs import slurm as cluster
     from gpgrad.runs import run_folder
 
-    loaded = sweep.load(path_of(arguments[0]))
+    loaded = sweep.load(path)
     points = sweep.points(loaded)
-    if "--dry-run" in flags:
+    if dry_run:
         return preview(points, root, extra)
-    if "--choose" in flags:
-        return choose(path_of(arguments[0]), points, root, loaded.metric)
+    if chosen:
+        return choose(path, points, root, loaded.metric)
     if jobs:
-        failures = cluster.submit(points, root, extra, jobs, slurm, _say)  # type: ignore[arg-type]
+        failures = cluster.submit(points, root, extra, jobs, slurm, _say)
     else:
         failures = scheduler.execute(points, root, extra, _say)
     found = run_folder.scan(root)[0]
@@ -64,16 +76,6 @@ def main(arguments: Sequence[str]) -> int:
     for failure in failures:
         print(failure)
     return 1 if failures else 0
-
-
-def _check(given: dict[str, str]) -> None:
-    for name in given:
-        if name == "log.name" or not any(name == k or (k[-1] == "*" and name.startswith(k[:-1])) for k in KNOWN):
-            raise SettingError(f"unknown option --{name}{suggest(name, KNOWN)}; settings belong in the sweep's file")
-    if given.get("jobs", "slurm") not in CLUSTERS:
-        raise SettingError(f"--jobs is {given['jobs']!r}{suggest(given['jobs'], CLUSTERS)}")
-    if "jobs" not in given and any(name.startswith("slurm.") for name in given):
-        raise SettingError("--slurm.NAME needs --jobs slurm")
 
 
 def preview(points, root: Path, extra: Sequence[str]) -> int:

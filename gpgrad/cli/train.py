@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from gpgrad.cli.arguments import CHOICES, help_text, options, run_of
+import click
+
+from gpgrad.cli.arguments import ALGO, ENV, RUN, Number
+from gpgrad.cli.command import command
 from gpgrad.errors import SettingError
 
-USAGE = """\
-  train --env NAME --algo NAME [--preset NAME] [--decomposition NAME] [--sharing NAME] [--weighting NAME]
-        [--seeds N] [--seeds-mode auto|vmap|sequential|process] [--GROUP.SETTING VALUE ...]
-        [--plugin MODULE]                             train, with tests, logs and a saved team
-  train --resume RUN                                  go on with an interrupted run
-  train --extend RUN --t-max N [--log.name NAME] [--log.dir FOLDER]
-                                                      train a run further, as a new one that begins where it stood
-  train ... --hosts auto | --coordinator HOST:PORT --processes N --process I
-                                                      one of several processes that share the seeds of a run"""
 
-OPTIONS = {
-    "resume RUN": "go on with an interrupted run, with its own settings",
-    "extend RUN": "train a finished run further, as a new run; needs --t-max",
-    "hosts auto": "become one of several processes, as the cluster describes them",
-    "coordinator HOST:PORT": "address of process 0; needs --processes and --process",
-    "processes N": "how many processes share the seeds of the run",
-    "process I": "which of them this is, from 0",
-}
-HOSTS = ("hosts", "coordinator", "processes", "process")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Train and report where the results are. Without arguments, print what training would do and how to begin."""
-    if not arguments:
-        return introduce()
-    wants_help = any(token in ("-h", "--help") for token in arguments)
-    given = options([token for token in arguments if token not in ("-h", "--help")])
-    told = {name: given.pop(name) for name in HOSTS if name in given}
-    if not told or wants_help:
-        return begin(given, wants_help)
-    join(told)
-    from gpgrad.learning import multiprocess
-
-    with multiprocess.together():
-        return begin(given, False)
-
-
-def introduce() -> int:
+def alone() -> str:
     """What the defaults would train, and shorter runs to begin with."""
     from gpgrad import config
 
     settings = config.load()
     what = f"{config.label(settings)} on {settings.env.name} (preset {settings.preset})"
-    print(
+    return (
         f"gpgrad train --env {settings.env.name} --algo {settings.algo} would train {what}, {settings.seeds} seed, for "
         f"{settings.t_max:,} environment steps.\nOn a few CPU cores that takes an hour or more, on a GPU minutes; the "
         f"progress line shows the time left.\n\n"
@@ -60,49 +27,77 @@ def introduce() -> int:
         f"Environments and algorithms:  gpgrad list\n"
         f"Every setting:                gpgrad train --env NAME --algo NAME --help"
     )
-    return 0
 
 
-def begin(given: dict[str, str], wants_help: bool) -> int:
-    """A new run, or the rest of one; or the settings that it would have."""
-    from gpgrad import config
+@command("train", "train a team, with tests, logs and a saved team", passes=("",), alone=alone, add_help_option=False)
+@click.option("--env", **ENV, help="the environment, by default pp_small")
+@click.option("--algo", **ALGO, help="the algorithm, by default qmix")
+@click.option("--resume", metavar="RUN", type=RUN, help="go on with an interrupted run, with its own settings")
+@click.option("--extend", metavar="RUN", type=RUN, help="train a finished run further, as a new run; needs --t-max")
+@click.option("--hosts", metavar="auto", help="become one of several processes, as the cluster describes them")
+@click.option("--coordinator", metavar="HOST:PORT", help="address of process 0; needs --processes and --process")
+@click.option("--processes", metavar="N", type=Number(int), help="how many processes share the seeds of the run")
+@click.option("--process", metavar="I", type=Number(int), help="which of them this is, from 0")
+@click.option("-h", "--help", "wants_help", is_flag=True, help="show this help and every setting with its value")
+def main(
+    env: str | None,
+    algo: str | None,
+    resume: Path | None,
+    extend: Path | None,
+    hosts: str | None,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    wants_help: bool,
+    settings: dict[str, str],
+) -> int:
+    """Train a team, or go on with an interrupted run; print where the results are.
 
-    if "resume" in given:
-        return go_on(given)
-    if "extend" in given:
-        return go_further(given)
-    chosen = {name: given.pop(name) for name in CHOICES if name in given}
-    settings = config.load(**chosen, overrides=given)
-    if wants_help:
-        return show_settings(settings)
-    from gpgrad.training.train import run
+    Further options are settings, which --help lists with their values: --GROUP.SETTING VALUE, --preset NAME,
+    --decomposition NAME, --sharing NAME, --weighting NAME, --seeds N, --t-max N, --plugin MODULE.
+    """
+    chosen = {name: value for name, value in (("env", env), ("algo", algo)) if value is not None}
 
-    run(settings)
-    return 0
+    def begin() -> int:
+        if resume is not None:
+            return go_on(resume, {**chosen, **settings})
+        if extend is not None:
+            return go_further(extend, {**chosen, **settings})
+        from gpgrad import config
 
+        wanted = config.load(**chosen, overrides=settings)
+        if wants_help:
+            return show_settings(wanted)
+        from gpgrad.training.train import run
 
-def join(told: dict[str, str]) -> None:
-    """Become one of several processes; those after the first say nothing."""
-    from gpgrad.config import validate
+        run(wanted)
+        return 0
 
-    if told.pop("hosts", "auto") != "auto":
-        raise SettingError("--hosts only accepts auto; otherwise pass --coordinator, --processes and --process")
-    if told and set(told) != set(HOSTS[1:]):
-        raise SettingError("--coordinator, --processes and --process must be passed together, or --hosts auto alone")
+    if wants_help or (hosts, coordinator, processes, process) == (None,) * 4:
+        return begin()
+    join(hosts, coordinator, processes, process)
     from gpgrad.learning import multiprocess
 
-    if not told:
-        multiprocess.join(None, None, None)
-        return
-    count, index = (validate.coerce(told[name], int, f"--{name}") for name in ("processes", "process"))
-    if not 0 <= index < count:
-        raise SettingError(f"--process must be between 0 and {count - 1} (got {index})")
-    multiprocess.join(told["coordinator"], count, index)
+    with multiprocess.together():
+        return begin()
 
 
-def go_on(given: dict[str, str]) -> int:
+def join(hosts: str | None, coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Become one of several processes; those after the first print nothing."""
+    if hosts not in (None, "auto"):
+        raise SettingError("--hosts only accepts auto; otherwise pass --coordinator, --processes and --process")
+    missing = (coordinator, processes, process).count(None)
+    if missing != (3 if hosts else 0):
+        raise SettingError("--coordinator, --processes and --process must be passed together, or --hosts auto alone")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise SettingError(f"--process must be between 0 and {processes - 1} (got {process})")
+    from gpgrad.learning import multiprocess
+
+    multiprocess.join(coordinator, processes, process)
+
+
+def go_on(folder: Path, given: dict[str, str]) -> int:
     """Resume a run with the settings it was started with."""
-    folder = run_of(given.pop("resume"))
     if given:
         raise SettingError(f"--{next(iter(given))} cannot be changed when a run is resumed; pass --resume alone")
     from gpgrad.training.train import resume
@@ -111,12 +106,11 @@ def go_on(given: dict[str, str]) -> int:
     return 0
 
 
-def go_further(given: dict[str, str]) -> int:
+def go_further(folder: Path, given: dict[str, str]) -> int:
     """Train a run for more steps than it was started with, all else as it was."""
     from gpgrad.config import validate
     from gpgrad.training.train import extend
 
-    folder = run_of(given.pop("extend"))
     if "t_max" not in given:
         raise SettingError("--extend needs --t-max, the environment steps at which to end")
     t_max = validate.coerce(given.pop("t_max"), int, "--t-max")
@@ -149,6 +143,6 @@ def show_settings(settings) -> int:
         allowed = setting_help.choices(types.get(name))
         text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
         table.add_row(name, str(value), text.replace("[", "\\["))
-    print(help_text(USAGE, OPTIONS))
+    print(click.get_current_context().get_help(), end="\n\n")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpgrad.cli.arguments import options, path_of
-from gpgrad.errors import SettingError, suggest
+import click
+
+from gpgrad.cli.arguments import FOLDER, Number
+from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
 if TYPE_CHECKING:
     from gpgrad.runs.run_folder import RunFolder
 
-USAGE = """\
-  watch RUN [--metric NAME] [--every SECONDS]         follow a run, with a small chart, until it ends"""
-OPTIONS = {
-    "metric NAME": "a number of the test rows, by default test_return",
-    "every SECONDS": "time between looks, by default 1",
-}
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Show where a run stands until it ends; at once if it has ended. Lines of tests where there is no terminal."""
-    if not arguments or arguments[0].startswith("--"):
-        raise SettingError("watch needs the folder of a run, as in: gpgrad watch runs/NAME")
-    folder, given = path_of(arguments[0]), options(arguments[1:])
-    metric, every = given.pop("metric", "test_return"), given.pop("every", "1")
-    for name in given:
-        raise SettingError(f"unknown option --{name}{suggest(name, ['metric', 'every'])}")
+@command(
+    "watch",
+    "follow a run, with a small chart, until it ends",
+    needs="the folder of a run, as in: gpgrad watch runs/NAME",
+)
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--metric", default="test_return", metavar="NAME", help="a number of the test rows")
+@click.option("--every", type=Number(float), default=1.0, metavar="SECONDS", help="seconds between two readings")
+def main(folder: Path, metric: str, every: float) -> int:
+    """Show the progress of a run until it ends, once if it has ended; lines of tests where there is no terminal."""
     from rich.console import Console
     from rich.live import Live
 
     from gpgrad.cli.ls import require_metric
-    from gpgrad.config import validate
     from gpgrad.runs import run_folder
 
-    seconds = validate.coerce(every, float, "--every")
-    if seconds <= 0:
-        raise SettingError(f"--every must be more than 0 seconds (got {every})")
+    if every <= 0:
+        raise SettingError(f"--every must be more than 0 seconds (got {every:g})")
     console, told = Console(), 0
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
@@ -49,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
                 told = tell(run, metric, told)
             if run.state != "running":
                 break
-            time.sleep(seconds)
+            time.sleep(every)
     if not console.is_terminal:
         print("\n".join(picture(run, metric, console.width)))
     return 0

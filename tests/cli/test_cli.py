@@ -60,10 +60,10 @@ def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, 
 
 @pytest.mark.parametrize(("stop", "words"), [((), "interrupted; what was written so far is kept"), (("told",), "told")])
 def test_an_interruption_is_one_sentence_and_code_130(stop, words, capsys, monkeypatch):
-    def interrupt(*_):
+    def interrupt(**_):
         raise KeyboardInterrupt(*stop)
 
-    monkeypatch.setattr("gpgrad.cli.list.main", interrupt)
+    monkeypatch.setattr("gpgrad.cli.list.main.callback", interrupt)
     assert cli.main(["list"]) == 130
     assert capsys.readouterr().err == f"gpgrad: {words}\n"
 
@@ -79,8 +79,8 @@ def test_an_interrupted_process_ends_without_teardown(stop, code, torn_down, sta
         "import atexit, runpy, sys, gpgrad.cli.list as command\n"
         f"from {INSTALLED[1]} import {INSTALLED[2]} as start\n"
         "class Late:\n    def __del__(self): sys.__stdout__.write('torn down ')\n"
-        f"def fail(*_):\n    atexit.register(print, 'handler ran'); raise {stop}\n"
-        "late, command.main, sys.argv = Late(), fail, ['gpgrad', 'list']\n"
+        f"def fail(**_):\n    atexit.register(print, 'handler ran'); raise {stop}\n"
+        "late, command.main.callback, sys.argv = Late(), fail, ['gpgrad', 'list']\n"
         f"{started}"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -6,14 +6,20 @@ import importlib
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from gpgrad import __main__ as cli
 from gpgrad import config, envs, signatures
 from gpgrad.cli import COMMANDS, setting_help
+from gpgrad.cli.command import COMPLETE, program
 from gpgrad.methods import registry
 
+ROOT = Path(__file__).parents[2]
 EXTERNAL = ["smac_3m", "smacv2_terran_5_vs_5", "smaclite_3m", "gym_x", "pz_x", "host_a:b"]
 
 
@@ -69,33 +75,56 @@ def test_help_shows_sentences_and_choices(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_sentence(command, capsys):
-    module = importlib.import_module(f"gpgrad.cli.{command}")
-    described = {name.split()[0] for name in module.OPTIONS}
-    if command != "train":  # whose settings have the table
-        used = re.findall(r"--([a-z][\w.-]*\w)", module.USAGE)
-        assert {name for name in used if name not in ("env.SETTING", "env.OPTION")} <= described | {"slurm.NAME"}
-    assert all(len(sentence.split()) > 1 for sentence in module.OPTIONS.values())
-    assert cli.main([command, "--help"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("usage: gpgrad")
-    if command != "experiment":
-        assert all(sentence in printed for sentence in module.OPTIONS.values())
+    top = importlib.import_module(f"gpgrad.cli.{command}").main
+    commands = {(command, name): each for name, each in top.commands.items()} if command == "experiment" else {}
+    for words, each in {(command,): top, **commands}.items():
+        sentences = [param.help or "" for param in each.params if isinstance(param, click.Option)]
+        assert all(len(sentence.split()) > 1 for sentence in sentences)
+        assert len(each.help.split()) > 3
+        assert each.short_help
+        assert cli.main([*words, "--help"]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"Usage: gpgrad {' '.join(words)} ")
+        assert all(sentence in " ".join(printed.split()) for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("tr", "train"),
+        ("train --learner.lo", "--learner.loss_factor"),
+        ("train --lr 1 --learner.lo", "--learner.loss_factor"),
+        ("train --env pp_s", "pp_small"),
+        ("train --preset pymarl3 --env pp_s", "pp_small"),
+        ("check pp_s", "pp_small"),
+        ("eval --ep", "--episodes"),
+        ("mirror --wandb of", "offline"),
+        ("experiment que", "queue"),
+        ("experiment run --sc", "--scale"),
+    ],
+)
+def test_the_tab_key_offers_commands_settings_and_values(words, offered):
+    *before, incomplete = words.split()
+    found = ShellComplete(program, {}, "gpgrad", COMPLETE).get_completions(before, incomplete)
+    assert [item.value for item in found] == [offered]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_completion_script(shell, capsys):
+    assert cli.main(["completion", shell]) == 0
+    assert f"{COMPLETE}={shell}_complete" in capsys.readouterr().out
+    assert cli.main(["completion", "tcsh"]) == 2
+    assert capsys.readouterr().err == "gpgrad: SHELL is 'tcsh'; did you mean 'zsh'?\n"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-def test_the_tab_key_offers_commands_settings_and_values(tmp_path, capsys):
+def test_bash_asks_the_program(tmp_path, capsys):
     assert cli.main(["completion", "bash"]) == 0
-    script = tmp_path / "completion.sh"
-    script.write_text(capsys.readouterr().out)
-    asked = {
-        "gpgrad tr": "train",
-        "gpgrad train --learner.lo": "--learner.loss_factor",
-        "gpgrad eval --ep": "--episodes",
-    }
-    asked |= {"gpgrad train --env pp_s": "pp_small"}
-    for words, offered in asked.items():
-        line = f"source {script}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _gpgrad; echo $COMPREPLY"
-        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == offered, words
-    assert cli.main(["completion", "fish"]) == 2
-    assert capsys.readouterr().err.startswith("gpgrad: completion is for one shell; ")
+    source = capsys.readouterr().out
+    started = tmp_path / "gpgrad"
+    started.write_text(f"#!/bin/sh\nexec {sys.executable} -m gpgrad\n")
+    started.chmod(0o755)
+    words = "COMP_WORDS=(gpgrad train --learner.lo); COMP_CWORD=2"
+    ask = f'{source}\n{words}; _gpgrad_completion "{started}"; echo $COMPREPLY'
+    done = subprocess.run(["bash", "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "--learner.loss_factor"

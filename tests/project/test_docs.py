@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpgrad import config
-from gpgrad.cli import COMMANDS, arguments, train
+from gpgrad.cli import COMMANDS, arguments
 from gpgrad.experiments import definition
 
 ROOT = Path(__file__).parents[2]
@@ -67,11 +67,13 @@ def check(words: list[str]) -> None:
     text = [word for word in words[1:] if word.startswith("--")]
     if words[0] == "train" and not {"--resume", "--extend"}.intersection(text):
         given = arguments.options([word for word in words[1:] if word != "--help"])
-        for name in train.HOSTS:
+        for name in ("hosts", "coordinator", "processes", "process"):
             given.pop(name, None)
         config.load(**{name: given.pop(name) for name in ("env", "algo") if name in given}, overrides=given)
         return
-    known = importlib.import_module(f"gpgrad.cli.{words[0]}").USAGE
+    command = importlib.import_module(f"gpgrad.cli.{words[0]}").main
+    known = {name for param in command.params for name in param.opts}
     for option in text:
         name = option.partition("=")[0]
-        assert name in known or name.startswith("--env.") or "." in name or name == "--preset", option
+        passed = name[2:].startswith(command.passes) and ("." in name or name in ("--preset", "--t-max"))
+        assert name in known or passed or name == "--help", option
