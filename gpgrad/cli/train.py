@@ -59,6 +59,10 @@ def main(
     chosen = {name: value for name, value in (("env", env), ("algo", algo)) if value is not None}
 
     def begin() -> int:
+        if wants_help and (run_folder := resume or extend):
+            from gpgrad.config import parse
+
+            return show_settings(parse(run_folder / "config.yaml"))
         if resume is not None:
             return go_on(resume, {**chosen, **settings})
         if extend is not None:

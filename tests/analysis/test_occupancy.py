@@ -93,7 +93,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     [
         (["nowhere"], "nowhere holds no finished run"),
         (["--episodes", "0"], "--episodes must be a multiple of learner.batch_episodes = 128 (got 0)"),
-        (["--epsilon", "2"], "--epsilon must be between 0 and 1 (got 2.0)"),
+        (["--epsilon", "2"], "--epsilon must be between 0 and 1 (got 2)"),
         (["--env", "pp_p3"], "unknown environment 'pp_p3'"),
         (["--episodes", "100"], "--episodes must be a multiple"),
         (["nowhere", "--env", "pp_p2"], "--env cannot be changed for a run"),

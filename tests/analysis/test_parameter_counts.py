@@ -95,7 +95,7 @@ def test_params_prints_both_counts(capsys):
     for number in ("45,062", "35,206", "336,641", "65,798", "144.8", "105.3"):
         assert number in printed
     assert cli.main(["params", "--algo", "gradps", "--sharing.k", "0"]) == 2
-    assert "sharing.k is 0" in capsys.readouterr().err
+    assert "sharing.k must be at least 1 (got 0)" in capsys.readouterr().err
 
 
 def test_the_experiment_counts_for_all_six_boards(oracles):

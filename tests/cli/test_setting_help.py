@@ -18,6 +18,7 @@ from gpgrad import config, envs, signatures
 from gpgrad.cli import COMMANDS, setting_help
 from gpgrad.cli.command import COMPLETE, program
 from gpgrad.methods import registry
+from tests.helpers.fake_experiment import put, settings_of
 
 ROOT = Path(__file__).parents[2]
 EXTERNAL = ["smac_3m", "smacv2_terran_5_vs_5", "smaclite_3m", "gym_x", "pz_x", "host_a:b"]
@@ -128,3 +129,12 @@ def test_bash_asks_the_program(tmp_path, capsys):
     ask = f'{source}\n{words}; _gpgrad_completion "{started}"; echo $COMPREPLY'
     done = subprocess.run(["bash", "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "--learner.loss_factor"
+
+
+@pytest.mark.parametrize("word", ["--resume", "--extend"])
+def test_help_about_a_run_shows_its_settings_and_starts_nothing(tmp_path, capsys, monkeypatch, word):
+    run = put(tmp_path, "run", settings_of("vdn"))
+    monkeypatch.setattr("gpgrad.cli.train.go_on", None)
+    monkeypatch.setattr("gpgrad.cli.train.go_further", None)
+    assert cli.main(["train", word, str(run), "--help"]) == 0
+    assert "matrix_additive" in capsys.readouterr().out

@@ -237,7 +237,7 @@ def test_the_command_prints_findings_or_a_summary(registered, capsys):
     [
         (["check"], "check needs an environment"),
         (["check", "pp_smal"], "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
-        (["check", "pp_small", "--lr", "1"], "unknown option --lr, must be --plugin or --env.OPTION"),
+        (["check", "pp_small", "--lr", "1"], "unknown option --lr; valid names are plugin, env.*"),
         (["check", "mine"], "the environment mine cannot be built: ZeroDivisionError: division by zero"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from gpgrad import __main__ as cli
 from gpgrad.cli import experiment as experiments
 from gpgrad.experiments import archive, definition
 from gpgrad.jobs import scheduler
@@ -44,7 +45,9 @@ def test_recorded_runs_are_not_trained_again(two, root, pretend, tmp_path, monke
     put(tmp_path / "elsewhere", "kept", settings_of(seed=0, seeds=1))
     archive.keep(run_folder.scan(tmp_path / "elsewhere")[0], results)
     monkeypatch.setattr(experiments, "_report", lambda *arguments: None)
-    assert experiments.run([two.source, "--scale=quick", f"--log.dir={root}", f"--results={results}"]) == 0
+    assert (
+        cli.main(["experiment", "run", two.source, "--scale=quick", f"--log.dir={root}", f"--results={results}"]) == 0
+    )
     trained = [{word for word in command if word.startswith(("--algo", "--seed"))} for command in commands]
     assert trained == [{"--algo=vdn", "--seeds=1", "--seed=1"}, {"--algo=iql", "--seeds=2", "--seed=0"}]
 

@@ -276,7 +276,7 @@ def test_buckets_of_a_run_on_the_board(coarse, tmp_path):
     [
         ([], "buckets needs the folder of a run"),
         (["nowhere"], "nowhere holds no run"),
-        (["nowhere", "--epsilon", "2"], "--epsilon must be between 0 and 1 (got 2.0)"),
+        (["nowhere", "--epsilon", "2"], "--epsilon must be between 0 and 1 (got 2)"),
         (["nowhere", "--buckets", "0"], "--buckets must be at least 1 (got 0)"),
         (["nowhere", "--bucket", "1"], "unknown option --bucket; did you mean 'buckets'"),
     ],

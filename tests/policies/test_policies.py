@@ -173,7 +173,7 @@ def test_safetensors_say_the_same(run, tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (["export"], "export needs the folder of a finished run"),
-        (["export", "RUN"], "export needs --out FILE"),
+        (["export", "RUN"], "export needs --out, a name ending in .npz or .safetensors"),
         (["export", "RUN", "--out", "x.pt"], "--out must be a file that ends with .npz or .safetensors"),
         (["export", "RUN", "--out", "x.npz", "--seed", "0"], "seed must be one that"),
         (["eval", "RUN", "--env.penalti", "1"], "unknown setting 'env.penalti'; did you mean 'env.penalty'?"),

@@ -155,7 +155,7 @@ def test_the_command(run, capsys):
         (["RUN", "--seed", "9"], "trained, 3 to 4 (got 9)"),
         (["RUN", "--out", "hunt.avi"], "--out must be a name that ends in .gif or .mp4 (got 'hunt.avi')"),
         (["RUN", "--fps", "0"], "--fps must be between 0.5 and 50 (got 0)"),
-        (["RUN", "--episode", "-1"], "--episode must be between 0 and 9,999 (got -1)"),
+        (["RUN", "--episode", "-1"], "--episode must be between 0 and 9999 (got -1)"),
         (["RUN", "--frames", "3"], "unknown option --frames"),
     ],
 )
