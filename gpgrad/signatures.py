@@ -1,7 +1,7 @@
 """Keyword parameters of makers, read from source files: importing a maker's module would import JAX.
 
-Command lines and settings are checked against these. What the source does not say plainly (a decorator, `**options`, a
-computed default) is left to the caller, who imports the maker instead.
+Command lines and settings are checked against these. Where the source alone does not determine them (a decorator,
+`**options`, a computed default), the caller imports the maker instead.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Signature(NamedTuple):
 
 
 class _Unclear(Exception):
-    """The source does not say it plainly."""
+    """The source alone does not determine it."""
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 
 def _assigned(module: str, node: ast.expr) -> tuple[str, ast.expr]:
-    """What a name of a module stands for, `NAME` or `module.NAME`, and the module that says so."""
+    """The value assigned to `NAME` or `module.NAME` as a module uses it, and the module that assigns it."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         imported = _imports(module).get(node.value.id)
         if imported is not None:

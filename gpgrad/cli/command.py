@@ -52,15 +52,36 @@ class Command(click.Command):
         if not args and self.alone:
             click.echo(self.alone())
             ctx.exit()
-        self._check(ctx, args)
-        rest = super().parse_args(ctx, args)
-        settings = options(rest)
-        for name in settings:
-            if not name.startswith(self.passes):
-                raise click.NoSuchOption(f"--{name}", ctx=ctx)
+        words, own = self._split(ctx, args)
+        self._check(ctx, own)
+        settings = options([*words, *super().parse_args(ctx, own)])
         if self.passes:
             ctx.params["settings"] = settings
         return []
+
+    def _split(self, ctx: click.Context, args: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The words of settings, and the words that click parses.
+
+        Click would take the value of an unknown option for an argument. Raises NoSuchOption for a setting that the
+        command does not pass.
+        """
+        flags = {opt.lstrip("-").replace("-", "_"): getattr(p, "is_flag", False) for p in self.params for opt in p.opts}
+        flags |= {"help": True}
+        words: list[str] = []
+        own: list[str] = []
+        taker: list[str] | None = None  # which of them has the value of the option before
+        for word in args:
+            if not _is_option(word):
+                (own if taker is None else taker).append(word)
+                taker = None
+                continue
+            name, equals, _ = word[2:].replace("-", "_").partition("=")
+            if name not in flags and not name.startswith(self.passes):
+                raise click.NoSuchOption(word.partition("=")[0], ctx=ctx)
+            place = own if name in flags else words
+            place.append(word)
+            taker = None if equals or flags.get(name) else place
+        return words, own
 
     def _check(self, ctx: click.Context, args: Sequence[str]) -> None:
         """What click allows: an option that is given twice, the next option as a value."""
@@ -76,8 +97,6 @@ class Command(click.Command):
                     raise SettingError(no_value(param))
                 if order.count(param) > 1 and not param.multiple and not param.is_flag:
                     raise SettingError(f"{param.opts[0]} is given twice")
-            elif _is_option(value):  # the setting that stands where an argument should
-                raise click.MissingParameter(ctx=ctx, param=param)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[click.shell_completion.CompletionItem]:
         """Options, and settings of pp_small with qmix where a command takes every setting."""
@@ -128,7 +147,7 @@ class Program(Group):
 
 
 def command(name: str, summary: str, **kwargs: Any) -> Callable[[Callable[..., int]], Command]:
-    """The decorator of a command; its summary stands in the list of commands, its docstring in its help."""
+    """The decorator of a command. `gpgrad --help` lists its summary, and its own help begins with its docstring."""
     return click.command(name, cls=Command, short_help=summary, **kwargs)
 
 

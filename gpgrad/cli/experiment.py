@@ -118,10 +118,10 @@ def run(
 
     why = dict.fromkeys(filter(None, map(obstacle, setups)))
     for sentence in why:
-        _say(f"{NOT_TESTABLE}: {sentence}")
+        print(f"{NOT_TESTABLE}: {sentence}")
     known = {path.name for path in root.glob("*")}
     kept = [run for run in archive.scan(root, results)[0] if run.folder.name not in known]
-    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, _say, kept)
+    failures = execute([setup for setup in setups if not obstacle(setup)], root, extra, print, kept)
     _report(loaded, scale, root, results)
     return 1 if failures else 0
 
@@ -151,10 +151,10 @@ def queue(file: Path | None, only_status: bool, root: Path, results: Path, setti
             print(line)
         return 0
     with lane.opened(root) as core:
-        _say(f"a lane on core {core}, process {os.getpid()}")
-        failures = lane.work(file, root, results, extra, _say)
+        print(f"a lane on core {core}, process {os.getpid()}")
+        failures = lane.work(file, root, results, extra, print)
     for failure in failures:
-        _say(failure)
+        print(failure)
     return 1 if failures else 0
 
 
@@ -193,9 +193,7 @@ def _collect(results: Path) -> None:
 
     wanted = definition.names() if results == RESULTS else []  # a folder of one's own need not have everything
     for path in results_index.write(results, wanted):
-        _say(
-            f"{path} was made by another version and is left out of {results_index.PAGE}, expected it to be made again"
-        )
+        print(f"{path} was made by another version and is left out of {results_index.PAGE}; it must be made again")
 
 
 def _measure(loaded: Definition, scale: str, results: Path) -> None:
@@ -205,7 +203,7 @@ def _measure(loaded: Definition, scale: str, results: Path) -> None:
     folder = results / f"{loaded.name}-{scale}"
     tables.write(loaded, scale, definition.setups(loaded, scale), folder)
     _collect(results)
-    _say(f"{loaded.name}, {scale}: {folder / 'README.md'}")
+    print(f"{loaded.name}, {scale}: {folder / 'README.md'}")
 
 
 def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
@@ -215,14 +213,14 @@ def _report(loaded: Definition, scale: str, root: Path, results: Path) -> None:
 
     found, problems = archive.scan(root, results)
     for problem in problems:
-        _say(problem)
+        print(problem)
     folder = results / f"{loaded.name}-{scale}"
     collected = collect(loaded, definition.setups(loaded, scale), found)
     summary = page.write(folder, loaded, scale, collected, found)
     archive.keep([share.run for result in collected for share in result.shares], results)
     _collect(results)
     missing = sum(len(arm["missing"]) for arm in summary["arms"])
-    _say(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
+    print(f"{loaded.name}, {scale}: {folder / 'README.md'}" + (f"; {missing} seeds are missing" if missing else ""))
 
 
 def _chosen(name: str | None, scale: str) -> Definition:
@@ -234,7 +232,3 @@ def _chosen(name: str | None, scale: str) -> Definition:
     loaded = definition.load(name)
     loaded.scale(scale)
     return loaded
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

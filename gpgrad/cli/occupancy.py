@@ -73,7 +73,8 @@ def main(
     from gpgrad.learning.program import make_program
     from gpgrad.policies.load import load_team
 
-    checking.refuse_named(chosen.env.name, chosen.env.options)
+    if folder is None:
+        checking.refuse_named(chosen.env.name, chosen.env.options)  # a run's was checked before its training
     program, key = make_program(chosen), jax.random.key(chosen.seed)
     actor = buckets.untrained(chosen, program.parts)
     if folder:

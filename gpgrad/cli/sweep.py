@@ -68,9 +68,9 @@ def main(
     if chosen:
         return choose(path, points, root, loaded.metric)
     if jobs:
-        failures = cluster.submit(points, root, extra, jobs, slurm, _say)
+        failures = cluster.submit(points, root, extra, jobs, slurm, print)
     else:
-        failures = scheduler.execute(points, root, extra, _say)
+        failures = scheduler.execute(points, root, extra, print)
     found = run_folder.scan(root)[0]
     show(points, sweep.results(points, found, loaded.metric), loaded.metric, file)
     for failure in failures:
@@ -138,7 +138,3 @@ def show(points, results, metric: str, file: Path | None) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
         file.write_text(json.dumps(rows, indent=2))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -138,3 +138,28 @@ def test_help_about_a_run_shows_its_settings_and_starts_nothing(tmp_path, capsys
     monkeypatch.setattr("gpgrad.cli.train.go_further", None)
     assert cli.main(["train", word, str(run), "--help"]) == 0
     assert "matrix_additive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "setting"),
+    [
+        ("occupancy", ["--env", "pp_small"], ["--agent.hidden", "8"]),
+        ("eval", ["RUN"], ["--env.penalty", "-1"]),
+        ("sweep", ["FILE", "--dry-run"], ["--log.wandb", "disabled"]),
+        ("experiment queue", ["--status"], ["--log.wandb", "disabled"]),
+        ("experiment run", ["pp_small_qmix", "--scale", "quick"], ["--log.wandb=disabled"]),
+        ("check", ["pp_small"], ["--env.penalty", "-1"]),
+        ("bench", ["--algos", "vdn"], ["--agent.hidden", "8"]),
+    ],
+)
+def test_settings_may_stand_anywhere(tmp_path, name, own, setting):
+    run = put(tmp_path, "run", settings_of("vdn"))
+    (run / "team").mkdir()
+    own = [{"RUN": str(run), "FILE": str(run / "config.yaml")}.get(word, word) for word in own]
+    found = program
+    for part in name.split():
+        found = found.get_command(None, part)
+    made = [found.make_context(name, words).params for words in ([*setting, *own], [*own, *setting])]
+    assert made[0] == made[1]
+    key, _, value = "=".join(setting).removeprefix("--").partition("=")
+    assert made[0]["settings"] == {key: value}

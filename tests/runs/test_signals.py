@@ -75,5 +75,8 @@ def test_outside_the_main_thread_no_handler_is_installed():
 
 
 def test_ignored_signals_are_lost():
+    before = signal.getsignal(signal.SIGINT)
     with signals.ignored(signal.SIGINT):
         send(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) == before
