@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
         (["run", "pp_small_qmix", "--scale", "quik"], "pp_small_qmix has no scale 'quik'; did you mean 'quick'?"),
         (["run", "pp_small_qmix", "--t_max", "5"], "unknown option --t_max"),
         (["run", "pp_small_qmix", "--log.name", "x"], "--log.name cannot be given"),
-        (["report", "pp_small_qmix", "--seeds-mode", "vmap"], "unknown option --seeds_mode"),
+        (["report", "pp_small_qmix", "--seeds-mode", "vmap"], "unknown option --seeds-mode"),
         (["list", "pp_small_qmix"], "unexpected argument 'pp_small_qmix'"),
     ],
 )
