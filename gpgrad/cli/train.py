@@ -20,8 +20,8 @@ def alone() -> str:
     what = f"{config.label(settings)} on {settings.env.name} (preset {settings.preset})"
     return (
         f"gpgrad train --env {settings.env.name} --algo {settings.algo} would train {what}, {settings.seeds} seed, for "
-        f"{settings.t_max:,} environment steps.\nOn a few CPU cores that takes half an hour or more, on a GPU minutes; the "
-        f"progress line shows the time left.\n\n"
+        f"{settings.t_max:,} environment steps.\nOn a few CPU cores that takes half an hour or more, on a GPU minutes; "
+        f"the progress line shows the time left.\n\n"
         f"A run of about a minute:\n"
         f"  gpgrad train --env matrix_gpvd --algo qmix --t-max 20k --evaluation.every-steps 2k\n"
         f"Environments and algorithms:  gpgrad list\n"

@@ -34,9 +34,8 @@ SIZES = {  # of other commands, and of an algorithm
     "occupancy": {"episodes": "128"},
     "seps": {"sharing.episodes": "2"},
 }
-ELSEWHERE = re.compile(
-    "make (test|test-all|lint)$|.*--coordinator"
-)  # what this is a part of; tests/learning/test_multiprocess.py
+# What this is a part of; tests/learning/test_multiprocess.py.
+ELSEWHERE = re.compile("make (test|test-all|lint)$|.*--coordinator")
 NEEDS = {  # what is not to be had everywhere, and a word of the sentence that is then said
     "ENV=smac_": "smac",
     "--jobs slurm": "Slurm",
@@ -58,6 +57,8 @@ def options(words: list[str], sizes: dict[str, str]) -> list[str]:
 def shortened(module: str, words: list[str], house: Path) -> list[str]:
     """The same command, over in seconds."""
     if words[0] == "experiment":
+        if words[1] == "queue" and "--status" not in words:
+            return ["experiment", "queue", str(short_queue(house)), *words[2:], "--results", str(house / "results")]
         if words[1] != "run":
             return words
         return ["experiment", "run", str(brief(words[2], house)), *words[3:], "--results", str(house / "results")]
@@ -87,6 +88,14 @@ def brief(name: str, house: Path) -> Path:
     told |= {"arms": told["arms"][:2], "claims": [], "scales": {"quick": {"seeds": 1, "overrides": sizes}}}
     path = house / f"{name}.yaml"
     path.write_text(yaml.safe_dump(told))
+    return path
+
+
+def short_queue(house: Path) -> Path:
+    """A queue of one brief experiment, in place of the project's, which takes days."""
+    path = house / "queue.yaml"
+    entry = {"name": str(brief("pp_small_qmix", house)), "scale": "quick", "why": "To see it run."}
+    path.write_text(yaml.safe_dump({"queue": [entry]}))
     return path
 
 
