@@ -31,8 +31,10 @@ def plain_unroll(params: gru.GRU, x: jax.Array) -> jax.Array:
     return jnp.stack(out)
 
 
+@pytest.mark.parametrize("hoist", [False, True], ids=["cpu", "accelerator"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_gru_unroll_and_its_derivative(shared):
+def test_gru_unroll_and_its_derivative(shared, hoist, monkeypatch):
+    monkeypatch.setattr(gru, "_by_platform", lambda function, *args: function(*args, hoist=hoist))
     keys = jax.random.split(jax.random.key(0), 3)
     params = gru.init(keys[0], 4, 8)
     if not shared:

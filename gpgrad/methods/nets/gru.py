@@ -5,13 +5,15 @@ r = s(W_r x + b_r + U_r h + c_r);  z likewise;  n = tanh(W_n x + b_n + r (U_n h 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gpgrad.methods.nets import layers
-from gpgrad.types import Init
+from gpgrad.types import Init, PyTree
 
 
 class Gates(NamedTuple):
@@ -69,10 +71,8 @@ def cell(gru: GRU, projected: Gates, hidden: jax.Array) -> jax.Array:
 
 def unroll(gru: GRU, x: jax.Array, start: jax.Array | None = None) -> jax.Array:
     """Hidden states after each step: x [T, ..., A, D] to [T, ..., A, H], from `start` [..., A, H] or zero."""
-    projected = project(gru, x)
-    if start is None:
-        start = jnp.zeros(projected.r.shape[1:], projected.r.dtype)
-    return _scan(gru.w_rec, gru.b_rec, projected, start)
+    hidden = gru.b_rec.r.shape[-1]
+    return _unroll(gru, x, jnp.zeros((*x.shape[1:-1], hidden), x.dtype) if start is None else start)
 
 
 class _Saved(NamedTuple):
@@ -86,60 +86,93 @@ class _Saved(NamedTuple):
     rec_n: jax.Array
 
 
-def _forward(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array) -> tuple[jax.Array, _Saved]:
-    def step(hidden: jax.Array, p: Gates) -> tuple[jax.Array, tuple[jax.Array, _Saved]]:
-        rec = Gates(*(layers.matmul(hidden, w) + b for w, b in zip(w_rec, b_rec, strict=True)))
-        r = jax.nn.sigmoid(p.r + rec.r)
-        z = jax.nn.sigmoid(p.z + rec.z)
-        n = jnp.tanh(p.n + r * rec.n)
+def _forward(gru: GRU, x: jax.Array, start: jax.Array, hoist: bool) -> tuple[jax.Array, _Saved]:
+    """hoist: whether the inputs' products precede the loop, as one per gate, or are taken in its steps."""
+
+    def step(hidden: jax.Array, x: jax.Array | Gates) -> tuple[jax.Array, tuple[jax.Array, _Saved]]:
+        projected = x if isinstance(x, Gates) else project(gru, x)
+        rec = Gates(*(layers.matmul(hidden, w) + b for w, b in zip(gru.w_rec, gru.b_rec, strict=True)))
+        r = jax.nn.sigmoid(projected.r + rec.r)
+        z = jax.nn.sigmoid(projected.z + rec.z)
+        n = jnp.tanh(projected.n + r * rec.n)
         after = n + z * (hidden - n)
         return after, (after, _Saved(r, z, n, rec.n))
 
-    return jax.lax.scan(step, start, projected)[1]
+    return jax.lax.scan(step, start, project(gru, x) if hoist else x)[1]
+
+
+def _by_platform(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
+    """The function with few dependent steps on accelerators, and on CPUs with arrays that stay in the cache."""
+    return jax.lax.platform_dependent(*args, cpu=partial(function, hoist=False), default=partial(function, hoist=True))
 
 
 @jax.custom_vjp
-def _scan(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array) -> jax.Array:
-    """Hidden states [T, ..., H] from projected inputs [T, ..., H] and the hidden states [..., H] before them.
+def _unroll(gru: GRU, x: jax.Array, start: jax.Array) -> jax.Array:
+    """Hidden states [T, ..., A, H] from inputs [T, ..., A, D] and the hidden states [..., A, H] before them.
 
-    Its own derivative, because the automatic one accumulates weight gradients inside the time loop; here they are
-    one product after it.
+    Its own derivative, because the automatic one keeps more of each step and multiplies each gate apart.
     """
-    return _forward(w_rec, b_rec, projected, start)[0]
+    return _by_platform(_forward, gru, x, start)[0]
 
 
-def _scan_forward(w_rec: Gates, b_rec: Gates, projected: Gates, start: jax.Array):
-    hiddens, saved = _forward(w_rec, b_rec, projected, start)
-    return hiddens, (w_rec, b_rec, start, hiddens, saved)
+def _unroll_forward(gru: GRU, x: jax.Array, start: jax.Array):
+    hiddens, saved = _by_platform(_forward, gru, x, start)
+    return hiddens, (gru, x, start, hiddens, saved)
 
 
-def _scan_backward(
-    residuals: tuple[Gates, Gates, jax.Array, jax.Array, _Saved], cotangent: jax.Array
-) -> tuple[Gates, Gates, Gates, jax.Array]:
+def _unroll_backward(
+    residuals: tuple[GRU, jax.Array, jax.Array, jax.Array, _Saved], cotangent: jax.Array
+) -> tuple[GRU, jax.Array, jax.Array]:
+    return _by_platform(_backward, *residuals, cotangent)
+
+
+def _backward(
+    gru: GRU, x: jax.Array, start: jax.Array, hiddens: jax.Array, saved: _Saved, cotangent: jax.Array, hoist: bool
+) -> tuple[GRU, jax.Array, jax.Array]:
     # Backpropagation through time by hand. With h' = n + z (h - n), n = tanh(x_n + r rec_n) and d = dL/dh':
     #   d_n = d (1 - z) (1 - n^2), at the input of tanh     d_z = d (h - n) z (1 - z), at the input of the sigmoid
     #   d_r = d_n rec_n r (1 - r), likewise                 dL/dh = d z + (d_r, d_z, d_n r) times transposed kernels
-    # The projected inputs get (d_r, d_z, d_n); the recurrent products get the same with d_n multiplied by r.
-    w_rec, b_rec, start, hiddens, saved = residuals
+    # The inputs' products get (d_r, d_z, d_n), the recurrent products the same with d_n multiplied by r. Each triple is
+    # one array [..., 3 H]: one product with the three kernels below each other is faster than three.
     before = jnp.concatenate([start[None], hiddens[:-1]])
-    transposed = Gates(*(jnp.swapaxes(w, -1, -2) for w in w_rec))
+    transposed_in, transposed_rec = (
+        jnp.concatenate([jnp.swapaxes(w, -1, -2) for w in kernels], -2) for kernels in (gru.w_in, gru.w_rec)
+    )
 
-    def step(d_after: jax.Array, x: tuple[jax.Array, jax.Array, _Saved]) -> tuple[jax.Array, Gates]:
-        d_out, hidden, s = x
+    def gradients(x: jax.Array, hidden: jax.Array, d_in: jax.Array, d_rec: jax.Array) -> _Fused:
+        """Of kernels and biases, summed over the steps [T, ...]."""
+        ndim = gru.w_in.r.ndim
+        kernels = layers.kernel_grad(x, d_in, ndim), layers.kernel_grad(hidden, d_rec, ndim)
+        return _Fused(*kernels, layers.bias_grad(d_in, ndim - 1), layers.bias_grad(d_rec, ndim - 1))
+
+    def step(carry: tuple[jax.Array, _Fused], at: tuple[jax.Array, jax.Array, jax.Array, _Saved]):
+        (d_after, total), (d_out, x, hidden, s) = carry, at
         d = d_after + d_out
         d_n = d * (1 - s.z) * (1 - s.n * s.n)
         d_z = d * (hidden - s.n) * s.z * (1 - s.z)
         d_r = d_n * s.rec_n * s.r * (1 - s.r)
-        back = Gates(d_r, d_z, d_n * s.r)
-        d_before = d * s.z + sum(layers.matmul(g, w) for g, w in zip(back, transposed, strict=True))
-        return d_before, Gates(d_r, d_z, d_n)
+        d_in, d_rec = (jnp.concatenate([d_r, d_z, last], -1) for last in (d_n, d_n * s.r))
+        d_before = d * s.z + layers.matmul(d_rec, transposed_rec)
+        if hoist:
+            return (d_before, total), (d_in, d_rec)
+        steps = gradients(*(y[None] for y in (x, hidden, d_in, d_rec)))
+        return (d_before, jax.tree.map(jnp.add, total, steps)), layers.matmul(d_in, transposed_in)
 
-    end = jnp.zeros_like(cotangent[0])
-    d_start, d_projected = jax.lax.scan(step, end, (cotangent, before, saved), reverse=True)
-    d_rec = d_projected._replace(n=d_projected.n * saved.r)
-    d_w = Gates(*(layers.kernel_grad(before, d, w.ndim) for d, w in zip(d_rec, w_rec, strict=True)))
-    d_b = Gates(*(layers.bias_grad(d, b.ndim) for d, b in zip(d_rec, b_rec, strict=True)))
-    return d_w, d_b, d_projected, d_start
+    triple = [jnp.concatenate(tuple(gates), -1) for gates in gru]
+    carry = jnp.zeros_like(start), _Fused(*(jnp.zeros_like(leaf) for leaf in triple))
+    (d_start, total), out = jax.lax.scan(step, carry, (cotangent, x, before, saved), reverse=True)
+    if hoist:
+        total, out = gradients(x, before, *out), layers.matmul(out[0], transposed_in)
+    return GRU(*(Gates(*jnp.split(leaf, 3, -1)) for leaf in total)), out, d_start
 
 
-_scan.defvjp(_scan_forward, _scan_backward)
+class _Fused(NamedTuple):
+    """Gradients as in `GRU`, the three gates side by side in the last axis."""
+
+    w_in: jax.Array
+    w_rec: jax.Array
+    b_in: jax.Array
+    b_rec: jax.Array
+
+
+_unroll.defvjp(_unroll_forward, _unroll_backward)
