@@ -156,12 +156,12 @@ def _backward(
         if hoist:
             return (d_before, total), (d_in, d_rec)
         steps = gradients(*(y[None] for y in (x, hidden, d_in, d_rec)))
-        return (d_before, jax.tree.map(jnp.add, total, steps)), layers.matmul(d_in, transposed_in)
+        return (d_before, jax.tree.map(jnp.add, total, steps)), layers.matmul(d_in, transposed_in)  # d_x
 
     triple = [jnp.concatenate(tuple(gates), -1) for gates in gru]
     carry = jnp.zeros_like(start), _Fused(*(jnp.zeros_like(leaf) for leaf in triple))
     (d_start, total), out = jax.lax.scan(step, carry, (cotangent, x, before, saved), reverse=True)
-    if hoist:
+    if isinstance(out, tuple):  # (d_in, d_rec) of all steps, where hoist
         total, out = gradients(x, before, *out), layers.matmul(out[0], transposed_in)
     return GRU(*(Gates(*jnp.split(leaf, 3, -1)) for leaf in total)), out, d_start
 

@@ -162,9 +162,6 @@ def kernel_grad(x: jax.Array, d: jax.Array, ndim: int) -> jax.Array:
     """
     if ndim == 2:
         flat = (x.reshape(x.shape[0], -1, x.shape[-1]), d.reshape(d.shape[0], -1, d.shape[-1]))
-        if flat[0].shape[0] > 1:
-            z = jnp.zeros((x.shape[-1], d.shape[-1]))
-            return jax.lax.scan(lambda t, y: (t + y[0].T @ y[1], None), z, flat)[0]
         return jnp.einsum("tmd,tmn->tdn", *flat).sum(0)
     x, d = (jnp.swapaxes(y.reshape(-1, *y.shape[-2:]), 0, 1) for y in (x, d))  # [A, rows, .]
     return jnp.swapaxes(x, 1, 2) @ d
