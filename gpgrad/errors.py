@@ -9,7 +9,7 @@ MOST = 40  # names in a sentence
 
 
 class SettingError(ValueError):
-    """A setting a user can mend. The message says in one sentence what was wrong and what was expected."""
+    """A setting a user can mend. The message says in one sentence what was wrong and what it must be."""
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ class _Loader(_Base):
                 continue  # refused below
             if key in seen:
                 line = key_node.start_mark.line + 1
-                raise _Twice(f"{key!r} is given twice, again in line {line}, expected each name once")
+                raise _Twice(f"{key!r} is given twice, again in line {line}: each name must be given once")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -21,7 +21,7 @@ def options(arguments: Sequence[str]) -> dict[str, str]:
     rest = iter(arguments)
     for token in rest:
         if not token.startswith("--") or len(token) == 2:
-            raise SettingError(f"unexpected argument {token!r}; options are --name VALUE")
+            raise SettingError(f"unknown argument {token!r}: settings must be written --name VALUE")
         name, equals, value = token[2:].partition("=")
         name = name.replace("-", "_")
         if not equals:
@@ -123,7 +123,7 @@ def run_of(text: str) -> Path:
     """The folder of a run that was named, without importing jax. Raises SettingError where there is none."""
     folder = path_of(text)
     if not (folder / "config.yaml").is_file():
-        raise SettingError(f"{folder} holds no run, expected a folder with config.yaml")
+        raise SettingError(f"{folder} holds no run: it must have config.yaml")
     return folder
 
 
@@ -131,7 +131,7 @@ def finished_run_of(text: str) -> Path:
     """As `run_of`, with a trained team."""
     folder = path_of(text)
     if not (folder / "config.yaml").is_file() or not (folder / "team").is_dir():
-        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+        raise SettingError(f"{folder} holds no finished run: it must have config.yaml and team")
     return folder
 
 

@@ -68,7 +68,8 @@ def load(path: Path) -> Sweep:
         common = {"preset": preset, **common}
     count, first = reader.value("seeds", int, 1), reader.value("first_seed", int, 0)
     if count < 1 or first < 0:
-        raise SettingError(f"the sweep in {path} has seeds {count} from {first}, expected 1 or more, from 0 or more")
+        name, least, value = ("seeds", 1, count) if count < 1 else ("first_seed", 0, first)
+        raise SettingError(f"{name} of the sweep in {path} must be {least} or more (got {value})")
     grid, listed = reader.settings("grid"), reader.listed("list")
     points = _crossed(grid, str(path)) + listed or [{}]
     algorithms, own = _names(reader, "algorithms"), reader.reader("own", {})
@@ -103,7 +104,7 @@ def points(sweep: Sweep) -> list[Point]:
             raise SettingError(f"{label}: {error}") from None
         identity = config.identity(settings)
         if identity in found:
-            raise SettingError(f"{label} is the same as {found[identity].label}, expected each only once")
+            raise SettingError(f"{label} is the same as {found[identity].label}: a sweep must have each run only once")
         found[identity] = Point(label, env, algo, options, identity, sweep.seeds, varied, config.identity(settings, {}))
     return list(found.values())
 
@@ -149,7 +150,7 @@ def _crossed(grid: Mapping[str, Any], source: str) -> list[dict[str, Any]]:
     """Every combination of the values in a grid; none of no grid."""
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise SettingError(f"{name} in the grid in {source} is {values!r}, expected a list of values")
+            raise SettingError(f"{name} in the grid in {source} must be a list of values (got {values!r})")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
 
 
@@ -157,5 +158,5 @@ def _names(reader: Reader, key: str) -> tuple[str, ...]:
     values = reader.value(key, Any)
     values = [values] if isinstance(values, str) else values
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
-        raise SettingError(f"{key} of the sweep in {reader.source} is {values!r}, expected a list of names")
+        raise SettingError(f"{key} of the sweep in {reader.source} must be a list of names (got {values!r})")
     return tuple(values)

@@ -67,8 +67,8 @@ def policies(team: TrainedTeam) -> Arrays:
     if scale is None and parts.decomposition.utilities is not base.plain_utilities:
         name = team.config.decomposition.name
         raise SettingError(
-            f"the policies of {name} are more than a network and cannot be exported, expected a decomposition whose "
-            f"utilities are the network's outputs, such as qmix; gpgrad.load_policy can act with them"
+            f"the policies of {name} are more than a network and cannot be exported: the decomposition's utilities "
+            f"must be the network's outputs, as qmix's are; gpgrad.load_policy can act with them"
         )
     net: AgentParams = members.params
     before = _gated([net.fc1, *net.deep], members.gates)
@@ -120,7 +120,7 @@ def _gated(layers: list[Dense], gates: Gates) -> list[Dense]:
             result.append(layer)
             continue
         if (np.asarray(gate) < 0).any():
-            raise SettingError("gates below 0 cannot be multiplied into weights, expected 0 or more")
+            raise SettingError(f"gates must be 0 or more to be multiplied into weights (got {np.nanmin(gate):g})")
         kernel = layer["kernel"] if layer["kernel"].ndim == 3 else layer["kernel"][None]
         result.append({"kernel": kernel * gate[:, None], "bias": layer["bias"] * gate})
     return result

@@ -73,7 +73,7 @@ def load_team(folder: Path, seed: int | None = None, finished: bool = False) -> 
         return TrainedTeam(seed, alone, built.parts, _pick(actors, seed - config.seed), None)
     found = _checkpoint(folder, config, seed)
     if found is None:
-        raise SettingError(f"{folder} holds neither a trained team nor a whole checkpoint, expected a run that has one")
+        raise SettingError(f"{folder} holds neither a trained team nor a whole checkpoint: nothing can be loaded")
     return found.team
 
 

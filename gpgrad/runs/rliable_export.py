@@ -41,7 +41,7 @@ def learning_curves(metrics: Iterable[Row]) -> dict[int, Curve]:
         seed, steps, value = _fields(row, "seed", "env_steps", "test_return")
         tests.setdefault(int(seed), []).append((steps, value))
     if not tests:
-        raise ValueError("there are no rows, expected at least one test")
+        raise ValueError("metrics must have at least one test (got no rows)")
     curves = {}
     for seed in sorted(tests):
         steps, returns = stats.curve(*zip(*tests[seed], strict=True), name=f"seed {seed}")
@@ -60,8 +60,8 @@ def final_returns(experiment: Experiment) -> dict[int, float]:
     rows = [_fields(row, "seed", "test_return") for row in experiment.final]
     if sorted(seed for seed, _ in rows) != list(curves):
         raise ValueError(
-            f"final rows of {_name(experiment)} are of seeds {[seed for seed, _ in rows]}, "
-            f"expected one for each of {list(curves)}"
+            f"final rows of {_name(experiment)} must be one for each of the seeds {list(curves)} "
+            f"(got {[seed for seed, _ in rows]})"
         )
     rows.sort(key=lambda row: row[0])
     values = stats.numbers(f"final returns of {_name(experiment)}", [value for _, value in rows])
@@ -120,14 +120,14 @@ def _by_algorithm(experiments: Iterable[Experiment]) -> dict[str, list[Experimen
     for experiment in experiments:
         row, task = table.setdefault(experiment.algorithm, {}), (experiment.environment, experiment.task)
         if task in row:
-            raise ValueError(f"{_name(experiment)} is given twice, expected all its seeds in one experiment")
+            raise ValueError(f"{_name(experiment)} is given twice: one experiment must hold all its seeds")
         row[task] = experiment
     if not table:
-        raise ValueError("there are no experiments, expected at least one")
+        raise ValueError("experiments must have at least one entry (got none)")
     first, *others = table
     for other in others:
         if table[other].keys() != table[first].keys():
-            raise ValueError(f"{other} and {first} have different tasks, expected the same for all algorithms")
+            raise ValueError(f"all algorithms must have the same tasks: those of {other} and {first} differ")
     return {algorithm: [row[task] for task in sorted(row)] for algorithm, row in table.items()}
 
 
@@ -135,8 +135,8 @@ def _check_same_seeds(experiments: Sequence[Experiment], seeds: Sequence[Mapping
     for experiment, own in zip(experiments, seeds, strict=True):
         if own.keys() != seeds[0].keys():
             raise ValueError(
-                f"{_name(experiment)} has seeds {list(own)} and {_name(experiments[0])} has {list(seeds[0])}, "
-                f"expected the same"
+                f"all experiments must have the same seeds: {_name(experiment)} has seeds {list(own)} "
+                f"and {_name(experiments[0])} has {list(seeds[0])}"
             )
 
 
@@ -147,5 +147,5 @@ def _name(experiment: Experiment) -> str:
 def _fields(row: Row, *names: str) -> list[Any]:
     missing = [name for name in names if name not in row]
     if missing:
-        raise ValueError(f"a row has no {missing[0]}, expected {', '.join(names)}")
+        raise ValueError(f"a row must have {', '.join(names)} ({missing[0]} is missing)")
     return [row[name] for name in names]

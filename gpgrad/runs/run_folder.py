@@ -162,7 +162,7 @@ def read(folder: Path) -> RunFolder:
     """Read a run's folder. Raises SettingError for a folder that is no run's and for damaged files."""
     path = folder / SETTINGS
     if not path.is_file():
-        raise SettingError(f"{folder} holds no run, expected a folder with {SETTINGS}")
+        raise SettingError(f"{folder} holds no run: it must have {SETTINGS}")
     settings = _settings(path, path.stat().st_mtime_ns)
     holder = lock.holder(folder / lock.NAME)  # before the rows: a run that ends now is not taken for an interrupted one
     final, diverged = logs.read_rows(folder / "final.jsonl"), divergence.seeds(folder)

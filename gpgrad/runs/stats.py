@@ -140,7 +140,7 @@ def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
     """
     steps, returns = curve(steps, returns)
     if len(steps) < 2:
-        raise ValueError("the curve has one test, expected at least two")
+        raise ValueError("the curve must have at least two tests (got one)")
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0]))
 
 
@@ -167,7 +167,7 @@ def common_seeds(x: Mapping[int, float], y: Mapping[int, float]) -> tuple[np.nda
     """Values [n] of the seeds that both have, in order of seeds. Raises ValueError if there are none."""
     seeds = sorted(x.keys() & y.keys())
     if not seeds:
-        raise ValueError("x and y have no seed in common, expected at least one")
+        raise ValueError(f"x and y must have at least one seed in common (got {sorted(x)} and {sorted(y)})")
     return np.array([x[seed] for seed in seeds], float), np.array([y[seed] for seed in seeds], float)
 
 
@@ -177,9 +177,9 @@ def numbers(name: str, values: ArrayLike, ndim: int | None = None) -> np.ndarray
     if array.size == 0:
         raise ValueError(f"{name} must have at least one value (got none)")
     if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name} has {array.ndim} axes, expected {ndim}")
+        raise ValueError(f"{name} must have {ndim} axes (got {array.ndim})")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} has values that are not finite, expected numbers")
+        raise ValueError(f"{name} must be finite numbers (got {array[~np.isfinite(array)][0]})")
     return array
 
 
@@ -187,9 +187,9 @@ def curve(steps: ArrayLike, returns: ArrayLike, name: str = "the curve") -> tupl
     """Both as finite float64 [K]. Raises ValueError for unequal lengths and steps that do not increase."""
     steps, returns = numbers(f"steps of {name}", steps, ndim=1), numbers(f"returns of {name}", returns, ndim=1)
     if len(steps) != len(returns):
-        raise ValueError(f"{name} has {len(steps)} steps and {len(returns)} returns, expected pairs")
+        raise ValueError(f"{name} must have as many returns as steps (got {len(returns)} and {len(steps)})")
     if (np.diff(steps) <= 0).any():
-        raise ValueError(f"steps of {name} do not increase, expected each test once and in order")
+        raise ValueError(f"steps of {name} must increase from test to test")
     return steps, returns
 
 

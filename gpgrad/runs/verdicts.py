@@ -135,7 +135,7 @@ def _ordered(p_values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """p-values [m], their order, and Holm's factors m, m - 1, ..., 1 in that order."""
     p = np.asarray(p_values, float)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p-values are {p.tolist()}, expected a list of numbers between 0 and 1")
+        raise ValueError(f"p-values must be a list of numbers between 0 and 1 (got {p.tolist()})")
     return p, np.argsort(p, kind="stable"), np.arange(len(p), 0, -1.0)
 
 
@@ -187,14 +187,14 @@ def _shifts(x: ArrayLike, y: ArrayLike, rng: np.random.Generator | None) -> np.n
     x, y = numbers("x", x, ndim=1), numbers("y", y, ndim=1)
     n = len(x)
     if len(y) != n:
-        raise ValueError(f"x has {n} values and y has {len(y)}, expected the same number of seeds")
+        raise ValueError(f"x and y must have values of the same number of seeds (got {n} and {len(y)})")
     if n <= EXACT:
         of_x, of_y = x @ _subsets(n).T, y @ _subsets(n).T  # [2^n]
         sizes = _subsets(n).sum(1)
         parts = [(of_x[sizes == k][:, None] - of_y[sizes == k]).ravel() / k for k in range(1, n + 1)]
         found = np.concatenate(parts)
     elif rng is None:
-        raise ValueError(f"there are {n} seeds, expected a generator for random permutations above {EXACT}")
+        raise ValueError(f"rng must be given for more than {EXACT} seeds (got {n}): their permutations are drawn")
     else:
         left = rng.permuted(np.tile(np.arange(2 * n), (DRAWN, 1)), axis=1)[:, :n]  # which values are in the first arm
         stays = np.zeros((DRAWN, 2 * n), bool)

@@ -212,7 +212,7 @@ def _compare(have: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name in (*wanted, *have):
         one, other = kind(have.get(name)), kind(wanted.get(name))
         if one != other:
-            raise ValueError(f"{name} is {one or 'not there'}, expected {other or 'none'}")
+            raise ValueError(f"{name} must be {other or 'absent'} (got {one or 'none'})")
 
 
 def _names(tree: PyTree) -> list[str]:

@@ -62,8 +62,8 @@ def _require(folder: Path, old: Config) -> None:
     for part in _parts(folder):
         if not any(checkpoint.is_whole(c) and _before_the_end(c, part, old.t_max) for c in checkpoint.found(part)):
             raise SettingError(
-                f"{part} has no checkpoint from before its end, expected one to go on from: "
-                "runs shorter than checkpoint.every_minutes have none"
+                f"{part} has no checkpoint from before its end to go on from: "
+                "a run shorter than checkpoint.every_minutes writes none"
             )
 
 

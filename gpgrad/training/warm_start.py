@@ -30,7 +30,7 @@ T = TypeVar("T")
 def finished(folder: Path) -> Config:
     """The settings of a finished run. Raises SettingError for any other folder."""
     if not os.path.isdir(folder / "team"):
-        raise SettingError(f"{folder} holds no finished run, expected a folder with config.yaml and team")
+        raise SettingError(f"{folder} holds no finished run: it must have config.yaml and team")
     config, lost = parse(folder / "config.yaml"), divergence.seeds(folder)
     if len(lost) == config.seeds:
         raise SettingError(f"all seeds of the run in {folder} have diverged: there is no team to load")
@@ -41,7 +41,7 @@ def require_sound(folder: Path, seeds: Sequence[int]) -> None:
     """Raise SettingError where one of these seeds of a run has diverged: its parameters are NaN."""
     lost = [seed for seed in divergence.seeds(folder) if seed in seeds]
     if lost:
-        raise SettingError(f"the run in {folder} has {divergence.short(lost)}, expected a seed with finite parameters")
+        raise SettingError(f"the run in {folder} has {divergence.short(lost)}: its parameters must be finite")
 
 
 def load(folder: Path, program: Program, seeds: int) -> Actor:
@@ -89,8 +89,8 @@ def check_start(config: Config, program: Program) -> None:
     if rows is None:
         there = f"{source.seed} to {source.seed + source.seeds - 1}"
         raise SettingError(
-            f"init_from: {folder} has teams of the seeds {there}, expected one team, or one for each of the seeds "
-            f"{config.seed} to {config.seed + config.seeds - 1}"
+            f"the run of init_from must have one team, or one for each of the seeds "
+            f"{config.seed} to {config.seed + config.seeds - 1} (got seeds {there} in {folder})"
         )
     require_sound(folder, [source.seed + row for row in rows])
     _check(folder, make_program(dataclasses.replace(source, devices=1)), program)
@@ -164,8 +164,9 @@ def _check(folder: Path, source: Program, program: Program) -> None:
     for name in [*wanted, *have]:
         one, other = have.get(name), wanted.get(name)
         if one != other:
-            raise SettingError(f"the team in {folder} does not fit here: {name} is {one or 'not there'}, expected "
-                               f"{other or 'none'}")  # fmt: skip
+            raise SettingError(
+                f"the team in {folder} does not fit here: {name} must be {other or 'absent'} (got {one or 'none'})"
+            )
 
 
 def _shapes(program: Program) -> dict[str, str]:

@@ -28,7 +28,7 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
         (["train", "--env", "pp_smal"], "unknown environment 'pp_smal'; did you mean 'pp_small'?"),
         (["train", "--algo", "qmix", "--learnr.lr", "1"], "unknown setting 'learnr.lr'; did you mean 'learner.lr'?"),
         (["train", "--seeds"], "--seeds has no value"),
-        (["train", "pp_small"], "unexpected argument 'pp_small'"),
+        (["train", "pp_small"], "unknown argument 'pp_small'"),
         (["train", "--seeds", "1", "--seeds", "2"], "--seeds is given twice"),
         (["train", "--env.height", "3", "--env.width", "3"], "do not fit"),
         (["train", "--env.n_special", "9"], "n_special must be at most n_agents = 6 (got 9)"),

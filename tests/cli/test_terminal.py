@@ -69,7 +69,7 @@ def test_ls_tells_what_how_far_and_how_good(tmp_path, capsys):
         (["ls", "EMPTY"], "holds no runs"),
         (["ls", "EMPTY", "--metrik", "x"], "unknown option --metrik; did you mean 'metric'?"),
         (["compare", "one"], "compare needs two runs"),
-        (["compare", "nowhere", "either"], "nowhere holds no run, expected a folder with config.yaml"),
+        (["compare", "nowhere", "either"], "nowhere holds no run: it must have config.yaml"),
         (["watch"], "watch needs the folder of a run"),
         (["watch", "nowhere"], "nowhere holds no run"),
         (["watch", "nowhere", "--every", "0"], "--every must be more than 0 seconds (got 0)"),

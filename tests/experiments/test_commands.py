@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
         (["run", "pp_small_qmix", "--t_max", "5"], "unknown option --t_max"),
         (["run", "pp_small_qmix", "--log.name", "x"], "--log.name cannot be given"),
         (["report", "pp_small_qmix", "--seeds-mode", "vmap"], "unknown option --seeds-mode"),
-        (["list", "pp_small_qmix"], "unexpected argument 'pp_small_qmix'"),
+        (["list", "pp_small_qmix"], "unknown argument 'pp_small_qmix'"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(arguments, sentence, capsys, monkeypatch):

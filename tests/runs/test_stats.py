@@ -237,45 +237,54 @@ def test_marl_eval_cuts_within_an_environment():
 RNG = np.random.default_rng(0)
 BAD = {
     "mean of nothing": (lambda: stats.mean_interval([]), "values must have at least one value"),
-    "mean of NaN": (lambda: stats.mean_interval([1, NAN]), "values has values that are not finite"),
-    "mean of None": (lambda: stats.mean_interval([1, None]), "not finite"),
-    "mean of a matrix": (lambda: stats.mean_interval([[1, 2]]), "has 2 axes, expected 1"),
+    "mean of NaN": (lambda: stats.mean_interval([1, NAN]), r"values must be finite numbers \(got nan\)"),
+    "mean of None": (lambda: stats.mean_interval([1, None]), "must be finite"),
+    "mean of a matrix": (lambda: stats.mean_interval([[1, 2]]), r"must have 1 axes \(got 2\)"),
     "level": (lambda: stats.mean_interval([1, 2], 95), "level must be .*got 95"),
     "level of one value": (lambda: stats.mean_interval([1], 1.0), "level must be .*got 1.0"),
     "no freedom": (lambda: stats.t_quantile(0.95, 0), "df must be .*got 0"),
     "iqm of nothing": (lambda: stats.iqm([]), "must have at least one value"),
-    "iqm of infinity": (lambda: stats.iqm([1, INF]), "not finite"),
-    "iqm over one axis": (lambda: stats.iqm_interval([1, 2], RNG), "has 1 axes, expected 2"),
+    "iqm of infinity": (lambda: stats.iqm([1, INF]), "must be finite"),
+    "iqm over one axis": (lambda: stats.iqm_interval([1, 2], RNG), r"must have 2 axes \(got 1\)"),
     "no repetitions": (lambda: stats.iqm_interval([[1, 2]], RNG, 0), "repetitions must be .*got 0"),
     "improvement over nothing": (
         lambda: stats.probability_of_improvement([1], [], RNG),
         "y must have at least one value",
     ),
-    "improvement of NaN": (lambda: stats.probability_of_improvement([NAN], [1], RNG), "x has values"),
-    "area of a point": (lambda: stats.area_under_curve([1], [1]), "one test, expected at least two"),
-    "area of no curve": (lambda: stats.area_under_curve([1, 2], [1]), "2 steps and 1 returns"),
-    "steps back": (lambda: stats.area_under_curve([2, 1], [1, 2]), "do not increase"),
-    "steps twice": (lambda: stats.steps_to_threshold([1, 1], [1, 2], 2), "do not increase"),
+    "improvement of NaN": (lambda: stats.probability_of_improvement([NAN], [1], RNG), "x must be finite"),
+    "area of a point": (lambda: stats.area_under_curve([1], [1]), r"at least two tests \(got one\)"),
+    "area of no curve": (lambda: stats.area_under_curve([1, 2], [1]), r"as many returns as steps \(got 1 and 2\)"),
+    "steps back": (lambda: stats.area_under_curve([2, 1], [1, 2]), "must increase"),
+    "steps twice": (lambda: stats.steps_to_threshold([1, 1], [1, 2], 2), "must increase"),
     "threshold": (lambda: stats.steps_to_threshold([1, 2], [1, 2], NAN), "threshold must be .*got nan"),
-    "return of NaN": (lambda: stats.steps_to_threshold([1, 2], [1, NAN], 1), "returns of the curve has values"),
-    "no common seed": (lambda: stats.common_seeds({1: 0.0}, {2: 0.0}), "no seed in common"),
+    "return of NaN": (
+        lambda: stats.steps_to_threshold([1, 2], [1, NAN], 1),
+        r"returns of the curve must be finite numbers \(got nan\)",
+    ),
+    "no common seed": (lambda: stats.common_seeds({1: 0.0}, {2: 0.0}), "at least one seed in common"),
     "no rows": (lambda: rliable_export.learning_curves([]), "no rows"),
-    "row without return": (lambda: rliable_export.learning_curves([{"seed": 0, "env_steps": 0}]), "no test_return"),
+    "row without return": (
+        lambda: rliable_export.learning_curves([{"seed": 0, "env_steps": 0}]),
+        "test_return is missing",
+    ),
     "return of None": (lambda: rliable_export.learning_curves(rows(5, [(0, None)])), "returns of seed 5"),
-    "tests twice": (lambda: rliable_export.learning_curves(rows(5, [(0, 1), (0, 1)])), "steps of seed 5 do not"),
+    "tests twice": (lambda: rliable_export.learning_curves(rows(5, [(0, 1), (0, 1)])), "steps of seed 5 must increase"),
     "final of other seeds": (
         lambda: rliable_export.final_returns(experiment(final=[{"seed": 0, "test_return": 1}])),
-        r"qmix on pp/small are of seeds \[0\], expected one for each of \[0, 1\]",
+        r"qmix on pp/small must be one for each of the seeds \[0, 1\] \(got \[0\]\)",
     ),
     "final twice": (
         lambda: rliable_export.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": 1}] * 2)),
-        r"seeds \[0, 0\]",
+        r"seeds \[0\] \(got \[0, 0\]\)",
     ),
     "final of None": (
         lambda: rliable_export.final_returns(experiment(seeds=(0,), final=[{"seed": 0, "test_return": None}])),
-        "final returns of qmix on pp/small has values",
+        "final returns of qmix on pp/small must be finite",
     ),
-    "no experiments": (lambda: rliable_export.rliable_layout([]), "no experiments"),
+    "experiments must have at least one": (
+        lambda: rliable_export.rliable_layout([]),
+        "experiments must have at least one",
+    ),
     "experiment twice": (lambda: rliable_export.rliable_layout([experiment(), experiment()]), "given twice"),
     "twice but for case": (
         lambda: rliable_export.marl_eval_layout([experiment(), experiment(environment="PP")]),
@@ -283,7 +292,7 @@ BAD = {
     ),
     "other tasks": (
         lambda: rliable_export.rliable_layout([experiment(), experiment("vdn", "large")]),
-        "vdn and qmix have different tasks",
+        "same tasks: those of vdn and qmix differ",
     ),
     "other seeds on a task": (
         lambda: rliable_export.rliable_layout([experiment(), experiment(task="large", seeds=(0, 1, 2))]),
@@ -291,7 +300,7 @@ BAD = {
     ),
     "other seeds of an algorithm": (
         lambda: rliable_export.marl_eval_layout([experiment(), experiment("vdn", seeds=(0, 1, 2))]),
-        "expected the same",
+        "must have the same seeds",
     ),
 }
 

@@ -195,12 +195,12 @@ def test_comparison_of_two_runs_from_their_rows():
 
 BAD = {
     "no values": (lambda: verdicts.permutation_difference([], []), "x must have at least one value"),
-    "NaN": (lambda: verdicts.judge([([1.0, math.nan], [1.0, 2.0])]), "x has values that are not finite"),
-    "unequal": (lambda: verdicts.permutation_difference([1, 2], [1]), "x has 2 values and y has 1"),
+    "NaN": (lambda: verdicts.judge([([1.0, math.nan], [1.0, 2.0])]), r"x must be finite numbers \(got nan\)"),
+    "unequal": (lambda: verdicts.permutation_difference([1, 2], [1]), r"the same number of seeds \(got 2 and 1\)"),
     "level": (lambda: verdicts.permutation_difference([1], [2], level=95), "level must be .*got 95"),
     "no seeds": (lambda: verdicts.verdict(1, 0.5, 0), "n_seeds must be .*got 0"),
     "p": (lambda: verdicts.verdict(1, 1.5, 5), "the p-value must be .*got 1.5"),
-    "p of a family": (lambda: verdicts.holm([0.5, math.nan]), "p-values are"),
+    "p of a family": (lambda: verdicts.holm([0.5, math.nan]), "p-values must be"),
     "no claims": (lambda: verdicts.enough_seeds(0), "claims must be .*got 0"),
 }
 

@@ -246,10 +246,10 @@ def test_arrays_of_other_settings_are_not_read(tmp_path, change):
         template[name] = np.zeros(shape, dtype)
     checkpoint._write_arrays(tmp_path / "arrays", stored)
     words = {
-        "shape": r"a is float32 \[3, 2\], expected float32 \[3, 4\]",
-        "dtype": r"b is int32 \[2\], expected float32 \[2\]",
-        "missing": r"b is int32 \[2\], expected none",
-        "extra": r"c is not there, expected float32 \[\]",
+        "shape": r"a must be float32 \[3, 4\] \(got float32 \[3, 2\]\)",
+        "dtype": r"b must be float32 \[2\] \(got int32 \[2\]\)",
+        "missing": r"b must be absent \(got int32 \[2\]\)",
+        "extra": r"c must be float32 \[\] \(got none\)",
     }
     with pytest.raises(ValueError, match=words[change]):
         checkpoint._read(tmp_path / "arrays", template)

@@ -151,7 +151,7 @@ def test_the_command(run, capsys):
     ("arguments", "sentence"),
     [
         ([], "render needs the folder of a run"),
-        (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
+        (["nowhere"], "nowhere holds no run: it must have config.yaml"),
         (["RUN", "--seed", "9"], "trained, 3 to 4 (got 9)"),
         (["RUN", "--out", "hunt.avi"], "--out must be a name that ends in .gif or .mp4 (got 'hunt.avi')"),
         (["RUN", "--fps", "0"], "--fps must be between 0.5 and 50 (got 0)"),

@@ -133,7 +133,7 @@ def test_a_page_needs_no_drawing_library(runs, tmp_path, capsys, monkeypatch):
     ("arguments", "sentence"),
     [
         ([], "report needs folders of runs"),
-        (["nowhere"], "nowhere holds no run, expected a folder with config.yaml"),
+        (["nowhere"], "nowhere holds no run: it must have config.yaml"),
         (["RUN", "--out", "page.pdf"], "--out must end in .html (got 'page.pdf')"),
         (["RUN", "--pictures", "nowhere"], "--pictures must be folders, and there is no nowhere"),
         (["RUN", "--output", "x.html"], "unknown option --output; did you mean 'out'"),

@@ -57,7 +57,7 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
         run = run_folder.read(folder)
         rows = method_activity.by_seed(run.metrics)
         if not rows:
-            raise SettingError(f"{folder} has no test in metrics.jsonl yet, expected at least one")
+            raise SettingError(f"{folder} has no test in metrics.jsonl yet: a report needs at least one")
         final = {row["seed"]: row for row in run.final if row["seed"] not in run.diverged}
         name = config.identity(run.config)
         same = (e for e in entries if config.identity(e.config) == name and not e.rows.keys() & rows.keys())
