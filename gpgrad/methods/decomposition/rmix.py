@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -13,7 +15,7 @@ from gpgrad.methods.decomposition import base, qmix
 from gpgrad.methods.decomposition.base import Decomposition
 from gpgrad.methods.nets import cvar, mixers, quantiles
 from gpgrad.methods.nets.lagging_head import LaggingHead
-from gpgrad.types import AgentOut, Clock, Context, PyTree, TermInputs, Terms
+from gpgrad.types import AgentOut, Clock, Context, PyTree, Returns, TermInputs, Terms
 
 NUMERICS = 2
 
@@ -53,6 +55,27 @@ def make(
 
     Source: RMIX (NeurIPS 2021).
     """
+    _check(atoms, quantile_every, quantile_after, quantile_lr)
+    spec = context.spec
+    mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
+    predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
+
+    def init(key: jax.Array, state: PyTree) -> PyTree:
+        k_mixer, k_risk = jax.random.split(key)
+        return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
+
+    def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
+        del key
+        return cvar.cvar(out.q, predictor.levels(params["risk"], out)[..., None])
+
+    regresses = partial(_regresses, spec.episode_limit, quantile_every, quantile_after)
+    terms = _make_terms(context.returns, mixer, predictor, atoms, regresses)
+    second = optax.adam(quantile_lr, eps=0.01 / 32)
+    return Decomposition(LaggingHead(atoms, around=start == "value"), init, utilities, terms, second)
+
+
+def _check(atoms: int, quantile_every: int, quantile_after: int, quantile_lr: float) -> None:
+    """Raise SettingError for values that are not allowed."""
     if atoms < 2:
         raise SettingError(f"decomposition.atoms must be at least 2 (got {atoms})")
     for name, value in (("quantile_every", quantile_every), ("quantile_after", quantile_after)):
@@ -60,25 +83,23 @@ def make(
             raise SettingError(f"decomposition.{name} must be at least 0 (got {value})")
     if quantile_lr <= 0:
         raise SettingError(f"decomposition.quantile_lr must be more than 0 (got {quantile_lr})")
-    spec, returns = context.spec, context.returns
-    mixer = qmix.make_mixer(context, embed, hypernet_embed, hypernet_layers, positive)
-    predictor = cvar.predictor(spec.n_actions, atoms, spec.n_agents, context.net.init)
+
+
+def _regresses(episode_limit: int, every: int, after: int, clock: Clock) -> jax.Array:
+    """Whether this update's loss is quantile regression, bool []."""
+    late = clock.episodes * episode_limit >= after
+    return late & (clock.updates % max(every, 1) == 0) & (every > 0)
+
+
+def _make_terms(
+    returns: Returns,
+    mixer: mixers.Mixer,
+    predictor: cvar.RiskPredictor,
+    atoms: int,
+    regresses: Callable[[Clock], jax.Array],
+) -> Callable[[TermInputs], Terms]:
+    """The TD loss of the mixed values at risk or, where `regresses`, quantile regression of each agent's atoms."""
     middles = (jnp.arange(atoms) + 0.5) / atoms
-
-    def init(key: jax.Array, state: PyTree) -> PyTree:
-        k_mixer, k_risk = jax.random.split(key)
-        return {"mixer": mixer.init(k_mixer, state), "risk": predictor.init(k_risk)}
-
-    def levels(params: PyTree, out: AgentOut) -> jax.Array:  # [..., A]
-        return predictor.levels(params["risk"], out)
-
-    def utilities(params: PyTree, out: AgentOut, key: jax.Array) -> jax.Array:
-        del key
-        return cvar.cvar(out.q, levels(params, out)[..., None])
-
-    def due(clock: Clock) -> jax.Array:
-        late = clock.episodes * spec.episode_limit >= quantile_after
-        return late & (clock.updates % max(quantile_every, 1) == 0) & (quantile_every > 0)
 
     def atoms_and_values(q: jax.Array, level: jax.Array, actions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return base.take_wide(q, actions), cvar.cvar(*jax.lax.stop_gradient((q, level[..., None])))
@@ -89,7 +110,8 @@ def make(
 
     def terms(inputs: TermInputs) -> Terms:
         params, target_params, online, target, batch, clock, _ = inputs
-        level, target_level, avail = levels(params, online), levels(target_params, target), batch.view.avail
+        level, target_level = predictor.levels(params["risk"], online), predictor.levels(target_params["risk"], target)
+        avail = batch.view.avail
         actions = jnp.concatenate([batch.actions, jnp.zeros_like(batch.actions[:1])])  # [T+1, B, A]
         taken, all_values = cvar.by_step(
             atoms_and_values, online, atoms, level, actions
@@ -113,10 +135,9 @@ def make(
             targets = jax.lax.stop_gradient(values)[..., None] + returns.gamma * ahead
             return returns.loss_factor * quantiles.huber_loss(taken, middles, targets).mean(-1)
 
-        regress = due(clock)
+        regress = regresses(clock)
         loss = jax.lax.cond(regress, regression, lambda: done.loss)
         log = {"risk_level": base.masked_mean(level.mean(-1), batch.valid)}
         return done._replace(loss=loss, log=log, separate_optimiser=regress)
 
-    second = optax.adam(quantile_lr, eps=0.01 / 32)
-    return Decomposition(LaggingHead(atoms, around=start == "value"), init, utilities, terms, second)
+    return terms
