@@ -46,20 +46,8 @@ def load(
         changes = {"evaluation.every_episodes": None, **changes}
     if not envs.known(env):
         raise SettingError(f"unknown environment {env!r}{envs.missing(env)}")
-    worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
-    for name, content in worlds:
-        precedence.check_world(name, content)
     method = algorithm(algo)
-    precedence.check_algorithm(algo, method)
-    preset = chosen.get("preset", _last("preset", [("base", read("", "base")), *worlds]))
-    trained: list[Level] = [(f"preset/{preset}", read("preset", preset))]
-    levels: list[Level] = [("base", read("", "base")), *trained]
-    for name, content in worlds:
-        exceptions = (f"env/{name}", _by_preset(name, content).get(preset, {}))
-        levels += [(f"env/{name}", content), exceptions]
-        trained.append(exceptions)
-    levels.append((f"algo/{algo}", method))
-
+    preset, levels, trained = _levels(env, algo, method, chosen.get("preset"))
     named_parts = {**method["parts"], "sharing": precedence.scheme(method, trained)}
     names: dict[str, str] = {kind: chosen[kind] if kind in chosen else named_parts[kind] for kind in registry.KINDS}
     parts: dict[str, Any] = {kind: default_part(kind, name) for kind, name in names.items()}
@@ -76,6 +64,23 @@ def load(
     validate.check(config)
     validate.check_name(config.log.name)
     return config
+
+
+def _levels(env: str, algo: str, method: Mapping[str, Any], preset: str | None) -> tuple[str, list[Level], list[Level]]:
+    """The preset's name, the files' levels from the lowest on, and those levels that the preset brings."""
+    worlds = [(name, read("env", name)) for name in (envs.family(env), env) if exists("env", name)]
+    for name, content in worlds:
+        precedence.check_world(name, content)
+    precedence.check_algorithm(algo, method)
+    base: Level = ("base", read("", "base"))
+    preset = _last("preset", [base, *worlds]) if preset is None else preset
+    trained: list[Level] = [(f"preset/{preset}", read("preset", preset))]
+    levels: list[Level] = [base, *trained]
+    for name, content in worlds:
+        exceptions = (f"env/{name}", _by_preset(name, content).get(preset, {}))
+        levels += [(f"env/{name}", content), exceptions]
+        trained.append(exceptions)
+    return preset, [*levels, (f"algo/{algo}", method)], trained
 
 
 def _with_owners(named: tuple[str, ...], config: Config) -> tuple[str, ...]:
