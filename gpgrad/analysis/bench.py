@@ -118,19 +118,12 @@ def collection_piece(config: Config, parts: Parts, state: SeedState) -> Timed:
 
 def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState) -> dict[str, Timed]:
     """An update of one seed, and its parts alone. The parts do not add up: fused, they share work."""
-    count, gradient_step = config.learner.batch_episodes, make_gradient_step(parts)
+    count = config.learner.batch_episodes
     learner = LearnerState(state.params, state.opt_state, state.sharing, state.weighting)
 
     # All arrays are arguments, since the compiler would precompute functions of captured constants.
     def sample(state: SeedState, clock: Clock, key: jax.Array) -> Episode:
         return replay.sample(key, state.replay, clock.episodes, count)
-
-    def several(state: SeedState, clock: Clock, learner: LearnerState) -> LearnerState:
-        def step(i: jax.Array, learner: LearnerState) -> LearnerState:
-            key = update_key(state, i)
-            return gradient_step(key, clock, learner, state.target, state.env_params, sample(state, clock, key))[0]
-
-        return jax.lax.fori_loop(0, _LOOPS, step, learner)
 
     def view(state: SeedState, episodes: Episode) -> Batch:
         return make_batch(parts.env, state.env_params, episodes, parts.reward_scale)
@@ -159,7 +152,7 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
     batch = jax.jit(view)(state, episodes)
     out = jax.jit(unroll)(state.params, state, batch)
     calls = {
-        "update": (several, (state, clock, learner), _LOOPS),
+        "update": (_updates(parts, count), (state, clock, learner), _LOOPS),
         "sampling": (sample, (state, clock, state.key), 1),
         "view": (view, (state, episodes), 1),
         "unroll, online": (jax.grad(unrolled), (state.params, state, batch), 1),
@@ -170,6 +163,21 @@ def learner_pieces(config: Config, parts: Parts, clock: Clock, state: SeedState)
     }
     jitted = {name: (jax.jit(f), a, units) for name, (f, a, units) in calls.items()}
     return {name: Timed(lambda f=f, a=a: f(*a), units) for name, (f, a, units) in jitted.items()}
+
+
+def _updates(parts: Parts, count: int) -> Callable[[SeedState, Clock, LearnerState], LearnerState]:
+    """_LOOPS updates with batches of `count` episodes, one after the other in one program."""
+    gradient_step = make_gradient_step(parts)
+
+    def several(state: SeedState, clock: Clock, learner: LearnerState) -> LearnerState:
+        def step(i: jax.Array, learner: LearnerState) -> LearnerState:
+            key = update_key(state, i)
+            episodes = replay.sample(key, state.replay, clock.episodes, count)
+            return gradient_step(key, clock, learner, state.target, state.env_params, episodes)[0]
+
+        return jax.lax.fori_loop(0, _LOOPS, step, learner)
+
+    return several
 
 
 def world_pieces(parts: Parts, state: SeedState) -> dict[str, Timed]:
