@@ -3,6 +3,8 @@
 A `World` describes one of JaxMARL's environments; `JaxMarl` is the environment made of it. JaxMARL's automatic reset is
 never used. Its time limit ends an episode by truncation, its other ends by termination.
 
+The modules that make worlds have numerics versions; whoever changes their numbers here raises all of them.
+
 Axes in comments: A agents; U actions; O observation; D state.
 """
 
@@ -20,15 +22,17 @@ from gpgrad.envs import jaxmarl_import
 from gpgrad.envs.api import EnvSpec, Step, View
 from gpgrad.errors import SettingError, suggest
 
-NUMERICS = 1
-
 Stored = dict[str, jax.Array]  # a state as the replay keeps it; `step` counts the steps of the episode
 LONGEST = 32767  # steps are stored as int16
+NEVER = 10**6  # steps, more than any episode has: JaxMARL's own limit, where it would hide an end or reset the game
 
 
 class Outcome(NamedTuple):
-    """One step by JaxMARL. state: its next state. reward: float32 [], of the team. over: bool [], a true end, not the
-    time limit. info: dict of arrays."""
+    """One step by JaxMARL.
+
+    state: its next state. reward: float32 [], of the team. over: bool [], a true end, not the time limit. info: dict of
+    arrays.
+    """
 
     state: Any
     reward: jax.Array

@@ -54,10 +54,12 @@ def hanabi(
     episode_limit: int | None = None,
     name: str = "hanabi",
 ) -> JaxMarl:
-    """Hanabi for two to five players.
+    """Hanabi, cooperative and with hidden cards.
 
-    hand_size: None for 5 with two or three players, otherwise 4. episode_limit: steps; None for a number that no game
-    reaches.
+    n_agents: two to five players. n_colours: of the cards, 1 to 6. n_ranks: of the cards, 1 to 5.
+    hand_size: cards of each player; None for 5 with two or three players, otherwise 4.
+    info_tokens: hints at the start. life_tokens: wrong cards that end a game.
+    episode_limit: steps; None for a number that no game reaches.
     """
     if not 2 <= n_agents <= 5:
         raise SettingError(f"n_agents must be between 2 and 5 (got {n_agents})")

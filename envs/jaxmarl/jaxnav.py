@@ -45,8 +45,8 @@ def jaxnav(
 ) -> JaxMarl:
     """JaxNav on random grids (JaxMARL's Grid-Rand-Poly).
 
-    map_size: cells of a side, with the border. fill: fraction of cells with obstacles. beams: of each robot's lidar;
-    most of the time goes into them.
+    n_agents: number of robots. map_size: cells of a side, with the border. fill: fraction of cells with obstacles.
+    beams: of each robot's lidar, which takes most of the time. episode_limit: steps, then an episode is truncated.
     """
     check_limit(episode_limit)
     for option, value, least in (("n_agents", n_agents, 1), ("map_size", map_size, 5), ("beams", beams, 1)):

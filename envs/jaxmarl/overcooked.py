@@ -50,7 +50,8 @@ def overcooked(
 
     layout: cramped_room, asymm_advantages, coord_ring, forced_coord or counter_circuit.
     shaping: factor of JaxMARL's shaped rewards, summed over agents and added to the reward.
-    random_reset: start with random places, hands and pots.
+    random_reset: whether places, hands and pots are random at the start.
+    episode_limit: steps after which an episode is truncated.
     """
     check_limit(episode_limit)
     layouts = jaxmarl_import.load("environments.overcooked.layouts").overcooked_layouts
@@ -83,9 +84,16 @@ def overcooked_v2(
 ) -> JaxMarl:
     """OvercookedV2, with recipes, partial views and layouts for two or more cooks.
 
-    layout: a name in JaxMARL's `overcooked_v2_layouts`. agent_view_size: cells that agents see in each direction, None
-    for all. negative_rewards: a wrong soup costs 20. The other options are JaxMARL's.
+    layout: a name in JaxMARL's `overcooked_v2_layouts`.
     shaping: factor of JaxMARL's shaped rewards, summed over agents and added to the reward.
+    agent_view_size: cells that agents see in each direction, None for all.
+    negative_rewards: whether a wrong soup costs 20.
+    sample_recipe_on_delivery: whether each delivery changes the recipe.
+    indicate_successful_delivery: whether agents see that a delivery was right.
+    random_reset: whether places, hands and pots are random at the start.
+    random_agent_positions: whether places are random at the start.
+    start_cooking_interaction: whether a full pot must be started.
+    episode_limit: steps after which an episode is truncated.
     """
     check_limit(episode_limit)
     check_one_of("layout", layout, jaxmarl_import.load("environments.overcooked_v2.layouts").overcooked_v2_layouts)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from gpgrad.envs.api import EnvSpec
 from gpgrad.envs.jaxmarl.env import (
+    NEVER,
     JaxMarl,
     Outcome,
     World,
@@ -28,14 +29,13 @@ from gpgrad.errors import SettingError
 
 NUMERICS = 1
 
-NEVER = 10**6  # steps, more than any episode has: JaxMARL's own limit, where it would hide an end or reset the game
-
 
 def switch_riddle(n_agents: int = 3, episode_limit: int | None = None, name: str = "switch_riddle") -> JaxMarl:
     """The switch riddle (Foerster et al., 2016): prisoners visit a room with a light one by one.
 
     Telling that all have been there earns 1, or -1 if it is wrong, and ends the episode. The reward is equal for all.
-    episode_limit: steps; None for the paper's 4 n_agents - 6.
+
+    n_agents: prisoners, 3 or more. episode_limit: steps; None for the paper's 4 n_agents - 6.
     """
     if n_agents < 3:
         raise SettingError(f"n_agents must be 3 or more (got {n_agents})")
@@ -82,6 +82,8 @@ def coin_game(episode_limit: int = 10, name: str = "coin_game") -> JaxMarl:
     """The coin game (Lerer and Peysakhovich, 2017) with JaxMARL's shared rewards, the sum of both agents'.
 
     A coin of one's own colour is worth 1 to the team, one of the other's colour 1 - 2 = -1.
+
+    episode_limit: steps after which an episode is truncated.
     """
     check_limit(episode_limit)
     return JaxMarl(_coin_game(episode_limit), name)
@@ -117,7 +119,12 @@ def _coin_game(limit: int) -> World:
 
 
 def simple(episode_limit: int = 25, name: str = "simple") -> JaxMarl:
-    """MPE's simplest scenario (Lowe et al., 2017): one agent, whose reward is minus its squared distance to a landmark."""
+    """MPE's simplest scenario (Lowe et al., 2017).
+
+    One agent, whose reward is minus its squared distance to a landmark.
+
+    episode_limit: steps after which an episode is truncated.
+    """
     check_limit(episode_limit)
     return JaxMarl(_simple(episode_limit), name)
 

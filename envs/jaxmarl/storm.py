@@ -19,6 +19,7 @@ import numpy as np
 
 from gpgrad.envs.api import EnvSpec
 from gpgrad.envs.jaxmarl.env import (
+    NEVER,
     JaxMarl,
     Outcome,
     World,
@@ -29,7 +30,6 @@ from gpgrad.envs.jaxmarl.env import (
     simulator,
     sized,
 )
-from gpgrad.envs.jaxmarl.small import NEVER
 from gpgrad.errors import SettingError
 
 NUMERICS = 1
@@ -43,6 +43,7 @@ def storm(payoff: str = "pure", fixed_coins: bool = True, episode_limit: int = L
     """JaxMARL's `storm` with two agents. (With more, it overwrites the reward of one pair by another's.)
 
     payoff: pure or rationalizable. fixed_coins: whether coins start at fixed places.
+    episode_limit: steps after which an episode is truncated.
     """
     _check(payoff, episode_limit)
     return JaxMarl(_storm("storm", payoff, 2, fixed_coins, episode_limit), name)
@@ -54,17 +55,16 @@ def storm_2p(
     """JaxMARL's `storm_2p`: as `storm`, but the coins return after each interaction.
 
     payoff: pure or rationalizable. fixed_coins: whether coins start at fixed places.
+    episode_limit: steps after which an episode is truncated.
     """
     _check(payoff, episode_limit)
     return JaxMarl(_storm("storm_2p", payoff, 2, fixed_coins, episode_limit), name)
 
 
-def storm_np(
-    payoff: str = "pure", n_agents: int = 2, episode_limit: int = LIMIT, name: str = "storm_np"
-) -> JaxMarl:
+def storm_np(payoff: str = "pure", n_agents: int = 2, episode_limit: int = LIMIT, name: str = "storm_np") -> JaxMarl:
     """JaxMARL's `storm_np` for two or more agents, whose team reward is the mean over agents.
 
-    payoff: pure or rationalizable.
+    payoff: pure or rationalizable. n_agents: 2 to 20. episode_limit: steps after which an episode is truncated.
     """
     _check(payoff, episode_limit)
     if not 2 <= n_agents <= 20:
@@ -140,5 +140,11 @@ _TIMERS = {"step": jnp.int16, "coin_timer_coop": jnp.int16, "coin_timer_defect":
 _DTYPES: dict[str, dict[str, Any]] = {
     "storm": {**_TIMERS, "agent_inventories": jnp.int16},
     "storm_2p": {"step": jnp.int16, "red_inventory": jnp.int16, "blue_inventory": jnp.int16},
-    "storm_np": {"step": jnp.int16, "agent_locs": jnp.int8, "grid": jnp.int8, "red_coins": jnp.int8, "blue_coins": jnp.int8},
+    "storm_np": {
+        "step": jnp.int16,
+        "agent_locs": jnp.int8,
+        "grid": jnp.int8,
+        "red_coins": jnp.int8,
+        "blue_coins": jnp.int8,
+    },
 }
