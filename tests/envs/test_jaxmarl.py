@@ -208,6 +208,8 @@ def test_no_hanabi_reaches_its_limit():
 
 
 def test_the_riddles_limit_is_its_papers():
+    """A learner that bootstraps at the limit waits for ever: telling later is always safer."""
+    assert default("switch_riddle").spec.limit_is_terminal
     assert [envs.make("jaxmarl_switch_riddle", n_agents=n).spec.episode_limit for n in (3, 4)] == [6, 10]
 
 
