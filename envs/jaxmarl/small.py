@@ -55,7 +55,7 @@ def _switch_riddle(n_agents: int, limit: int) -> World:
         _, after, rewards, dones, _ = game.step_env(key, state, by_agent(game, actions))
         return Outcome(after, rewards[game.agents[0]], dones["__all__"], {})
 
-    # Terminal for the learner, as in JaxMARL: with a bootstrap at the limit, waiting would always seem better than telling.
+    # Terminal for the learner, as in JaxMARL: with a bootstrap at the limit, waiting always seems better than telling.
     spec = EnvSpec("", n_agents, 3, 0, 0, 0, limit, limit_is_terminal=True, ends_early=True)
     return sized(
         World(
