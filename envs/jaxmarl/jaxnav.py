@@ -46,7 +46,7 @@ def jaxnav(
     """JaxNav on random grids (JaxMARL's Grid-Rand-Poly).
 
     n_agents: number of robots. map_size: cells of a side, with the border. fill: fraction of cells with obstacles.
-    beams: of each robot's lidar, which takes most of the time. episode_limit: steps, then an episode is truncated.
+    beams: of each robot's lidar. episode_limit: steps, then an episode is truncated.
     """
     check_limit(episode_limit)
     for option, value, least in (("n_agents", n_agents, 1), ("map_size", map_size, 5), ("beams", beams, 1)):
