@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gpgrad import signatures
+from gpgrad.envs.jaxmarl.names import REFUSED, TRAINS
 from gpgrad.errors import SettingError, suggest
 
 if TYPE_CHECKING:
@@ -339,6 +340,10 @@ for _name in (*BATTLE_MAPS, *BATTLE_DRAWS):
 register("battle_custom", "gpgrad.envs.battles.env:Battle", "battle")
 for _name in ("simple_spread", "simple_reference", "simple_speaker_listener"):
     register(f"mpe_{_name}", "gpgrad.envs.mpe:Mpe", "mpe", scenario=_name)
+for _name, _factory in TRAINS.items():
+    register(f"jaxmarl_{_name}", f"gpgrad.envs.jaxmarl.{_factory}", "jaxmarl")
+for _name, _reason in REFUSED.items():
+    refuse(f"jaxmarl_{_name}", _reason)
 
 _BUILT_IN = frozenset(_TABLE)
 _ORIGINS.clear()  # only those of plugins are kept

@@ -20,13 +20,17 @@ _INPUT_COPIES, _HIDDEN_COPIES = 3, 24
 
 
 class Plan(NamedTuple):
-    """Bytes of one seed: an episode, its replay, its other state, an update's work; and bytes free for all seeds."""
+    """Bytes of one seed: an episode, its replay, its other state, an update's work; and bytes free for all seeds.
+
+    env_state: bytes of a stored state of the environment, of which an episode has one more than it has steps.
+    """
 
     episode: int
     replay: int
     state: int
     work: int
     free: int
+    env_state: int = 0
 
     @property
     def one(self) -> int:
@@ -37,7 +41,8 @@ class Plan(NamedTuple):
         """A sentence on the memory needed when `alive` seeds are trained at once."""
         who = f"{alive} seeds need" if alive > 1 else "1 seed needs"
         return (
-            f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode), "
+            f"memory: replay {show(self.replay)} a seed ({show(self.episode)} an episode, "
+            f"{show(self.env_state)} a state of the environment), "
             f"other state {show(self.state)}, update about {show(self.work)}; "
             f"{who} {show(alive * self.one)} of {show(self.free)} free"
         )
@@ -66,7 +71,8 @@ def make_plan(config: Config, program: Program) -> Plan:
     # A test keeps its episodes, and of the step at hand what acting needs.
     tested = max(config.evaluation.episodes, config.evaluation.final_episodes)
     work = max(work, tested * (episode + 4 * spec.n_agents * floats))
-    return Plan(episode, stored, everything - stored, work, memory.free_bytes())
+    env_state = sum(leaf.size // leaf.shape[0] * leaf.dtype.itemsize for leaf in jax.tree.leaves(example.states))
+    return Plan(episode, stored, everything - stored, work, memory.free_bytes(), env_state)
 
 
 def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:

@@ -13,7 +13,7 @@ from gpgrad import envs
 from gpgrad.envs import checking
 from gpgrad.envs.api import Env, Step
 
-NAMES = envs.names()
+NAMES = [name for name in envs.names() if envs.family(name) != "jaxmarl"]  # those have test_jaxmarl.py
 # Battles take seconds to compile: one of a fixed map and one with drawn units of each kind are played. The steps of
 # SMAC's take long to trace as well, and differ in what units they have: shapes are checked of some.
 BATTLES = ("smax_3m", "smax_smacv2_5_units", "battle_custom", "battle_zerg_5_vs_5")

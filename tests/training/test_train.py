@@ -124,6 +124,8 @@ def test_memory_plan_counts_replay_and_refuses():
     needs = memory_plan.make_plan(settings, make_program(settings))
     # positions and flags of 3 predators and 2 prey and a clock at 7 steps; actions, reward and two flags at 6
     assert needs.episode == 7 * (5 * 2 + 5 + 2) + 6 * (3 + 4 + 1 + 1)
+    assert needs.env_state == 5 * 2 + 5 + 2
+    assert f"({needs.episode} B an episode, {needs.env_state} B a state of the environment)" in needs.sentence(1)
     assert needs.replay == 4096 * needs.episode
     assert "MiB" in needs.sentence(2) or "KiB" in needs.sentence(2)
     with pytest.raises(SettingError, match=r"--seeds 1 .*would fit|--replay.capacity \d+ would fit"):
