@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import shutil
 import sys
@@ -106,7 +107,7 @@ def test_a_raised_version_is_another_identity(part, monkeypatch, tmp_path):
     assert [run.folder for run in run_folder.scan(tmp_path)[0] if run.identity == then and run.finished] == [folder]
     module = numerics.modules(numerics.names_of(settings))[part]
     version = numerics.version_of(module)
-    monkeypatch.setattr(sys.modules[module], "NUMERICS", version + 1)
+    monkeypatch.setattr(importlib.import_module(module), "NUMERICS", version + 1)
     now = config.identity(settings)
     assert now != then
     assert (config.identity(other) != others) == (part in ("learner", "collection"))
