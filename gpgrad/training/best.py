@@ -40,15 +40,15 @@ class Best:
         better = np.array([on and self._is_better(row) for row, on in zip(rows, running, strict=True)])
         if not better.any():
             return
-        if self._kept is None:
-            known = (self._folder / FOLDER).is_dir() and self._tests
-            self._kept = checkpoint.load_team_like(self._folder, team, FOLDER) if known else team
+        kept = team if self._kept is None else self._kept
+        if self._kept is None and self._tests and (self._folder / FOLDER).is_dir():
+            kept = checkpoint.load_team_like(self._folder, team, FOLDER)
 
         def pick(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-        self._kept = jax.tree.map(pick, team, self._kept)
-        checkpoint.save_team(self._folder, self._kept, FOLDER)
+        self._kept = kept = jax.tree.map(pick, team, kept)
+        checkpoint.save_team(self._folder, kept, FOLDER)
         for row in [row for row, is_better in zip(rows, better, strict=True) if is_better]:
             self._tests[row["seed"]] = {name: row[name] for name in ("env_steps", METRIC)}
         draft = self._folder / f"{NOTES}.draft"

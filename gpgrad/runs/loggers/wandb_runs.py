@@ -64,7 +64,7 @@ class WandbLogger:
                 config={**settings, "seed": seed},
                 tags=[settings["env"], settings["label"], settings["preset"]],
                 dir=str(folder),
-                mode=mode,
+                mode=mode,  # type: ignore[arg-type]
                 reinit="create_new",
                 settings=wandb.Settings(silent=True, **limit),
             )
