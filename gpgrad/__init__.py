@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpgrad.envs.checking import check_env
     from gpgrad.errors import SettingError
     from gpgrad.methods.registry import register
-    from gpgrad.policies.policy import Policy, load_policy
+    from gpgrad.policies.policy import Policy, load_policy, load_team
     from gpgrad.runs.divergence import Diverged
     from gpgrad.training.train import Result, run
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_env",
     "load",
     "load_policy",
+    "load_team",
     "register",
     "run",
 ]
@@ -39,6 +40,7 @@ _HOMES = {
     "check_env": "gpgrad.envs.checking",
     "load": "gpgrad.config",
     "load_policy": "gpgrad.policies.policy",
+    "load_team": "gpgrad.policies.policy",
     "register": "gpgrad.methods.registry",
     "run": "gpgrad.training.train",
 }

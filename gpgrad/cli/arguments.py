@@ -127,6 +127,16 @@ def run_of(text: str) -> Path:
     return folder
 
 
+def team_of(text: str) -> Path:
+    """The folder of a run, a file with a team, or team:NAME, a team of the package. Raises SettingError."""
+    if text.startswith("team:"):
+        from gpgrad.policies import bundled
+
+        return bundled.find(text.removeprefix("team:"))
+    path = path_of(text)
+    return path if path.is_file() else run_of(text)
+
+
 def finished_run_of(text: str) -> Path:
     """As `run_of`, with a trained team."""
     folder = path_of(text)
@@ -162,5 +172,5 @@ def path_of(text: str) -> Path:
 PATH = Place(path_of)
 FOLDER = Place(path_of, "dir")
 RUN = Place(run_of, "dir")
-FINISHED = Place(finished_run_of, "dir")
+TEAM = Place(team_of, "dir")
 OUTPUT = Place(file_to_write)

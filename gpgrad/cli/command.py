@@ -143,7 +143,8 @@ class Program(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
-        return importlib.import_module(f"gpgrad.cli.{cmd_name}").main if cmd_name in COMMANDS else None
+        module = f"gpgrad.cli.{cmd_name.replace('-', '_')}"
+        return importlib.import_module(module).main if cmd_name in COMMANDS else None
 
 
 def command(name: str, summary: str, **kwargs: Any) -> Callable[[Callable[..., int]], Command]:

@@ -1,4 +1,4 @@
-"""`eval`: test the team of a finished run on fresh episodes."""
+"""`eval`: test the team of a run on fresh episodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gpgrad.cli.arguments import FINISHED, OUTPUT, Number
+from gpgrad.cli.arguments import OUTPUT, TEAM, Number
 from gpgrad.cli.command import command
 
 LARGEST = 2**31 - 1  # streams are counted in int32
@@ -18,11 +18,11 @@ LARGEST = 2**31 - 1  # streams are counted in int32
 
 @command(
     "eval",
-    "test the team of a finished run on fresh episodes",
-    needs="the folder of a finished run, as in: gpgrad eval runs/NAME",
+    "test the team of a run on fresh episodes",
+    needs="the folder of a run, as in: gpgrad eval runs/NAME",
     passes=("env.",),
 )
-@click.argument("folder", metavar="RUN", type=FINISHED)
+@click.argument("source", metavar="RUN", type=TEAM)
 @click.option("--episodes", type=Number(int, 1), default=200, metavar="N", help="episodes of each seed")
 @click.option(
     "--stream",
@@ -32,12 +32,27 @@ LARGEST = 2**31 - 1  # streams are counted in int32
     help="which independent test episodes; 0 is the final test of training",
 )
 @click.option("--json", "file", type=OUTPUT, metavar="FILE", help="write a row of numbers per seed")
-def main(folder: Path, episodes: int, stream: int, file: Path | None, settings: dict[str, str]) -> int:
-    """Test a finished run's team on new episodes, in its environment or a changed one; print a table.
+@click.option("--best", is_flag=True, help="the teams of the best tests, if checkpoint.keep_best kept them")
+def main(source: Path, episodes: int, stream: int, file: Path | None, best: bool, settings: dict[str, str]) -> int:
+    """Test a run's team on new episodes, in its environment or a changed one; print a table.
 
-    Options --env.NAME are settings of the environment that differ from those in training. Seeds that have diverged
-    have no team to test.
+    RUN is the folder of a run, of which an unfinished one has the teams of its newest checkpoint; a file of gpgrad
+    export --for gpgrad; or team:NAME, a team of the package. Options --env.NAME are settings of the environment that
+    differ from those in training. Seeds that have diverged have no team to test.
     """
+    rows, world = (
+        finished(source, episodes, stream, settings)
+        if (source / "team").is_dir() and not best
+        else any_team(source, episodes, stream, settings, best)
+    )
+    show(rows, episodes, f"{source} on {world}")
+    if file:
+        file.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+def finished(folder: Path, episodes: int, stream: int, settings: dict[str, str]) -> tuple[list[dict[str, Any]], str]:
+    """Rows of the teams of a finished run, and the environment's name."""
     import dataclasses
 
     from gpgrad import config
@@ -53,10 +68,36 @@ def main(folder: Path, episodes: int, stream: int, file: Path | None, settings: 
     team = warm_start.load_into(folder, program, chosen.seeds)
     lost = divergence.seeds(folder)
     rows = [row for row in test_rows(chosen, program.final(team, stream)) if row["seed"] not in lost]
-    show(rows, episodes, f"{folder} on {chosen.env.name}")
-    if file:
-        file.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+    return rows, chosen.env.name
+
+
+def any_team(
+    source: Path, episodes: int, stream: int, settings: dict[str, str], best: bool
+) -> tuple[list[dict[str, Any]], str]:
+    """Rows of the teams of checkpoints, of best tests or of a file, and the environment's name."""
+    import dataclasses
+
+    import jax
+    import jax.numpy as jnp
+
+    from gpgrad import config
+    from gpgrad.learning.program import make_program
+    from gpgrad.policies.load import load_teams
+    from gpgrad.training import warm_start
+    from gpgrad.training.loop import test_rows
+
+    teams = load_teams(source, best)
+    first = dataclasses.replace(teams[0].config, seeds=len(teams))
+    chosen = config.override(first, settings)
+    chosen = dataclasses.replace(
+        chosen, evaluation=dataclasses.replace(chosen.evaluation, final_episodes=episodes), devices=1
+    )
+    program = make_program(chosen)
+    warm_start.check_fit(source, make_program(first), program)
+    actor = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(team.actor for team in teams))
+    actor = actor._replace(env_params=jax.vmap(lambda key: warm_start.world_of(program.parts, key))(actor.key))
+    rows = test_rows(chosen, program.final(actor, stream))
+    return [{**row, "seed": team.seed} for row, team in zip(rows, teams, strict=True)], chosen.env.name
 
 
 def show(rows: Sequence[Mapping[str, Any]], episodes: int, title: str) -> None:

@@ -10,15 +10,18 @@ from gpgrad.cli.arguments import ENV
 from gpgrad.cli.command import command
 from gpgrad.errors import SettingError, suggest
 
-TOPICS = ("worlds", "algorithms", "presets")
+TOPICS = ("worlds", "algorithms", "presets", "teams")
 
 
 @command("list", "names; with presets, every setting of each")
-@click.argument("topic", default="", metavar="[worlds|algorithms|presets]")
+@click.argument("topic", default="", metavar="[worlds|algorithms|presets|teams]")
 @click.option("--env", **ENV, help="with presets: the environment whose settings are shown, by default pp_small")
 @click.option("--plugin", multiple=True, metavar="MODULE", help="module that registers parts or environments")
 def main(topic: str, env: str | None, plugin: tuple[str, ...]) -> int:
-    """Print the names of environments, algorithms and presets; with `presets`, every setting of each."""
+    """Print the names of environments, algorithms and presets; with `presets`, every setting of each.
+
+    With `teams`, print the trained teams of the package.
+    """
     from gpgrad import envs
     from gpgrad.config import plugins, presets, validate
     from gpgrad.methods import registry
@@ -30,6 +33,12 @@ def main(topic: str, env: str | None, plugin: tuple[str, ...]) -> int:
         raise SettingError("--env is only for list presets, as in: gpgrad list presets --env pp_p2")
     if topic == "presets":
         return show_presets(env or "pp_small")
+    if topic == "teams":
+        from gpgrad.policies import bundled, card
+
+        for name in bundled.names():
+            print(f"team:{name}  {card.shown(bundled.read_card(bundled.find(name)))}")
+        return 0
     parts = {f"{kind}s": registry.names(kind) for kind in registry.KINDS}
     lists = {"worlds": [*envs.names(), *envs.patterns()], **parts}
     lists |= {"named combinations": presets.available("algo"), "presets": presets.available("preset")}

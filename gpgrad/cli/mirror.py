@@ -9,6 +9,7 @@ import click
 
 from gpgrad.cli.arguments import RUN, Choice
 from gpgrad.cli.command import command
+from gpgrad.errors import SettingError
 
 
 @command(
@@ -30,19 +31,26 @@ def main(folder: Path, project: str | None, mode: Literal["auto", "online", "off
 
     The exit code is 1 if wandb fails.
     """
-    from gpgrad.runs import logs, run_folder
-    from gpgrad.training import wandb_media
+    from functools import partial
+
+    from gpgrad.runs import run_folder
+    from gpgrad.runs.loggers import Guarded
+    from gpgrad.runs.loggers.wandb_runs import WandbLogger, mode_of
+    from gpgrad.training import pictures
 
     run = run_folder.read(folder)
     settings = {**run.settings, "label": run.method}
     project = project or str(run.settings.get("log.project", "gpgrad"))
-    made = logs.Mirror(mode, project, folder, run.seeds, settings, folder)
-    gallery = wandb_media.Gallery(made, run.settings["t_max"])
+    chosen = mode_of(mode)
+    if chosen == "disabled":
+        raise SettingError("wandb is disabled by WANDB_MODE; must be unset, or pass --wandb online or offline")
+    made = Guarded("wandb", partial(WandbLogger, chosen, project, folder, run.seeds, settings, folder))
+    gallery = pictures.Gallery([made], run.settings["t_max"])
     for row in run.metrics:
-        made.write(row["seed"], row)
+        made.write(row)
         gallery.visit(row)
     for row in run.final:
-        made.summarise(row["seed"], {f"final_{name}": value for name, value in row.items()})
+        made.final(row)
     gallery.end({row["seed"]: row for row in run.metrics}.values(), folder)
     made.close()
     if made.problem:

@@ -61,6 +61,8 @@ def _docs(kind: str, name: str) -> list[str]:
 
 def choices(kind: Any) -> str:
     """The values that a setting takes, where they can be listed: `a | b`; empty otherwise."""
+    if get_origin(kind) is tuple and get_origin(get_args(kind)[0]) is Literal:
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
     return "true | false" if kind is bool else ""

@@ -87,6 +87,9 @@ class Log:
 
     dir: str = setting("runs", "folder of all runs")
     name: str | None = setting(None, "name of the run's folder; default: environment, algorithm, hash and time")
+    to: tuple[Literal["jsonl", "wandb", "tensorboard", "csv"], ...] = setting(
+        ("jsonl", "wandb"), "loggers, separated by commas; jsonl, from which results are read, is always on"
+    )
     wandb: Literal["auto", "online", "offline", "disabled"] = setting(
         "auto", "mode of wandb; auto: online if an API key is set, else offline"
     )
@@ -99,6 +102,7 @@ class Checkpoint:
 
     every_minutes: float = setting(5.0, "minutes between checkpoints")
     keep: int = setting(2, "number of newest checkpoints kept")
+    keep_best: bool = setting(False, "keep the team of each seed's best test too, for eval, render and export --best")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
             return None
         return coerce(value, next(option for option in get_args(kind) if option is not types.NoneType), name)
     if get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise SettingError(f"{name} must be values separated by commas, or a list (got {short(value)})")
         return tuple(coerce(item, get_args(kind)[0], name) for item in items)

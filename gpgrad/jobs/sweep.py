@@ -72,11 +72,11 @@ def load(path: Path) -> Sweep:
         raise SettingError(f"{name} of the sweep in {path} must be {least} or more (got {value})")
     grid, listed = reader.settings("grid"), reader.listed("list")
     points = _crossed(grid, str(path)) + listed or [{}]
-    algorithms, own = _names(reader, "algorithms"), reader.reader("own", {})
+    algorithms, own = names(reader, "algorithms"), reader.reader("own", {})
     further = {name: own.listed(name) for name in algorithms}
     own.end()
     sweep = Sweep(
-        worlds=_names(reader, "worlds"),
+        worlds=names(reader, "worlds"),
         algorithms=algorithms,
         points=tuple({**common, **point} for point in points),
         seeds=range(first, first + count),
@@ -154,9 +154,10 @@ def _crossed(grid: Mapping[str, Any], source: str) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
 
 
-def _names(reader: Reader, key: str) -> tuple[str, ...]:
+def names(reader: Reader, key: str) -> tuple[str, ...]:
+    """A list of names, or one name. Raises SettingError."""
     values = reader.value(key, Any)
     values = [values] if isinstance(values, str) else values
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
-        raise SettingError(f"{key} of the sweep in {reader.source} must be a list of names (got {values!r})")
+        raise SettingError(f"{key} of {reader.what} in {reader.source} must be a list of names (got {values!r})")
     return tuple(values)

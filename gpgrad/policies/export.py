@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from gpgrad.errors import SettingError
 from gpgrad.methods.decomposition import base
 from gpgrad.methods.nets.agent import AgentParams
 from gpgrad.methods.nets.layers import Dense
-from gpgrad.policies.load import TrainedTeam
+from gpgrad.policies.trained import TrainedTeam
 from gpgrad.types import Gates
 
 Arrays = dict[str, np.ndarray]
@@ -40,10 +41,11 @@ def write(team: TrainedTeam, path: Path) -> Arrays:
     return arrays
 
 
-def describe(team: TrainedTeam) -> dict[str, str | int]:
-    """Metadata of the file: names, and the sizes of an agent's input."""
+def describe(team: TrainedTeam) -> dict[str, Any]:
+    """Metadata of the file: the team's card, see `card.of_run`, and the sizes of an agent's input."""
     spec = team.parts.env.spec
     return {
+        **team.card,
         "world": spec.name,
         "algorithm": config.label(team.config),
         "seed": team.seed,

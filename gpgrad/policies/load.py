@@ -14,33 +14,14 @@ import jax
 
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
-from gpgrad.learning import initial, iteration, program
-from gpgrad.learning.learner import Parts
-from gpgrad.learning.program import Actor
-from gpgrad.learning.rollout import Team
+from gpgrad.learning import initial, program
+from gpgrad.policies import card, team_file
+from gpgrad.policies.trained import TrainedTeam
 from gpgrad.runs import run_folder
 from gpgrad.runs.run_folder import SEEDS, TEAM
+from gpgrad.training import best as best_team
 from gpgrad.training import checkpoint, loop, warm_start
 from gpgrad.types import Clock, PyTree, SeedState
-
-
-class TrainedTeam(NamedTuple):
-    """The team of one seed of a run.
-
-    config: the run's, with this seed alone. parts: what the run is composed of. actor: the trained arrays, without the
-    seed axis. steps: environment steps that the team has learned from, None if it was trained to the end.
-    """
-
-    seed: int
-    config: Config
-    parts: Parts
-    actor: Actor
-    steps: int | None
-
-    @property
-    def members(self) -> Team:
-        """Every agent's own parameters, as acting takes them."""
-        return iteration.team(self.parts, self.actor.params, self.actor.sharing)
 
 
 class Snapshot(NamedTuple):
@@ -56,25 +37,65 @@ class Snapshot(NamedTuple):
     whole: bool
 
 
-def load_team(folder: Path, seed: int | None = None, finished: bool = False) -> TrainedTeam:
+def load_team(source: Path, seed: int | None = None, finished: bool = False, best: bool = False) -> TrainedTeam:
     """The team of one seed, by default the first: after training, or of the newest checkpoint of an unfinished run.
 
-    finished: refuse unfinished runs. Raises SettingError for folders without a team, for seeds that the run does not
-    train and for seeds that have diverged.
+    source: a run's folder, or a file that `team_file.write` wrote. finished: refuse unfinished runs. best: the team
+    of the seed's best test, which `checkpoint.keep_best` keeps. Raises SettingError for folders without a team, for
+    seeds that the run does not train and for seeds that have diverged.
     """
-    if finished:
-        warm_start.finished(folder)
-    config, seed = _seed(folder, seed)
-    warm_start.require_sound(folder, [seed])
-    if (folder / TEAM).is_dir():
-        alone = _alone(config, seed)
-        built = program.make_program(alone)
-        actors = warm_start.load(folder, built, config.seeds)
-        return TrainedTeam(seed, alone, built.parts, _pick(actors, seed - config.seed), None)
-    found = _checkpoint(folder, config, seed)
-    if found is None:
-        raise SettingError(f"{folder} holds neither a trained team nor a whole checkpoint: nothing can be loaded")
-    return found.team
+    if source.is_file():
+        return _of_file(source, seed, best)
+    if finished and not best:
+        warm_start.finished(source)
+    config, seed = _seed(source, seed)
+    alone = _alone(config, seed)
+    if best:
+        team = _best(source, config, seed)
+    else:
+        warm_start.require_sound(source, [seed])
+        if (source / TEAM).is_dir():
+            built = program.make_program(alone)
+            actors = warm_start.load(source, built, config.seeds)
+            team = TrainedTeam(seed, alone, built.parts, _pick(actors, seed - config.seed), None)
+        elif found := _checkpoint(source, config, seed):
+            team = found.team
+        else:
+            raise SettingError(f"{source} holds neither a trained team nor a whole checkpoint: nothing can be loaded")
+    return team._replace(card=card.of_run(source, alone, team.steps, best))
+
+
+def load_teams(source: Path, best: bool = False) -> list[TrainedTeam]:
+    """The teams of all seeds, as `load_team`, without seeds that have diverged. Raises SettingError if none is left."""
+    if source.is_file():
+        return [load_team(source, best=best)]
+    run = run_folder.read(source)
+    seeds = [seed for seed in run.seeds if best or seed not in run.diverged]
+    if not seeds:
+        raise SettingError(f"all seeds of the run in {source} have diverged: there is no team to load")
+    return [load_team(source, seed, best=best) for seed in seeds]
+
+
+def _of_file(path: Path, seed: int | None, best: bool) -> TrainedTeam:
+    team = team_file.read(path)
+    if seed not in (None, team.seed):
+        raise SettingError(f"seed must be {team.seed}, the only one in {path} (got {seed})")
+    if best and not team.card.get("best"):
+        raise SettingError(f"{path} has one team alone, which is not that of the best test; leave out --best")
+    return team
+
+
+def _best(folder: Path, config: Config, seed: int) -> TrainedTeam:
+    """The team of a seed's best test."""
+    own, alone = folder / SEEDS / str(seed), _alone(config, seed)
+    place, seeds, first = (own, 1, seed) if (own / best_team.FOLDER).is_dir() else (folder, config.seeds, config.seed)
+    tests = best_team.read(place)
+    if seed not in tests or not (place / best_team.FOLDER).is_dir():
+        raise SettingError(f"{folder} has no best team of seed {seed}: train with --checkpoint.keep_best true")
+    built = program.make_program(alone)
+    read = lambda: checkpoint.load_team(place, built, seeds, best_team.FOLDER)  # noqa: E731
+    actors = warm_start.fitting(folder, read)
+    return TrainedTeam(seed, alone, built.parts, _pick(actors, seed - first), tests[seed]["env_steps"])
 
 
 def load_snapshot(folder: Path, seed: int | None = None) -> Snapshot:

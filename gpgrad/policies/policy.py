@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gpgrad.envs.api import EnvSpec
 from gpgrad.learning import rollout
-from gpgrad.policies.load import TrainedTeam, load_team
+from gpgrad.policies import bundled, load
+from gpgrad.policies.trained import TrainedTeam
 from gpgrad.types import PyTree
 
 
@@ -25,7 +26,8 @@ class Carry(NamedTuple):
 class Policy(NamedTuple):
     """One seed's team. init and act are pure and work under `jax.jit`, for N environments at once.
 
-    spec: sizes of the environment it was trained in.
+    spec: sizes of the environment it was trained in. env, params: that environment and what its seed drew in it, such
+    as hidden roles. card: where the team comes from, see `gpgrad.policies.card`.
     init(n) -> Carry of n environments at the start of their episodes.
     act(carry, obs float32 [N, A, O], avail bool [N, A, U], key=None, epsilon=0.0) -> (actions int32 [N, A], carry).
         Greedy unless epsilon is more than 0, which needs a key; so do heads that draw quantiles (`dmix`, `ddn`), which
@@ -35,6 +37,9 @@ class Policy(NamedTuple):
     spec: EnvSpec
     init: Callable[[int], Carry]
     act: Callable[..., tuple[jax.Array, Carry]]
+    env: Any = None
+    params: PyTree = None
+    card: Mapping[str, Any] = {}
 
 
 def load_policy(run: str | Path, seed: int | None = None) -> Policy:
@@ -42,7 +47,19 @@ def load_policy(run: str | Path, seed: int | None = None) -> Policy:
 
     Raises SettingError for a folder that holds no finished run and a seed that it does not have.
     """
-    return make_policy(load_team(Path(run), seed, finished=True))
+    return make_policy(load.load_team(Path(run), seed, finished=True))
+
+
+def load_team(source: str | Path, seed: int | None = None, best: bool = False) -> Policy:
+    """The policy of any trained team.
+
+    source: "team:NAME" for a team of the package, a file that `gpgrad export --for gpgrad` wrote, or the folder of a
+    run, of which an unfinished one gives the team of its newest checkpoint. seed: one of the run's, by default its
+    first. best: the team of the best test, where the run has kept it. Raises SettingError where there is no such team.
+    """
+    text = str(source)
+    path = bundled.find(text.removeprefix(bundled.PREFIX)) if text.startswith(bundled.PREFIX) else Path(source)
+    return make_policy(load.load_team(path, seed, best=best))
 
 
 def make_policy(team: TrainedTeam) -> Policy:
@@ -62,4 +79,4 @@ def make_policy(team: TrainedTeam) -> Policy:
         actions = rollout.choose(k_choice, utilities, avail, jnp.asarray(epsilon))
         return actions, Carry(out.carry, actions)
 
-    return Policy(spec, init, act)
+    return Policy(spec, init, act, parts.env, team.actor.env_params, team.card)

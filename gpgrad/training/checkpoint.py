@@ -45,35 +45,40 @@ class Position(NamedTuple):
     tests: jax.Array | np.ndarray
 
 
-def save_team(folder: Path, team: Actor) -> None:
-    """Write the teams of all seeds; teams that a killed run left are overwritten.
+def save_team(folder: Path, team: Actor, name: str = "team") -> None:
+    """Write the teams of all seeds; teams that a killed run left are overwritten. name: of their folder in the run's.
 
     Raises OSError if they cannot be written; checkpoints are not touched.
     """
     team = multiprocess.fetch(team)
     if not multiprocess.first():
         return
-    place, draft = folder / "team", folder / "team.draft"
+    place, draft = folder / name, folder / f"{name}.draft"
     try:
-        _remove_drafts(folder)
+        _remove_drafts(folder, name)
         _write_arrays(draft, team)
         shutil.rmtree(place, ignore_errors=True)
         draft.replace(place)
     except Exception as error:  # orbax has errors of its own for a full disk
-        _remove_drafts(folder)
+        _remove_drafts(folder, name)
         raise OSError(f"the team could not be written to {place}: {' '.join(str(error).split())}") from error
 
 
-def _remove_drafts(folder: Path) -> None:
+def _remove_drafts(folder: Path, name: str) -> None:
     """Of teams; orbax puts words of its own behind the name while it writes."""
-    for left in folder.glob("team.draft*"):
+    for left in folder.glob(f"{name}.draft*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def load_team(folder: Path, program: Program, n_seeds: int) -> Actor:
+def load_team(folder: Path, program: Program, n_seeds: int, name: str = "team") -> Actor:
     """Read the teams that `save_team` wrote, for a program made from the same settings."""
     seeds = jax.ShapeDtypeStruct((n_seeds,), jnp.int32)
-    return _read(folder / "team", jax.eval_shape(lambda s: actors(program.init(s)), seeds))
+    return _read(folder / name, jax.eval_shape(lambda s: actors(program.init(s)), seeds))
+
+
+def load_team_like(folder: Path, team: Actor, name: str) -> Actor:
+    """Read the teams that `save_team` wrote, of the shapes of another team. Raises ValueError for other shapes."""
+    return _read(folder / name, jax.eval_shape(lambda t: t, team))
 
 
 def save(folder: Path, position: Position, notes: dict[str, Any], keep: int) -> None:

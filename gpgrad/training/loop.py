@@ -145,6 +145,7 @@ def test(config: Config, program: Program, recorder: Recorder | Listener, positi
     places = [{**describe(config, clock, steps[i]), **averages(sums, i)} for i in range(config.seeds)]
     rows = [{**place, **row} for place, row in zip(places, tested, strict=True)]
     recorder.write(rows, shown, program.simulators.report() if program.simulators else {})
+    recorder.keep_best(rows, shown, team)
     states = states._replace(stats=jax.tree.map(jnp.zeros_like, states.stats))
     return Position(clock, states, choose(ending, team, kept), finished | ending, np.asarray(tests + 1, np.int32))
 

@@ -14,13 +14,15 @@ from gpgrad import envs
 from gpgrad.config import dump, fingerprint, flat, label, plugins, seal
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError
+from gpgrad.learning.program import Actor
 from gpgrad.runs import divergence, logs, method_activity, provenance
+from gpgrad.runs.loggers import JsonlLogger, choose
+from gpgrad.runs.loggers.jsonl import FILES as FILES
 from gpgrad.runs.logs import Row
 from gpgrad.runs.progress import Display
 from gpgrad.runs.run_folder import SEEDS
-from gpgrad.training import wandb_media
-
-FILES = ("metrics", "timing", "final", divergence.NAME)
+from gpgrad.training import pictures
+from gpgrad.training.best import Best
 
 
 def run_of(folder: Path) -> Path:
@@ -30,7 +32,8 @@ def run_of(folder: Path) -> Path:
 
 
 def check_folder(config: Config) -> None:
-    """Check that the run's folder can be made, before any work. Raises SettingError."""
+    """Check that the run's folder can be made and its loggers are there, before any work. Raises SettingError."""
+    choose.require(config)
     root, name = Path(config.log.dir), config.log.name
     try:
         above = next(place for place in (root, *root.parents) if place.exists())
@@ -121,26 +124,30 @@ class Listener:
         if row["seed"] not in [known["seed"] for known in self.diverged]:
             self.diverged.append(row)
 
+    def keep_best(self, rows: list[Row], running: np.ndarray, team: Actor) -> None:
+        """Nothing is kept: `checkpoint.keep_best` is refused with several processes."""
+
     def finish(self, rows: list[Row]) -> None:
         """Nothing is written."""
 
 
 class Recorder:
-    """Writes rows to the run's files, to wandb and to the terminal."""
+    """Writes rows to the run's files, to further loggers and to the terminal."""
 
     def __init__(self, config: Config, folder: Path, say: Callable[[str], None], offsets: dict[str, int]) -> None:
         """`offsets`: bytes of each file that a checkpoint knows of; the rest of the file is cut off."""
-        self._files = {name: logs.JsonLines(folder / f"{name}.jsonl", offsets.get(name, 0)) for name in FILES}
+        self._files = JsonlLogger(folder, offsets)
         self.rows: list[Row] = logs.read_rows(folder / "metrics.jsonl")
         self.diverged: list[Row] = logs.read_rows(folder / f"{divergence.NAME}.jsonl")
         earlier = logs.read_rows(folder / "timing.jsonl")
         self._say, self._began = say, time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
-        seeds = range(config.seed, config.seed + config.seeds)
-        log, logged = config.log, flat(config) | {"label": label(config)}
-        self._mirror = logs.Mirror(log.wandb, log.project, run_of(folder), seeds, logged, folder)
+        logged = flat(config) | {"label": label(config)}
+        self._mirrors = choose.choose(config, run_of(folder), folder, logged, self.rows)
         self._display = Display(f"{config.env.name} {label(config)}", config.t_max)
-        self._warned, self._config = False, config
-        self._gallery = wandb_media.Gallery(self._mirror, config.t_max)
+        self._warned: set[str] = set()
+        self._config = config
+        self._best = Best(folder) if config.checkpoint.keep_best else None
+        self._gallery = pictures.Gallery(self._mirrors, config.t_max)
 
     def __enter__(self) -> Recorder:
         self._display.start()
@@ -148,14 +155,14 @@ class Recorder:
 
     def __exit__(self, *error: object) -> None:
         self._display.stop()
-        self._mirror.close()
+        for mirror in self._mirrors:
+            mirror.close()
         self._warn()
-        for file in self._files.values():
-            file.close()
+        self._files.close()
 
     def offsets(self) -> dict[str, int]:
         """Bytes written to each file."""
-        return {name: file.size() for name, file in self._files.items()}
+        return self._files.offsets()
 
     def say(self, line: str) -> None:
         """Print a line beside the display."""
@@ -165,8 +172,8 @@ class Recorder:
         """Rows of a test, one per seed, for the seeds that still run. timing: more of what it took to get there."""
         written = [row for row, on in zip(rows, running, strict=True) if on]
         for row in written:
-            self._files["metrics"].write(row)
-            self._mirror.write(row["seed"], row)
+            for logger in (self._files, *self._mirrors):
+                logger.write(row)
             self._gallery.visit(row)
         self.rows += written
         if not written:
@@ -174,9 +181,18 @@ class Recorder:
         first = written[0]
         seconds = time.monotonic() - self._began
         place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
-        self._files["timing"].write({**place, "seconds": seconds, **(timing or {})})
+        self._files.time({**place, "seconds": seconds, **(timing or {})})
         self._display.test(written)
         self._warn()
+
+    def keep_best(self, rows: list[Row], running: np.ndarray, team: Actor) -> None:
+        """Keep the teams of this test that are better than all before, if `checkpoint.keep_best` is on."""
+        if self._best is None:
+            return
+        try:
+            self._best.visit(rows, running, team)
+        except OSError as error:  # as with a checkpoint: the run itself goes on
+            self.say(str(error))
 
     def sign(self, steps: float, place: Row, means: Row) -> None:
         """Update the display between tests."""
@@ -187,21 +203,23 @@ class Recorder:
         if row["seed"] in [known["seed"] for known in self.diverged]:
             return
         self.diverged.append(row)
-        self._files[divergence.NAME].write(row)
-        self._mirror.summarise(row["seed"], {"diverged": True})
+        for logger in (self._files, *self._mirrors):
+            logger.diverged(row)
         self.say(f"updates are no longer finite: {divergence.describe(row)}")
 
     def finish(self, rows: list[Row]) -> None:
         """Write the final test, and print a warning if a method was not active in this run."""
         for row in rows:
-            self._files["final"].write(row)
-            self._mirror.summarise(row["seed"], {f"final_{k}": v for k, v in row.items()})
+            for logger in (self._files, *self._mirrors):
+                logger.final(row)
         if rows:
             self._display.final(rows)
         for sentence in method_activity.sentences(self._config, method_activity.by_seed(self.rows)):
             self.say(sentence)
 
     def _warn(self) -> None:
-        if self._mirror.problem and not self._warned:
-            self._warned = True
-            self._say(self._mirror.problem)
+        """Print the problem of each logger once."""
+        for problem in [mirror.problem for mirror in self._mirrors if mirror.problem]:
+            if problem not in self._warned:
+                self._warned.add(problem)
+                self._say(problem)

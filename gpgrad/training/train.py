@@ -138,6 +138,8 @@ def decide(config: Config, needs: memory_plan.Plan, has_processes: bool) -> Layo
         raise SettingError(
             f"devices must not be set, since every process uses all devices of its own (got {config.devices})"
         )
+    if config.checkpoint.keep_best:
+        raise SettingError("checkpoint.keep_best must be false, since several processes share the seeds (got true)")
     count = jax.process_count()
     return Layout("vmap", -(-config.seeds // count), f"on each of {count} processes")
 

@@ -67,7 +67,7 @@ def load_into(folder: Path, program: Program, seeds: int) -> Actor:
     """
     config = finished(folder)
     source = make_program(dataclasses.replace(config, devices=1))
-    _check(folder, source, program)
+    check_fit(folder, source, program)
     team = load(folder, source, seeds)
     return team._replace(env_params=jax.vmap(lambda key: world_of(program.parts, key))(team.key))
 
@@ -93,7 +93,7 @@ def check_start(config: Config, program: Program) -> None:
             f"{config.seed} to {config.seed + config.seeds - 1} (got seeds {there} in {folder})"
         )
     require_sound(folder, [source.seed + row for row in rows])
-    _check(folder, make_program(dataclasses.replace(source, devices=1)), program)
+    check_fit(folder, make_program(dataclasses.replace(source, devices=1)), program)
 
 
 def begun(folder: Path) -> bool:
@@ -158,7 +158,7 @@ def _rows(config: Config, source: Config) -> list[int] | None:
     return rows if rows[0] >= 0 and rows[-1] < source.seeds else None
 
 
-def _check(folder: Path, source: Program, program: Program) -> None:
+def check_fit(folder: Path, source: Program, program: Program) -> None:
     """Raise SettingError for the first array that the two programs' teams do not have in common."""
     have, wanted = _shapes(source), _shapes(program)
     for name in [*wanted, *have]:

@@ -76,7 +76,7 @@ def test_help_shows_sentences_and_choices(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_sentence(command, capsys):
-    top = importlib.import_module(f"gpgrad.cli.{command}").main
+    top = importlib.import_module(f"gpgrad.cli.{command.replace('-', '_')}").main
     commands = {(command, name): each for name, each in top.commands.items()} if command == "experiment" else {}
     for words, each in {(command,): top, **commands}.items():
         sentences = [param.help or "" for param in each.params if isinstance(param, click.Option)]

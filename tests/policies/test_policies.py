@@ -172,7 +172,7 @@ def test_safetensors_say_the_same(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["export"], "export needs the folder of a finished run"),
+        (["export"], "export needs the folder of a run"),
         (["export", "RUN"], "export needs --out, a name ending in .npz or .safetensors"),
         (["export", "RUN", "--out", "x.pt"], "--out must be a file that ends with .npz or .safetensors"),
         (["export", "RUN", "--out", "x.npz", "--seed", "0"], "seed must be one that"),

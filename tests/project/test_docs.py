@@ -71,7 +71,7 @@ def check(words: list[str]) -> None:
             given.pop(name, None)
         config.load(**{name: given.pop(name) for name in ("env", "algo") if name in given}, overrides=given)
         return
-    command = importlib.import_module(f"gpgrad.cli.{words[0]}").main
+    command = importlib.import_module(f"gpgrad.cli.{words[0].replace('-', '_')}").main
     known = {name for param in command.params for name in param.opts}
     for option in text:
         name = option.partition("=")[0]

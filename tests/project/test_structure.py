@@ -95,7 +95,7 @@ def test_only_the_edge_touches_the_outside():
 
 def test_wandb_is_imported_where_rows_are_mirrored_and_where_its_pages_are_laid_out():
     users = [name for name, path in modules().items() if any(n.split(".")[0] == "wandb" for n in imports(path))]
-    assert sorted(users) == ["runs/logs", "viz/dashboard"]
+    assert sorted(users) == ["runs/loggers/wandb_runs", "viz/dashboard"]
 
 
 def test_yaml_is_read_by_one_loader():

@@ -15,8 +15,8 @@ from wandb.proto import wandb_internal_pb2
 
 from gpgrad import __main__ as cli
 from gpgrad import config, envs
-from gpgrad.runs import logs
-from gpgrad.training import wandb_media
+from gpgrad.runs.loggers import Guarded, sections, wandb_runs
+from gpgrad.training import pictures
 from gpgrad.viz import dashboard
 
 ROOT = Path(__file__).parents[2]
@@ -84,12 +84,12 @@ def test_a_run_of_each_seed_has_config_curves_summary_and_media(run, monkeypatch
     assert (chosen["seed"], chosen["sharing.k"], chosen["learner.batch_episodes"]) == (1, 2, 32)
     steps = [values(record.history.item) for record in told if record.HasField("history")]
     assert [step["env_steps"] for step in steps] == [1, 11, 1001]
-    assert [step["test_return"] for step in steps] == [1.0, 2.0, 101.0]
+    assert [step["test/return"] for step in steps] == [1.0, 2.0, 101.0]
     assert [step["_step"] for step in steps] == [1, 11, 1001]
-    assert steps[0]["conflict/1"] == 0.5
-    assert "loss" not in steps[0]
-    pictures = [step.get("media/conflict/_type") for step in steps]
-    assert pictures == ["image-file", None, "image-file"]  # of the first and last tenth of its steps
+    assert steps[0]["gradps/conflict/1"] == 0.5
+    assert "train/loss" not in steps[0]
+    drawn = [step.get("media/conflict/_type") for step in steps]
+    assert drawn == ["image-file", None, "image-file"]  # of the first and last tenth of its steps
     assert steps[-1]["media/episode/_type"] == "video-file"
     kept = {path.suffix for path in files[1].parent.rglob("files/media/**/*") if path.is_file()}
     assert kept == {".png", ".gif"}
@@ -97,26 +97,25 @@ def test_a_run_of_each_seed_has_config_curves_summary_and_media(run, monkeypatch
     for record in told:
         if record.HasField("summary"):
             summary |= values(record.summary.update)
-    assert summary["final_test_return"] == 51.0
+    assert (summary["final/return"], summary["test/return"]) == (51.0, 101.0)  # the summary of tests is their last
     axes = {record.metric.glob_name: record.metric.step_metric for record in told if record.HasField("metric")}
     assert axes["*"] == "env_steps"
 
 
 def test_nothing_is_drawn_for_a_mirror_that_is_off(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_media, "heat_maps", lambda row: pytest.fail("drawn"))
-    off = logs.Mirror("disabled", "gpgrad", tmp_path, [0], {}, tmp_path)
-    gallery = wandb_media.Gallery(off, 100)
+    monkeypatch.setattr(pictures, "heat_maps", lambda row: pytest.fail("drawn"))
+    off = Guarded("wandb", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    gallery = pictures.Gallery([off], 100)
     gallery.visit({"seed": 0, "env_steps": 0, "conflict": CONFLICT})
     gallery.end([{"seed": 0, "env_steps": 100}], run)
-    off.close()
 
 
 def test_no_pictures_without_matplotlib(monkeypatch):
     row = {"seed": 0, "conflict": CONFLICT, "roles": [0, 1, 0]}
-    assert wandb_media.heat_maps(row)["conflict"].startswith(b"\x89PNG")
-    assert wandb_media.heat_maps({"seed": 0, "conflict": None}) == {}
+    assert pictures.heat_maps(row)["conflict"].startswith(b"\x89PNG")
+    assert pictures.heat_maps({"seed": 0, "conflict": None}) == {}
     monkeypatch.setattr("gpgrad.plots.installed", lambda: False)
-    assert wandb_media.heat_maps(row) == {}
+    assert pictures.heat_maps(row) == {}
 
 
 def test_a_server_that_hangs_costs_a_limited_time(tmp_path, monkeypatch):
@@ -128,9 +127,10 @@ def test_a_server_that_hangs_costs_a_limited_time(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(wandb, "init", lambda **kwargs: stuck)
     settings = {"env": "e", "label": "a", "preset": "p"}
-    mirror = logs.Mirror("online", "gpgrad", tmp_path, [0], settings, tmp_path)
+    monkeypatch.setattr(wandb_runs.WandbLogger.close, "__defaults__", (0.2,))
+    mirror = Guarded("wandb", lambda: wandb_runs.WandbLogger("online", "gpgrad", tmp_path, [0], settings, tmp_path))
     began = time.monotonic()
-    mirror.close(seconds=0.2)
+    mirror.close()
     assert time.monotonic() - began < 3
     assert not released
     assert mirror.problem is not None
@@ -144,8 +144,9 @@ def test_wandbs_own_limit_is_set(tmp_path, monkeypatch):
     given = {}
     quiet = types.SimpleNamespace(define_metric=lambda *a, **k: None, finish=lambda: None)
     monkeypatch.setattr(wandb, "init", lambda **kwargs: given.update(kwargs) or quiet)
-    logs.Mirror("online", "gpgrad", tmp_path, [0], {"env": "e", "label": "a", "preset": "p"}, tmp_path).close()
-    assert given["settings"].finish_timeout == logs.FINISH_SECONDS
+    settings = {"env": "e", "label": "a", "preset": "p"}
+    wandb_runs.WandbLogger("online", "gpgrad", tmp_path, [0], settings, tmp_path).close()
+    assert given["settings"].finish_timeout == wandb_runs.FINISH_SECONDS
 
 
 def test_the_dashboard_shows_what_runs_log():
@@ -157,20 +158,21 @@ def test_the_dashboard_shows_what_runs_log():
     text = "".join(path.read_text() for path in (ROOT / "gpgrad").rglob("*.py"))
     world = "".join(path.read_text() for path in (ROOT / "envs").rglob("*.py"))
     for metric in shown:
-        bare = metric.removeprefix("test_")
-        assert any(f'"{name}"' in text or f'"{name}"' in world or f"{name}:" in text for name in (metric, bare)), metric
+        bare = metric.partition("/")[2]
+        names = [name for name in (bare, f"test_{bare}", f"train_{bare}") if sections.key(name) == metric]
+        assert any(f'"{n}"' in text or f'"{n}"' in world or f"{n}:" in text for n in (*names, bare) if names), metric
     grouped = [getattr(key, "name", key) for key in made.runset_settings.groupby]
     assert grouped == ["group"]
 
 
 def test_the_layout_names_sections_and_media():
     layout = yaml.safe_load((ROOT / "configs" / "dashboard.yaml").read_text())
-    pictures = next(section for section in layout["sections"] if "media" in section)
+    shown = next(section for section in layout["sections"] if "media" in section)
     nodes = [f"payoff_table_{node}" for node in envs.make("two_step").paths]
     row = {name: [[0.0, 1.0], [1.0, 0.0]] for name in ["conflict", "payoff_table", *nodes]}
-    made = wandb_media.heat_maps({**row, "payoff_table_of_three": [[[0.0]]], "conflict_null": [[0.0]], "loss": None})
+    made = pictures.heat_maps({**row, "payoff_table_of_three": [[[0.0]]], "conflict_null": [[0.0]], "loss": None})
     assert set(made) == set(row)
-    assert {f"media/{name}" for name in made} < set(pictures["media"])
+    assert {f"media/{name}" for name in made} < set(shown["media"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import shutil
 import sys
@@ -18,6 +19,7 @@ from gpgrad.errors import SettingError
 from gpgrad.experiments import archive
 from gpgrad.methods import registry
 from gpgrad.runs import logs, provenance, run_folder, wanted_seeds
+from gpgrad.runs.loggers import wandb_runs
 from gpgrad.training import extend, recorder, train
 from tests.helpers.tiny_runs import tiny
 
@@ -105,7 +107,7 @@ def test_a_raised_version_is_another_identity(part, monkeypatch, tmp_path):
     assert [run.folder for run in run_folder.scan(tmp_path)[0] if run.identity == then and run.finished] == [folder]
     module = numerics.modules(numerics.names_of(settings))[part]
     version = numerics.version_of(module)
-    monkeypatch.setattr(sys.modules[module], "NUMERICS", version + 1)
+    monkeypatch.setattr(importlib.import_module(module), "NUMERICS", version + 1)
     now = config.identity(settings)
     assert now != then
     assert (config.identity(other) != others) == (part in ("learner", "collection"))
@@ -317,16 +319,16 @@ def test_names_in_wandb_are_unique_and_in_its_alphabet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = settings_of(Path("a"), "same")
     one, other = begun(Path("a/same"), settings), begun(Path("b/same"), settings)
-    assert logs.wandb_id(one) != logs.wandb_id(other)
+    assert wandb_runs.wandb_id(one) != wandb_runs.wandb_id(other)
     monkeypatch.chdir(one)
-    assert logs.wandb_id(Path(".")) == logs.wandb_id(tmp_path / "a" / "same")
+    assert wandb_runs.wandb_id(Path(".")) == wandb_runs.wandb_id(tmp_path / "a" / "same")
     odd = tmp_path / "host_m:make#1 ä"
     odd.mkdir()  # a run older than ids
-    assert set(logs.wandb_id(odd)).isdisjoint(set(r"/\#?%: "))
+    assert set(wandb_runs.wandb_id(odd)).isdisjoint(set(r"/\#?%: "))
 
 
 def test_seeds_that_train_apart_have_their_runs_id(tmp_path):
     settings = settings_of(tmp_path, "run", seeds=2, seeds_mode="sequential")
     folder = begun(tmp_path / "run", settings)
     part = train.seed_layout.prepare(settings, folder)[1]
-    assert logs.wandb_id(recorder.run_of(part)) == logs.read_manifest(folder)["id"]
+    assert wandb_runs.wandb_id(recorder.run_of(part)) == logs.read_manifest(folder)["id"]

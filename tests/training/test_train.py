@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import types
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -133,52 +131,10 @@ def test_memory_plan_counts_replay_and_refuses():
     memory_plan.refuse_if_too_big(needs._replace(free=2 * needs.one), settings, 2)
 
 
-def mirror(folder: Path) -> logs.Mirror:
-    settings = {"env": "e", "label": "a", "preset": "p"}
-    return logs.Mirror("auto", "gpgrad", folder, [0, 1], settings, folder)
-
-
-def test_an_explicit_setting_beats_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    off = logs.Mirror("disabled", "gpgrad", tmp_path, [0], {}, tmp_path)
-    off.write(0, {"env_steps": 0})
-    off.close()
-    assert off.problem is None
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_file_shorter_than_its_checkpoint_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     with pytest.raises(SettingError, match="must have at least the 9 bytes"):
         logs.JsonLines(tmp_path / "rows.jsonl", 9)
-
-
-def test_wandb_mirrors_offline_one_run_per_seed(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    mirrored = mirror(tmp_path)
-    for seed in (0, 1):
-        mirrored.write(seed, {"env_steps": 10, "loss": None, "test_return": 1.5, "test_agent_stags": [1.0, 2.0]})
-        mirrored.summarise(seed, {"final_test_return": 2.0})
-    mirrored.close()
-    assert mirrored.problem is None
-    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
-
-
-@pytest.mark.parametrize("where", ["init", "log"])
-def test_wandb_can_never_stop_a_run(tmp_path, monkeypatch, where):
-    import wandb
-
-    def fail(*args, **kwargs):
-        raise RuntimeError("no space left")
-
-    good = types.SimpleNamespace(log=fail, finish=lambda: None, define_metric=lambda *args, **kwargs: None)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(wandb, "init", fail if where == "init" else lambda **kwargs: good)
-    mirrored = mirror(tmp_path)
-    mirrored.write(0, {"env_steps": 0, "test_return": 1.0})
-    mirrored.close()
-    assert mirrored.problem is not None
-    assert "no space left" in mirrored.problem
 
 
 def test_lists_become_curves():

@@ -170,7 +170,7 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
     with pytest.raises(SettingError, match="holds neither a trained team nor a whole checkpoint"):
         render.render(tmp_path, tmp_path / "a.gif")
     team = TrainedTeam(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(render, "load_team", lambda folder, seed: team)
+    monkeypatch.setattr(render, "load_team", lambda *args, **kwargs: team)
     with pytest.raises(
         SettingError,
         match="matrix_additive cannot be drawn; the environment must be predator-prey, a battle, SMAX or MPE",

@@ -24,10 +24,12 @@ __all__ = ["Episode", "Grouping", "check", "frames", "grouping", "play", "render
 FPS = {PredatorPrey: 5.0, Battle: 6.0, Smax: 6.0, Mpe: 6.0}
 
 
-def render(folder: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None) -> Episode:
-    """Write an episode of a run's team to a file. Raises SettingError for unsupported runs, environments and files."""
+def render(
+    source: Path, out: Path, seed: int | None = None, episode: int = 0, fps: float | None = None, best: bool = False
+) -> Episode:
+    """Write an episode of a team, as `load_team` finds it. Raises SettingError for unsupported worlds and files."""
     check(out)
-    team = load_team(folder, seed)
+    team = load_team(source, seed, best=best)
     pace = fps or next((pace for kind, pace in FPS.items() if isinstance(team.parts.env, kind)), None)
     if pace is None:
         raise SettingError(

@@ -1,8 +1,8 @@
-"""Media of a run for wandb: heat maps of tables in its rows, and the GIFs in its folder."""
+"""Pictures of a run for its loggers: heat maps of tables in its rows, and the GIFs in its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,41 @@ import numpy as np
 
 from gpgrad import plots
 from gpgrad.plots import Grid
-from gpgrad.runs.logs import Mirror, Row
+from gpgrad.runs.loggers import Guarded
+from gpgrad.runs.logs import Row
 
-PICTURES = 10  # heat maps of a run in the mirror, evenly over its steps
+PICTURES = 10  # heat maps of each seed, evenly over its steps
+WITH_PICTURES = ("wandb", "tensorboard")
 
 
 class Gallery:
-    """Shows a run's pictures in its mirror: heat maps now and then, films at the end."""
+    """Shows a run's pictures in its loggers: heat maps now and then, films at the end."""
 
-    def __init__(self, mirror: Mirror, total: int) -> None:
+    def __init__(self, loggers: Sequence[Guarded], total: int) -> None:
         """`total`: environment steps of a seed."""
-        self._mirror, self._total = mirror, total
+        self._loggers = [logger for logger in loggers if logger.name in WITH_PICTURES]
+        self._total = total
         self._shown: dict[int, int] = {}
 
     def visit(self, row: Row) -> None:
         """A row of a test."""
         seed, steps = row["seed"], row["env_steps"]
         part = steps * PICTURES // self._total
-        if self._mirror.on and self._shown.get(seed) != part:
+        if self._on() and self._shown.get(seed) != part:
             self._shown[seed] = part
-            self._mirror.show(seed, steps, heat_maps(row))
+            drawn = heat_maps(row)
+            for logger in self._on():
+                logger.show(seed, steps, drawn)
 
     def end(self, rows: Iterable[Row], folder: Path) -> None:
         """The last row of each seed."""
-        found = films(folder) if self._mirror.on else []
+        found = films(folder) if self._on() else []
         for row in rows if found else []:
-            self._mirror.show(row["seed"], row["env_steps"], {}, found)
+            for logger in self._on():
+                logger.show(row["seed"], row["env_steps"], {}, found)
+
+    def _on(self) -> list[Guarded]:
+        return [logger for logger in self._loggers if logger.on]
 
 
 def heat_maps(row: Mapping[str, Any]) -> dict[str, bytes]:
