@@ -16,6 +16,7 @@ from tests.project.test_docs import DOCS, ROOT
 SITE = ROOT / "docs"
 TEXTS = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "configs" / "README.md"]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+MATHML = re.compile("<math.*?</math>", re.DOTALL)
 WORDS_OF_README = 900
 
 
@@ -126,6 +127,7 @@ def test_the_site_is_built_strictly_and_requests_nothing(tmp_path):
         found.feed(page.read_text())
         assert [each for each in found.requested if re.match("(https?:)?//", each)] == [], page
         assert found.problems == [], page
+        assert [math for math in MATHML.findall(page.read_text()) if "\\" in math] == [], "TeX left in an equation"
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", style.read_text()), style
 
