@@ -17,9 +17,13 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
+from gpgrad import config
+from gpgrad.cli import setting_help
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 SHIM = "https://unpkg.com/iframe-worker/shim"
+SETTINGS = re.compile(r"<!-- settings: (\w+) (\w+) -->")
 NAMED = re.compile(r"`(\w+)`")
 MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -40,6 +44,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(text: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links to `experiments/results` at its pages; give the figures of the papers their verdicts."""
+    text = SETTINGS.sub(lambda found: settings(found[1], found[2]), text)
     if page.file.src_uri == "figures.md":
         text = with_verdicts(text, verdicts((RESULTS / "RESULTS.md").read_text()))
     here = Path(page.file.src_uri).parent.as_posix()
@@ -64,6 +69,16 @@ def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
 def on_post_template(output_content: str, *, template_name: str, config: MkDocsConfig) -> str:
     """The same for the page of a missing page."""
     return output_content.replace(SHIM, "/assets/iframe-worker.js")
+
+
+def settings(kind: str, name: str) -> str:
+    """A table of the settings of a method or environment, from its maker's signature and docstring."""
+    sentences = setting_help.of_part(kind, name)
+    rows = []
+    for key, (_, default) in config.part_options(kind, name).items():
+        meaning = sentences[key].replace("|", "\\|")
+        rows.append(f"| `--{kind}.{key}` | `{default if default != '' else repr('')}` | {meaning} |")
+    return "\n".join(["| option | default | meaning |", "|---|---|---|", *rows]) if rows else "None of its own."
 
 
 def verdicts(results: str) -> dict[str, str]:
