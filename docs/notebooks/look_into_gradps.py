@@ -47,7 +47,7 @@ def show(name, result):
     print(name)
     for row in result.metrics:
         print(
-            f"{row['env_steps']:6d} steps  error {row['payoff_mse']:6.3f}  "
+            f"{row['env_steps']:6d} steps  error {row['payoff_error']:6.3f}  "
             f"futile {row['futile']}  cloned {row['cloned']}"
         )
 
@@ -61,4 +61,4 @@ show("GradPS", cloned)
 # %%
 f = np.arange(4)
 floor = ((1 - settings["env.w"]) / 2) ** 2 * 2 * f.var()
-print(f"floor of full sharing {floor:.3f}, error of GradPS {cloned.metrics[-1]['payoff_mse']:.3f}")
+print(f"floor of full sharing {floor:.3f}, error of GradPS {cloned.metrics[-1]['payoff_error']:.3f}")
