@@ -21,7 +21,7 @@ A      ?=
 B      ?=
 SCALE  ?= quick
 
-.PHONY: help train eval list ls watch compare sweep render report export experiment test test-all test-core lint format lock clean
+.PHONY: help train eval list ls watch compare sweep render report export experiment test test-all test-core lint format docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,7 +36,7 @@ help:
 	@echo "make render RUN=runs/NAME [ARGS='--episode 3 --out hunt.mp4']             an episode of a team as GIF or MP4"
 	@echo "make report RUNS='runs/A runs/B' [ARGS='--out report.html']              runs on one page, readable offline"
 	@echo "make experiment [NAME=pp_small_qmix SCALE=quick]                         run, draw and judge a named experiment"
-	@echo "make test [TESTS=tests/methods] | make test-all | make test-core | make lint | make format | make lock | make clean"
+	@echo "make test [TESTS=tests/methods] | make test-all | make test-core | make lint | make format | make docs | make lock | make clean"
 
 train: $(STAMP)
 	@$(BIN)/gpgrad train $(if $(EXTEND),--extend $(EXTEND) $(ARGS),$(if $(RESUME),--resume $(RESUME),--env $(ENV) --algo $(ALGO) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)))
@@ -110,6 +110,10 @@ $(STAMP): requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The site is written to build/site and read without a server or network: open build/site/index.html.
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "open build/site/index.html"
 
 # Resolves for every platform and Python version at once; needs uv in the environment.
 lock: $(STAMP)

@@ -1,4 +1,7 @@
-"""Every command of README.md and docs exists, with its options and names; docs/extending.md has a test of its own."""
+"""Every command of README.md, CONTRIBUTING.md and docs exists, with its options and names.
+
+docs/extending.md has a test of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from gpgrad.cli import COMMANDS, arguments
 from gpgrad.experiments import definition
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "extending")]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(page for page in DOCS if page.stem != "extending")]
 
 
 def commands(page: Path) -> list[str]:
@@ -24,7 +28,7 @@ def commands(page: Path) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line and not line.startswith("#")]
 
 
-ALL = [(page.name, command) for page in PAGES for command in commands(page)]
+ALL = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for command in commands(page)]
 
 
 def expanded(command: str) -> list[list[str]]:
@@ -40,7 +44,7 @@ def expanded(command: str) -> list[list[str]]:
 
 
 def test_pages_have_commands():
-    assert {"README.md", "policies.md"} <= {page for page, _ in ALL}
+    assert {"README.md", "docs/policies.md", "docs/methods/gpvd.md"} <= {page for page, _ in ALL}
 
 
 @pytest.mark.parametrize(("page", "command"), ALL)

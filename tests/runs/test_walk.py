@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project.test_docs import ALL, ROOT, expanded
+from tests.project.test_docs import ALL, DOCS, ROOT, expanded
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +34,17 @@ SIZES = {  # of other commands, and of an algorithm
     "occupancy": {"episodes": "128"},
     "seps": {"sharing.episodes": "2"},
 }
-# What this is a part of; tests/learning/test_multiprocess.py.
-ELSEWHERE = re.compile("make (test|test-all|lint)$|.*--coordinator")
+# What this is a part of; tests/learning/test_multiprocess.py, tests/project/test_site.py.
+ELSEWHERE = re.compile("make (test|test-all|lint|docs)$|.*--coordinator")
 NEEDS = {  # what is not to be had everywhere, and a word of the sentence that is then said
     "ENV=smac_": "smac",
     "--jobs slurm": "Slurm",
     "dashboard": "wandb",
 }
+
+
+# A command that several pages have runs once.
+ONCE = {command: page for page, command in reversed(ALL) if not ELSEWHERE.match(command)}
 
 
 def options(words: list[str], sizes: dict[str, str]) -> list[str]:
@@ -119,11 +123,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     for other, name in (("ONE", "A"), ("OTHER", "B")):
         (folder / "runs" / other).symlink_to(folder / "runs" / name)
-    pages = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+    pages = {page.stem: page.read_text() for page in DOCS}
     sweep = re.search(r"```yaml\n(.*?)```", pages["sweeps"], re.DOTALL)
     world = re.search(r"```python\n(.*?)```", pages["external_environments"], re.DOTALL)
+    variation = re.search(r"```python\n(.*?)```", pages["variation"], re.DOTALL)
     assert sweep
     assert world
+    assert variation
+    (folder / "late.py").write_text(variation[1])
     (folder / "my_sweep.yaml").write_text(sweep[1])
     (folder / "corridor.py").write_text(world[1])
     (folder / "my_module.py").write_text(
@@ -132,8 +139,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("page", "command"), [pair for pair in ALL if not ELSEWHERE.match(pair[1])])
-def test_every_command_runs(page: str, command: str, house: Path):
+@pytest.mark.parametrize("command", ONCE, ids=lambda command: f"{ONCE[command]}: {command}")
+def test_every_command_runs(command: str, house: Path):
     lacking = next((sentence for words, sentence in NEEDS.items() if words in command), None)
     for module, *words in expanded(command):
         make_room(words, house)
