@@ -129,7 +129,7 @@ def wait_for(seed: int, part: Path, say: Say) -> None:
 def single(config: Config, folder: Path, seed: int) -> Config:
     """The settings of one seed's run."""
     log = dataclasses.replace(config.log, dir=str(folder / SEEDS), name=str(seed))
-    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, shard="seeds", log=log)
 
 
 def prepare(config: Config, folder: Path) -> dict[int, Path]:
