@@ -5,9 +5,7 @@ Seeds need no communication. A batch needs one sum of gradients per update (`gpg
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -47,18 +45,6 @@ class Split(NamedTuple):
 
     def __str__(self) -> str:
         return f"devices: {self.count}, shard {self.by} ({self.why})"
-
-
-def offer(config: Config) -> None:
-    """Have JAX divide the CPU into `config.devices` devices, at most one for each core.
-
-    Without effect once JAX is in use, or where XLA_FLAGS sets their number; other kinds of devices are not touched.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = min(config.devices or 1, cores)
-    if wanted > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        with contextlib.suppress(RuntimeError):  # too late: `split` compares with the number that there is
-            jax.config.update("jax_num_cpu_devices", wanted)
 
 
 def split(config: Config) -> Split:

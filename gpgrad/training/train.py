@@ -34,7 +34,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Result:
     Raises Diverged, once all else is done and written, where seeds have diverged and `learner.stop_on_nan` is on.
     """
     config = typed(config)
-    devices.offer(config)
+    seed_layout.divide_cpu(config)
     devices.require()
     validate.check(config)
     validate.check_name(config.log.name)
@@ -62,7 +62,7 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
 def go_on(folder: Path, say: Callable[[str], None], note: Callable[[Config], None]) -> Result:
     """Train a run that exists to its end. note: called by the first process, once all is known to fit."""
     config = parse(folder / "config.yaml")
-    devices.offer(config)
+    seed_layout.divide_cpu(config)
     devices.require()
     config = devices.fewer(config)  # another machine may have another number
     provenance.check(folder, config)
@@ -117,6 +117,8 @@ def prepare(config: Config, say: Callable[[str], None], needs_teams: bool = True
         warm_start.check_start(config, program)
     needs = memory_plan.make_plan(alone, program)
     layout = decide(config, needs, external_rollout.is_external(program.parts.env))
+    if devices.wants_batch(config) and jax.default_backend() != "cpu":  # devices of one CPU have one memory
+        needs = memory_plan.shared(needs, devices.split(config).count)
     config = dataclasses.replace(config, seeds_mode=layout.mode)
     if layout.mode == "vmap" and (config.seeds > 1 or multiprocess.several() or devices.wants_batch(config)):
         program = make_program(config, program.parts)
