@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import numpy as np
@@ -34,7 +34,8 @@ def require() -> None:
         raise SettingError("JAX_ENABLE_X64 must be off: environments and networks compute in 32 bits")
 
 
-class Split(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Split:
     """What one program's devices share. by: `seeds` where each device has some of them, `batch` where each has a share
     of every seed's batch. count: of devices. why: for people.
     """

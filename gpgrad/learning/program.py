@@ -90,7 +90,8 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
 def make_sharded_program(config: Config, parts: Parts, n: int) -> Program:
     """As `make_program`, with every seed's batch, replay and environments split over n devices."""
     mesh, tests = devices.mesh(n, shards.AXIS), config.evaluation
-    same, split = PartitionSpec(), PartitionSpec(None, shards.AXIS)  # replay [S, capacity, ...]
+    same: Any = PartitionSpec()
+    split: Any = PartitionSpec(None, shards.AXIS)  # replay [S, capacity, ...]
     states = SeedState(*(same for _ in SeedState._fields))._replace(replay=split)
     sharded = parts._replace(shards=shards.Shards(n))
 

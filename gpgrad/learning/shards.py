@@ -10,7 +10,8 @@ Axes in comments: B rows of a batch, n devices, K bytes of a row.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from gpgrad.types import PyTree
 AXIS = "episodes"
 
 
-class Shards(NamedTuple):
+@dataclass(frozen=True)
+class Shards:
     """How many devices a seed is split over. With one, every method returns its argument as it is.
 
     With more, the methods must run inside `jax.shard_map` over the axis `AXIS`, on all devices alike.
