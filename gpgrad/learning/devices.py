@@ -1,6 +1,6 @@
 """How a run is laid over devices: each has some of the seeds, or a share of every seed's batch.
 
-Seeds need no communication. A batch needs one sum of gradients per update (`gpgrad.learning.shards`).
+Seeds need no communication. A batch needs one sum of gradients per update (`gpgrad.shards`).
 """
 
 from __future__ import annotations

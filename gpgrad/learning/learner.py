@@ -19,12 +19,12 @@ import optax
 from gpgrad.envs.api import Env, EnvParams
 from gpgrad.learning import ragged_batches, replay
 from gpgrad.learning.ragged_batches import TimeBlocks
-from gpgrad.learning.shards import WHOLE, Shards
 from gpgrad.methods import optimisers
 from gpgrad.methods.decomposition.base import Decomposition, masked_mean
 from gpgrad.methods.nets.agent import AgentNet, last_actions, step_keys
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.weighting.base import Weighting
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import (
     AgentOut,
     Batch,

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gpgrad import shards
 from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvParams
-from gpgrad.learning import devices, external_rollout, probes, rollout, shards
+from gpgrad.learning import devices, external_rollout, probes, rollout
 from gpgrad.learning.compose import compose
 from gpgrad.learning.evaluate import make_evaluate, summary, test_keys
 from gpgrad.learning.external_rollout import Orders, Simulators

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from gpgrad.envs.api import Env, EnvParams, EnvState, View
 from gpgrad.learning import early_exit_loops
-from gpgrad.learning.shards import WHOLE, Shards
 from gpgrad.methods.nets.agent import AgentNet, step_keys
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import AgentOut, Episode, Gates, PyTree
 
 # Shares of the batch in each quarter of the limit, the shortest layouts first, then the cheapest; every block costs

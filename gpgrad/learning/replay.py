@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from gpgrad.learning.shards import WHOLE, Shards
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import Episode
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from gpgrad.envs.api import Env, EnvParams, EnvState, View
 from gpgrad.learning import early_exit_loops
-from gpgrad.learning.shards import WHOLE, Shards
 from gpgrad.methods.decomposition.base import Decomposition, greedy_actions
 from gpgrad.methods.nets.agent import AgentNet
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import Episode, Gates, Metrics, PyTree
 
 NUMERICS = 1

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from gpgrad import shards
 from gpgrad.config.schema import Config
-from gpgrad.learning import devices, initial, replay, shards
+from gpgrad.learning import devices, initial, replay
 from gpgrad.learning.compose import compose
 from gpgrad.learning.iteration import learner_state
 from gpgrad.learning.learner import Parts, make_gradient_step
@@ -121,7 +122,7 @@ def positions(settings: Config, folder: Path) -> None:
     for program in built:
         clock, states = program.chunk(initial.start_clock(), program.init(jnp.array([3, 4], jnp.int32)), 7)
         kept = jax.tree.map(jnp.copy, actors(states))
-        position = Position(clock, states, kept, np.zeros(2, bool), np.int32(0))
+        position = Position(clock, states, kept, np.zeros(2, bool), np.zeros((), np.int32))
         place = folder / str(len(saved))
         checkpoint.save(place, position, {}, 1)
         template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), position)
