@@ -159,8 +159,9 @@ class Terms(NamedTuple):
 
     loss: [T, B], the decomposition's own weights and factors inside. q_tot, q_tot_max, target: [T, B], the TD error
     is q_tot - target. one_step: [T, B], the target without lambda, which `target` equals where lambda is 0. aux: [],
-    further losses already averaged. log: scalars for the metrics. separate_optimiser: [] bool, the loss is of another
+    further losses, already averaged. log: scalars for the metrics. separate_optimiser: [] bool, the loss is of another
     kind and the decomposition's separate optimiser takes the step.
+    aux and log must be means over valid steps, or linear in such means: devices that share a batch add up their parts.
     """
 
     loss: jax.Array

@@ -13,7 +13,7 @@ from gpgrad.cli.arguments import FOLDER
 from gpgrad.cli.command import command
 from gpgrad.errors import SettingError
 
-ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")  # say nothing about results
+ASIDE = ("log.", "checkpoint.", "seeds_mode", "devices", "shard", "learner.stop_on_nan")  # say nothing about results
 
 
 @command(

@@ -13,12 +13,12 @@ from gpgrad.config.overrides import flat
 from gpgrad.config.schema import Config
 
 # Prefixes of settings that do not change the numbers of a seed.
-ASIDE = ("seed", "devices", "plugin", "log.", "checkpoint.", "learner.stop_on_nan")
+ASIDE = ("seed", "devices", "shard", "plugin", "log.", "checkpoint.", "learner.stop_on_nan")
 
 
 def fingerprint(config: Config) -> str:
     """Eight hex digits of all settings except those of logs, checkpoints and the layout of seeds; for folder names."""
-    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "plugin", "learner.stop_on_nan")
+    aside = ("log.", "checkpoint.", "seeds_mode", "devices", "shard", "plugin", "learner.stop_on_nan")
     content = {key: value for key, value in _chosen(config).items() if not key.startswith(aside)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -120,7 +120,14 @@ class Config:
     seeds_mode: Literal["auto", "vmap", "sequential", "process"] = setting(
         "auto", "seeds in one program, one after another, or as single-core processes; auto chooses and prints why"
     )
-    devices: int | None = setting(None, "devices that the seeds of one program are sharded over; none: all")
+    devices: int | None = setting(
+        None, "devices of one program; none: as many as seeds can use; on a CPU at most one for each core"
+    )
+    shard: Literal["auto", "seeds", "batch"] = setting(
+        "auto",
+        "what devices share: the seeds, or the batch of every seed; auto: seeds, or the batch if `devices` is set and "
+        "seeds cannot be spread evenly",
+    )
     t_max: int = setting(2_050_000, "environment steps per seed; a run ends at the first test after them")
     init_from: str | None = setting(None, "folder of a finished run; training starts from its teams")
     plugin: tuple[str, ...] = setting((), "plugin modules that register parts or environments")

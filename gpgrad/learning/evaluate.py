@@ -22,7 +22,7 @@ def make_evaluate(parts: Parts, episodes: int) -> Evaluate:
     compared in pairs. Returns are the environment's own, undiscounted, without any bonus. `returns` [episodes] are the
     single ones; everything else is a mean over episodes, `Step.info` included.
     """
-    collect = make_collect(parts.env, parts.agent, parts.decomposition)
+    collect = make_collect(parts.env, parts.agent, parts.decomposition, parts.shards)
 
     def evaluate(key: jax.Array, env_params: EnvParams, team: Team) -> Metrics:
         keys, k_act = test_keys(key, episodes)

@@ -52,6 +52,8 @@ def check(config: Config, env: Any) -> None:
         raise SettingError(f"seeds_mode must be vmap or sequential (got 'process'): {env.name} has its own processes")
     if config.devices not in (None, 1):
         raise SettingError(f"devices must be 1 or none in the external environment {env.name} (got {config.devices})")
+    if config.shard == "batch":
+        raise SettingError(f"shard must be auto or seeds in the external environment {env.name} (got 'batch')")
     wanted = {
         "rollout.worlds": config.rollout.worlds,
         "evaluation.episodes": config.evaluation.episodes,

@@ -126,7 +126,7 @@ def per_seed(function: SeedsFunction, *args: PyTree) -> Advanced:
 
 def make_collection(config: Config, parts: Parts) -> Collection:
     """collect(key, iteration, env_params, learning, env_steps) -> (episodes [E], sums over them)."""
-    collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition)
+    collect = rollout.make_collect(parts.env, parts.agent, parts.decomposition, parts.shards)
 
     def collection(key, iteration, env_params, learner: LearnerState, env_steps) -> tuple[Episode, Metrics]:
         keys, k_act, eps = rollout_keys(config, key, iteration, env_steps)
@@ -143,7 +143,7 @@ def make_store(config: Config, parts: Parts) -> Callable[[Clock, SeedState, Epis
         states = visited(parts, state.env_params, episodes)
         weighting = parts.weighting.record(state.weighting, clock, states, episodes.valid.reshape(-1))
         return state._replace(
-            replay=replay.insert(state.replay, episodes, clock.episodes),
+            replay=replay.insert(state.replay, episodes, clock.episodes, parts.shards),
             weighting=weighting,
             env_steps=state.env_steps + episodes.valid.sum(),
             stats=_add(state.stats, {**_sums(episodes), "episodes": jnp.float32(config.rollout.worlds)}),
@@ -165,7 +165,8 @@ def make_learning_phase(config: Config, parts: Parts) -> LearningPhase:
     ) -> tuple[LearnerState, Watched]:
         """A gradient step on a batch from the replay of `state`."""
         key = stream(state.key, Purpose.SAMPLE, clock.updates)
-        episodes = replay.sample(key, state.replay, clock.episodes, config.learner.batch_episodes)
+        count, sort = config.learner.batch_episodes, parts.env.spec.ends_early
+        episodes = replay.sample(key, state.replay, clock.episodes, count, parts.shards, longest_first=sort)
         key = stream(state.key, Purpose.LOSS, clock.updates)
         learner, metrics = gradient_step(key, clock, learner, state.target, state.env_params, episodes)
         return learner, watch(seen, metrics, state.env_steps)
@@ -215,7 +216,7 @@ def _make_changes(parts: Parts) -> tuple[AdaptSeed, FitSeed]:
     def fit(clock: Clock, state: SeedState, learner: LearnerState) -> tuple[LearnerState, Params]:
         """Once after the first episodes; returns the new target."""
         key = stream(state.key, Purpose.FIT)
-        draw = make_draw(parts.env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+        draw = make_draw(parts, state.env_params, state.replay, clock.episodes)
         return rearrange(learner, lambda *agent: parts.sharing.fit.run(key, *agent, draw))  # type: ignore[union-attr]
 
     return adapt, fit

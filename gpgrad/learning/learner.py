@@ -21,9 +21,10 @@ from gpgrad.learning import ragged_batches, replay
 from gpgrad.learning.ragged_batches import TimeBlocks
 from gpgrad.methods import optimisers
 from gpgrad.methods.decomposition.base import Decomposition, masked_mean
-from gpgrad.methods.nets.agent import AgentNet, last_actions
+from gpgrad.methods.nets.agent import AgentNet, last_actions, step_keys
 from gpgrad.methods.sharing.base import Sharing
 from gpgrad.methods.weighting.base import Weighting
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import (
     AgentOut,
     Batch,
@@ -43,7 +44,9 @@ NUMERICS = 1
 
 
 class Parts(NamedTuple):
-    """The parts of a learner. reward_scale: factor of the environment's rewards in everything that is learned."""
+    """The parts of a learner. reward_scale: factor of the environment's rewards in everything that is learned. shards:
+    the devices that share a seed's batches; everything made from the parts then runs inside their `jax.shard_map`.
+    """
 
     env: Env
     agent: AgentNet
@@ -53,6 +56,7 @@ class Parts(NamedTuple):
     optimiser: optax.GradientTransformationExtraArgs
     clip: float
     reward_scale: float = 1.0
+    shards: Shards = WHOLE
 
 
 class LearnerState(NamedTuple):
@@ -65,12 +69,25 @@ class LearnerState(NamedTuple):
 
 
 class _Aux(NamedTuple):
+    """td_loss: this device's part. log: of the weighting, the same on all devices."""
+
     terms: Terms
     weights: jax.Array
     activation: jax.Array
     td_loss: jax.Array
     penalty_aux: PyTree
     log: Metrics
+
+
+class _Sums(NamedTuple):
+    """What the devices that share a batch add up, once in an update. means: of the batch, for the metrics."""
+
+    loss: jax.Array
+    td_loss: jax.Array
+    grads: Params
+    gate_grads: Gates
+    activity: jax.Array
+    means: Metrics
 
 
 def make_batch(
@@ -88,19 +105,20 @@ def make_batch(
 
 
 def make_draw(
-    env: Env, env_params: EnvParams, ring: Episode, collected: jax.Array, reward_scale: float
+    parts: Parts, env_params: EnvParams, ring: Episode, collected: jax.Array
 ) -> Callable[[jax.Array, int], Transitions]:
     """draw(key, count) -> Transitions, random steps of stored episodes, rewards in the learner's unit."""
+    shards = parts.shards
 
     def draw(key: jax.Array, count: int) -> Transitions:
-        slot, time = replay.sample_steps(key, ring, collected, count)
+        slot, time = replay.sample_steps(key, ring, collected, count, shards)
 
         def seen(at: jax.Array) -> jax.Array:  # [M, A, O]
-            states = jax.tree.map(lambda leaf: leaf[slot, at], ring.states)
-            return jax.vmap(env.view, (None, 0))(env_params, states).obs
+            states = shards.look(ring.states, slot, at)
+            return jax.vmap(parts.env.view, (None, 0))(env_params, states).obs
 
-        actions = ring.actions[slot, time].astype(jnp.int32)
-        return Transitions(seen(time), actions, seen(time + 1), ring.reward[slot, time] * reward_scale)
+        actions, rewards = shards.look((ring.actions, ring.reward), slot, time)
+        return Transitions(seen(time), actions.astype(jnp.int32), seen(time + 1), rewards * parts.reward_scale)
 
     return draw
 
@@ -126,17 +144,25 @@ Update = Callable[[jax.Array, Clock, LearnerState, Params, Batch], tuple[Learner
 
 
 def make_update(parts: Parts) -> Update:
-    """update(key, clock, learner, target, batch) -> (learner, metrics), for one seed."""
-    sharing, weighting = parts.sharing, parts.weighting
+    """update(key, clock, learner, target, batch) -> (learner, metrics), for one seed.
+
+    Over several devices the batch is this device's share. Weightings see all rows of it, so that what they group and
+    count does not depend on the devices; gradients are summed before they are clipped.
+    """
+    sharing, weighting, shards = parts.sharing, parts.weighting, parts.shards
     grad_fn = jax.value_and_grad(_make_loss(parts), has_aux=True)
 
     def update(key, clock, learner: LearnerState, target: Params, batch: Batch) -> tuple[LearnerState, Metrics]:
-        weighting_state, aux = weighting.prepare(learner.weighting, clock, batch)
+        weighting_state, aux = weighting.prepare(learner.weighting, clock, shards.whole(batch, 1))
         learner = learner._replace(weighting=weighting_state)
-        bonus = weighting.bonus(weighting_state, aux)
+        bonus = shards.own(weighting.bonus(weighting_state, aux), 1)
         rewarded = batch._replace(reward=batch.reward + bonus)
         trained = (learner.params, sharing.gates(learner.sharing))
         (loss, info), (grads, gate_grads) = grad_fn(trained, key, clock, learner, target, rewarded, aux)
+        part = _make_part(shards, batch.valid)
+        activity, means = part((_activity(info.activation, batch.valid), _means(info, bonus, batch)))
+        sums: _Sums = shards.total(_Sums(loss, info.td_loss, grads, gate_grads, activity, means))
+        grads = sums.grads
 
         scale, norm = optimisers.clip_scale(grads, parts.clip)
         grads = jax.tree.map(lambda g: g * scale, grads)
@@ -145,9 +171,9 @@ def make_update(parts: Parts) -> Update:
         params: Params = optax.apply_updates(learner.params, steps)  # type: ignore[assignment]
         params = params._replace(agent=sharing.after_step(params.agent, learner.sharing))
         signals = Signals(
-            jax.tree.map(lambda g: g * scale, gate_grads),
-            _activity(info.activation, batch.valid),
-            info.td_loss,
+            jax.tree.map(lambda g: g * scale, sums.gate_grads),
+            sums.activity,
+            sums.td_loss,
             info.penalty_aux,
         )
         # The loss of the separate optimiser can be far larger than the usual one: in the statistics of sharing schemes
@@ -156,13 +182,15 @@ def make_update(parts: Parts) -> Update:
         chex.assert_trees_all_equal_shapes(observed, unobserved)
         observed = jax.tree.map(lambda new, old: jnp.where(separate, old, new), observed, unobserved)
         learner = LearnerState(params, opt_state, observed, weighting_state)
-        return learner, _metrics(loss, norm, info, bonus, batch)
+        return learner, {"loss": sums.loss, "td_loss": sums.td_loss, "grad_norm": norm, **sums.means, **info.log}
 
     return update
 
 
 def _make_loss(parts: Parts) -> Loss:
+    """The loss of one seed; over several devices a device's part of it."""
     agent, sharing, decomposition, weighting = parts.agent, parts.sharing, parts.decomposition, parts.weighting
+    shards = parts.shards
 
     def loss_fn(
         trained: tuple[Params, Gates], key, clock, learner: LearnerState, target: Params, batch, aux
@@ -173,6 +201,8 @@ def _make_loss(parts: Parts) -> Loss:
 
         def unroll(agent_params: PyTree, gates: Gates, key: jax.Array) -> AgentOut:
             arranged = sharing.per_agent_params(agent_params, learner.sharing)
+            if shards.split and agent.head.random:
+                key = _row_keys(shards, key, *last.shape[:2])
             return agent.unroll(arranged, gates, batch.view.obs, last, key)
 
         online = unroll(params.agent, gates, k_online)
@@ -182,14 +212,38 @@ def _make_loss(parts: Parts) -> Loss:
         )
         chex.assert_equal_shape([batch.reward, terms.loss, terms.q_tot, terms.q_tot_max, terms.target])
         chex.assert_shape(terms.aux, ())
-        weights, log = weighting.weights(learner.weighting, aux, batch, jax.lax.stop_gradient(terms))
-        td_loss = masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid)
-        fixed = jax.lax.stop_gradient(td_loss)
+        all_terms = _whole_terms(shards, jax.lax.stop_gradient(terms))
+        weights, log = weighting.weights(learner.weighting, aux, shards.whole(batch, 1), all_terms)
+        weights = shards.own(weights, 1)
+        part = _make_part(shards, batch.valid)
+        td_loss, aux_loss = part((masked_mean(jax.lax.stop_gradient(weights) * terms.loss, batch.valid), terms.aux))
+        fixed = shards.total(jax.lax.stop_gradient(td_loss))
         penalty, penalty_aux = sharing.penalty(params.agent, learner.sharing, fixed, terms.separate_optimiser)
-        info = _Aux(terms, weights, online.activation, td_loss, penalty_aux, {**terms.log, **log})
-        return td_loss + terms.aux + penalty, info
+        if shards.split:  # it does not depend on the batch and is counted on one device
+            penalty = jnp.where(shards.index() == 0, penalty, 0.0)
+        return td_loss + aux_loss + penalty, _Aux(terms, weights, online.activation, td_loss, penalty_aux, log)
 
     return loss_fn
+
+
+def _make_part(shards: Shards, valid: jax.Array) -> Callable[[PyTree], PyTree]:
+    """part(means over this device's valid steps) -> its parts of the means over all, which add up to them."""
+    if not shards.split:
+        return lambda means: means
+    share = shards.share(jnp.sum(valid))
+    return lambda means: jax.tree.map(lambda mean: mean * share, means)
+
+
+def _whole_terms(shards: Shards, terms: Terms) -> Terms:
+    """Terms of all rows of the batch; means and flags stay those of this device."""
+    fields = ("loss", "q_tot", "q_tot_max", "target", "one_step")  # [T, B]
+    return terms._replace(**{name: shards.whole(getattr(terms, name), 1) for name in fields})
+
+
+def _row_keys(shards: Shards, key: jax.Array, steps: int, rows: int) -> jax.Array:
+    """The keys of this device's rows, those that the whole batch has on one device: [steps, rows]."""
+    of_row = jax.vmap(jax.random.fold_in, (None, 0))
+    return jax.vmap(of_row, (0, None))(step_keys(key, steps), shards.rows(rows))
 
 
 class GradientStep(Protocol):
@@ -223,7 +277,7 @@ def make_gradient_step(parts: Parts) -> GradientStep:
     def gradient_step(key, clock, learner, target, env_params, episodes: Episode) -> tuple[LearnerState, Metrics]:
         args = (key, clock, learner, target, env_params)
         if parts.env.spec.ends_early:
-            return ragged_batches.on_first(on, episodes, *args)
+            return ragged_batches.on_first(on, episodes, *args, shards=parts.shards)
         return on(ragged_batches.whole(episodes.valid.shape[1], episodes.valid.shape[0]), episodes, *args)
 
     return gradient_step
@@ -235,18 +289,17 @@ def _activity(activation: jax.Array, valid: jax.Array) -> jax.Array:
     return total / jnp.maximum(jnp.sum(valid), 1)
 
 
-def _metrics(loss: jax.Array, norm: jax.Array, info: _Aux, bonus: jax.Array, batch: Batch) -> Metrics:
+def _means(info: _Aux, bonus: jax.Array, batch: Batch) -> Metrics:
+    """Means over valid steps; those of the decomposition's log are such means already."""
+
     def mean(x: jax.Array) -> jax.Array:
         return masked_mean(x, batch.valid)
 
     return {
-        "loss": loss,
-        "td_loss": info.td_loss,
-        "grad_norm": norm,
         "q_tot": mean(info.terms.q_tot),
         "target": mean(info.terms.target),
         "td_error_abs": mean(jnp.abs(info.terms.q_tot - info.terms.target)),
         "weight": mean(info.weights),
         "bonus": mean(bonus),
-        **info.log,
+        **info.terms.log,
     }

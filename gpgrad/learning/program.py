@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from gpgrad import shards
 from gpgrad.config.schema import Config
 from gpgrad.envs.api import EnvParams
 from gpgrad.learning import devices, external_rollout, probes, rollout
@@ -48,6 +50,7 @@ class Program(NamedTuple):
     test(actors, index) -> metrics [S] of the index-th test. final(actors, index) -> the same over more episodes.
     gradient_flow(clock, states) -> `probes.GradientFlow` [S, ...] where a setting asks for it, else nothing.
     simulators: of an environment outside of JAX that is collected by a Python loop; close them at the end.
+    place(states, team) -> the same on the devices where `chunk` and `test` want them, for what was read from a file.
     """
 
     parts: Parts
@@ -57,6 +60,7 @@ class Program(NamedTuple):
     final: Callable[[Actor, Index], Metrics]
     gradient_flow: Callable[[Clock, SeedState], Metrics]
     simulators: Simulators | None = None
+    place: Callable[[SeedState, Actor], tuple[SeedState, Actor]] = lambda states, team: (states, team)
 
 
 def make_program(config: Config, parts: Parts | None = None) -> Program:
@@ -67,6 +71,8 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         if external_rollout.by_loop(parts.env):
             return make_external_program(config, parts)
     n, tests = devices.count(config), config.evaluation
+    if devices.split(config).by == "batch":
+        return make_sharded_program(config, parts, devices.split(config).count)
     chunk = devices.spread(make_chunk(config, parts), n, (False, True, False), (False, True))
 
     def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
@@ -79,6 +85,36 @@ def make_program(config: Config, parts: Parts | None = None) -> Program:
         test=tester(tests.episodes, Purpose.EVALUATE),
         final=tester(tests.final_episodes, Purpose.FINAL),
         gradient_flow=make_gradient_flow(config, parts),
+    )
+
+
+def make_sharded_program(config: Config, parts: Parts, n: int) -> Program:
+    """As `make_program`, with every seed's batch, replay and environments split over n devices."""
+    mesh, tests = devices.mesh(n, shards.AXIS), config.evaluation
+    same: Any = PartitionSpec()
+    split: Any = PartitionSpec(None, shards.AXIS)  # replay [S, capacity, ...]
+    states = SeedState(*(same for _ in SeedState._fields))._replace(replay=split)
+    sharded = parts._replace(shards=shards.Shards(n))
+
+    def placed(specs: PyTree) -> PyTree:
+        return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+    def jit(function: Callable, ins: tuple, outs: PyTree, **options: Any) -> Callable:
+        # Devices agree by construction, which the check of varying values cannot see.
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)
+        return jax.jit(mapped, in_shardings=placed(ins), out_shardings=placed(outs), **options)
+
+    def tester(episodes: int, purpose: Purpose) -> Callable[[Actor, Index], Metrics]:
+        return jit(make_test(sharded, episodes, purpose), (same, same), same)
+
+    return Program(
+        parts=parts,
+        init=jax.jit(jax.vmap(make_init(config, parts)), out_shardings=placed(states)),
+        chunk=jit(make_chunk(config, sharded), (same, states, same), (same, states), donate_argnums=1),
+        test=tester(tests.episodes, Purpose.EVALUATE),
+        final=tester(tests.final_episodes, Purpose.FINAL),
+        gradient_flow=make_gradient_flow(config, parts),
+        place=lambda own, team: jax.device_put((own, team), placed((states, same))),
     )
 
 

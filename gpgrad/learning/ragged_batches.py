@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from gpgrad.envs.api import Env, EnvParams, EnvState, View
 from gpgrad.learning import early_exit_loops
 from gpgrad.methods.nets.agent import AgentNet, step_keys
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import AgentOut, Episode, Gates, PyTree
 
 # Shares of the batch in each quarter of the limit, the shortest layouts first, then the cheapest; every block costs
@@ -73,8 +74,10 @@ def options(limit: int, batch: int) -> tuple[TimeBlocks, ...]:
     return tuple(layouts)
 
 
-def choose(layouts: Sequence[TimeBlocks], played: jax.Array) -> jax.Array:
-    """Index of the first layout that holds episodes of these lengths [B], the same for all that `jax.vmap` maps."""
+def choose(layouts: Sequence[TimeBlocks], played: jax.Array, shards: Shards = WHOLE) -> jax.Array:
+    """Index of the first layout that holds episodes of these lengths [B], the same for all that `jax.vmap` maps and on
+    all devices.
+    """
 
     def reaching(t: int) -> jax.Array:
         return jnp.sum(played >= t, dtype=jnp.int32)
@@ -83,7 +86,7 @@ def choose(layouts: Sequence[TimeBlocks], played: jax.Array) -> jax.Array:
     for blocks in layouts[:-1]:
         too_many = [reaching(start) > rows for start, rows in zip(blocks.starts, blocks.rows, strict=True)]
         holds.append(~jnp.any(jnp.stack([*too_many, reaching(blocks.ends[-1] + 1) > 0])))
-    fails = early_exit_loops.largest(~jnp.stack([*holds, jnp.array(True)]))
+    fails = early_exit_loops.largest(shards.largest(~jnp.stack([*holds, jnp.array(True)])))
     return jnp.argmin(fails).astype(jnp.int32)
 
 
@@ -95,9 +98,11 @@ class OnBlocks(Protocol):
         ...
 
 
-def on_first(function: OnBlocks, episodes: Episode, *args: PyTree) -> Any:
+def on_first(function: OnBlocks, episodes: Episode, *args: PyTree, shards: Shards = WHOLE) -> Any:
     """function(blocks, episodes, *args) with the first layout that holds the episodes [B, T, ...], which are sorted,
     the longest first, and cut where the last block ends.
+
+    Over several devices the batch must have been sorted before it was shared; all use the same layout.
     """
     batch, limit = episodes.valid.shape
     layouts = options(limit, batch)
@@ -105,7 +110,7 @@ def on_first(function: OnBlocks, episodes: Episode, *args: PyTree) -> Any:
     episodes = jax.tree.map(lambda leaf: leaf[jnp.argsort(-played)], episodes)
 
     branches = [partial(_on, function, blocks) for blocks in layouts]
-    return jax.lax.switch(choose(layouts, played), branches, episodes, *args)
+    return jax.lax.switch(choose(layouts, played, shards), branches, episodes, *args)
 
 
 def _on(function: OnBlocks, blocks: TimeBlocks, episodes: Episode, *args: PyTree) -> Any:
@@ -138,9 +143,9 @@ def agent(blocks: TimeBlocks, net: AgentNet) -> AgentNet:
 
     def unroll(params: PyTree, gates: Gates, obs, last_actions, key=None, acting=False, carry=None) -> AgentOut:
         outs, head_params = [], None
-        keys = None if key is None else step_keys(key, len(obs))
+        keys = step_keys(key, len(obs)) if key is not None and not key.ndim else key
         for time, rows in blocks.slices():
-            own = None if keys is None else keys[time]
+            own = None if keys is None else keys[(time, rows)[: keys.ndim]]
             seen, before = _block((obs, last_actions), time, rows)
             out = net.unroll(params, gates, seen, before, own, acting, _block(carry, rows))
             carry = out.carry

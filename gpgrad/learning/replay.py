@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import Episode
 
 
@@ -18,20 +19,50 @@ def init(example: Episode, capacity: int) -> Episode:
     return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), example)
 
 
-def insert(ring: Episode, episodes: Episode, collected: jax.Array) -> Episode:
-    """Write episodes [E, ...] to the slots from `collected` modulo capacity on.
+def size(ring: Episode, shards: Shards) -> int:
+    """The capacity of the whole ring, of which each of several devices holds a part."""
+    return ring.reward.shape[0] * shards.count
 
-    The capacity must be a multiple of E, since a write beyond the end would be moved back onto newer episodes.
+
+def insert(ring: Episode, episodes: Episode, collected: jax.Array, shards: Shards = WHOLE) -> Episode:
+    """Write episodes [E, ...], the same on all devices, to the slots from `collected` modulo capacity on.
+
+    The capacity must be a multiple of E, since a write beyond the end would be moved back onto newer episodes, and a
+    device's part must hold E.
     """
-    capacity, count = ring.reward.shape[0], episodes.reward.shape[0]
+    capacity, count = size(ring, shards), episodes.reward.shape[0]
     if capacity % count:
         raise ValueError(f"capacity {capacity} is no multiple of the {count} episodes written at once")
     slot = collected % capacity
+    if shards.split:
+        return _insert_own(ring, episodes, slot, shards)
     return jax.tree.map(
         lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new.astype(stored.dtype), slot, 0),
         ring,
         episodes,
     )
+
+
+def _insert_own(ring: Episode, episodes: Episode, slot: jax.Array, shards: Shards) -> Episode:
+    """Write those of the episodes whose slots, from `slot` on, this device holds.
+
+    Its E slots nearest to them are read and written again, changed or not: a branch would copy the ring.
+    """
+    held, count = ring.reward.shape[0], episodes.reward.shape[0]
+    if held < count:
+        raise ValueError(f"a device holds {held} slots, fewer than the {count} episodes written at once")
+    first = shards.index() * held
+    start = jnp.clip(slot - first, 0, held - count)
+    which = first + start + jnp.arange(count) - slot  # of the episodes, for each of these slots
+    mine = (which >= 0) & (which < count)
+
+    def write(stored: jax.Array, new: jax.Array) -> jax.Array:
+        old = jax.lax.dynamic_slice_in_dim(stored, start, count)
+        new = new.astype(stored.dtype)[jnp.clip(which, 0, count - 1)]
+        kept = jnp.where(mine.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        return jax.lax.dynamic_update_slice_in_dim(stored, kept, start, 0)
+
+    return jax.tree.map(write, ring, episodes)
 
 
 def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
@@ -55,19 +86,36 @@ def sample_indices(key: jax.Array, filled: jax.Array, count: int) -> jax.Array:
     return jax.lax.scan(draw, jnp.full(count, -1, jnp.int32), (slots, last, candidates))[0]
 
 
-def sample(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> Episode:
-    """`count` different episodes of those stored, [count, ...]; at least as many must have been collected."""
-    filled = jnp.minimum(collected, ring.reward.shape[0]).astype(jnp.int32)
+def sample(
+    key: jax.Array,
+    ring: Episode,
+    collected: jax.Array,
+    count: int,
+    shards: Shards = WHOLE,
+    longest_first: bool = False,
+) -> Episode:
+    """`count` different episodes of those stored, [count, ...]; at least as many must have been collected.
+
+    Over several devices these are the same episodes: all devices draw the same slots, and each gets its share of the
+    rows, [count / n, ...]. longest_first: the batch is sorted before it is shared, as `ragged_batches` needs it; on one
+    device it sorts the batch itself.
+    """
+    filled = jnp.minimum(collected, size(ring, shards)).astype(jnp.int32)
     indices = sample_indices(key, filled, count)
-    return jax.tree.map(lambda leaf: leaf[indices], ring)
+    if shards.split and longest_first:
+        lengths = shards.look(ring.valid, indices).sum(1, dtype=jnp.int32)
+        indices = indices[jnp.argsort(-lengths)]
+    return shards.deal(ring, indices)
 
 
-def sample_steps(key: jax.Array, ring: Episode, collected: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def sample_steps(
+    key: jax.Array, ring: Episode, collected: jax.Array, count: int, shards: Shards = WHOLE
+) -> tuple[jax.Array, jax.Array]:
     """`count` steps that happened, each of a uniform episode with replacement: slot and time, int32 [count] each."""
     k_slot, k_time = jax.random.split(key)
-    filled = jnp.minimum(collected, ring.reward.shape[0])
+    filled = jnp.minimum(collected, size(ring, shards))
     slot = jax.random.randint(k_slot, (count,), 0, filled)
-    time = jax.random.randint(k_time, (count,), 0, jnp.maximum(ring.valid[slot].sum(-1), 1))
+    time = jax.random.randint(k_time, (count,), 0, jnp.maximum(shards.look(ring.valid, slot).sum(-1), 1))
     return slot, time
 
 

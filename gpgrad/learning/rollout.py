@@ -13,6 +13,7 @@ from gpgrad.envs.api import Env, EnvParams, EnvState, View
 from gpgrad.learning import early_exit_loops
 from gpgrad.methods.decomposition.base import Decomposition, greedy_actions
 from gpgrad.methods.nets.agent import AgentNet
+from gpgrad.shards import WHOLE, Shards
 from gpgrad.types import Episode, Gates, Metrics, PyTree
 
 NUMERICS = 1
@@ -40,25 +41,32 @@ def epsilon(steps: jax.Array, start: float, finish: float, anneal_steps: int) ->
     return jnp.maximum(finish, start - (start - finish) / anneal_steps * steps)
 
 
-def choose(key: jax.Array, utilities: jax.Array, avail: jax.Array, eps: jax.Array) -> jax.Array:
-    """Epsilon-greedy per agent over available actions: [E, A, U] to int32 [E, A]."""
+def choose(key: jax.Array, utilities: jax.Array, avail: jax.Array, eps: jax.Array, shards: Shards = WHOLE) -> jax.Array:
+    """Epsilon-greedy per agent over available actions: [E, A, U] to int32 [E, A].
+
+    Over several devices, each with E of the environments, random numbers are drawn for all of them.
+    """
+
+    def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return shards.own(jax.random.uniform(key, (shape[0] * shards.count, *shape[1:])), 0)
+
     k_explore, k_action = jax.random.split(key)
-    explore = jax.random.uniform(k_explore, avail.shape[:-1]) < eps
-    scores = jnp.where(avail, jax.random.uniform(k_action, avail.shape), -1.0)
+    explore = uniform(k_explore, avail.shape[:-1]) < eps
+    scores = jnp.where(avail, uniform(k_action, avail.shape), -1.0)
     return jnp.where(explore, jnp.argmax(scores, -1), greedy_actions(utilities, avail)).astype(jnp.int32)
 
 
 Act = Callable[[jax.Array, Team, View, jax.Array, PyTree, jax.Array], tuple[jax.Array, PyTree]]
 
 
-def make_act(agent: AgentNet, decomposition: Decomposition) -> Act:
+def make_act(agent: AgentNet, decomposition: Decomposition, shards: Shards = WHOLE) -> Act:
     """act(key, team, view, last, carry, eps) -> (actions int32 [E, A], carry), one step of a team in E environments."""
 
     def act(key: jax.Array, team: Team, view: View, last: jax.Array, carry: PyTree, eps: jax.Array):
         out = agent.step(team.params, team.gates, view.obs, last, carry, jax.random.fold_in(key, 2))
         k_utility, k_choice = jax.random.split(key)
         utilities = decomposition.utilities(team.decomposition, out, k_utility)
-        return choose(k_choice, utilities, view.avail, eps), out.carry
+        return choose(k_choice, utilities, view.avail, eps, shards), out.carry
 
     return act
 
@@ -73,13 +81,35 @@ class _Carry(NamedTuple):
 Collect = Callable[[jax.Array, jax.Array, EnvParams, Team, jax.Array], Rollout]
 
 
-def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition) -> Collect:
+def make_collect(env: Env, agent: AgentNet, decomposition: Decomposition, shards: Shards = WHOLE) -> Collect:
     """collect(world_keys [E], act_key, env_params, team, eps) -> Rollout of E environments.
+
+    Over several devices each steps its share of the environments, if they can be shared evenly, and all get the whole
+    rollout, which has the same random numbers. Heads that draw random numbers for all environments at once are computed
+    on every device.
+    """
+    collect = _make_collect(env, agent, decomposition, WHOLE)
+    if not shards.split or agent.head.random:
+        return collect
+    collect_own = _make_collect(env, agent, decomposition, shards)
+
+    def collect_apart(
+        world_keys: jax.Array, act_key: jax.Array, env_params: EnvParams, team: Team, eps: jax.Array
+    ) -> Rollout:
+        if world_keys.shape[0] % shards.count:
+            return collect(world_keys, act_key, env_params, team, eps)
+        return shards.whole_rows(collect_own(shards.own(world_keys, 0), act_key, env_params, team, eps))
+
+    return collect_apart
+
+
+def _make_collect(env: Env, agent: AgentNet, decomposition: Decomposition, shards: Shards) -> Collect:
+    """As `make_collect`, for this device's environments alone.
 
     Environments step on after their end so that shapes stay static; those steps are not valid, their reward is zero and
     the state after the end is repeated. Where episodes end early, collection stops when no environment runs any more.
     """
-    spec, act = env.spec, make_act(agent, decomposition)
+    spec, act = env.spec, make_act(agent, decomposition, shards)
 
     def collect(
         world_keys: jax.Array, act_key: jax.Array, env_params: EnvParams, team: Team, eps: jax.Array

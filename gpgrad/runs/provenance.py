@@ -28,7 +28,7 @@ from gpgrad.runs.logs import MANIFEST, read_manifest
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint", "wandb", "jaxmarl")
 # Settings that a user may edit in the config.yaml of an interrupted run: they change no number.
-FREE = ("log.", "checkpoint.", "seeds_mode", "devices", "learner.stop_on_nan")
+FREE = ("log.", "checkpoint.", "seeds_mode", "devices", "shard", "learner.stop_on_nan")
 # Entries that differ between any two runs.
 PRIVATE = ("id", "fingerprint", "identity", "settings", "command", "continued", "earlier", "source")
 _SECONDS = 10.0

@@ -50,6 +50,8 @@ def finish(config: Config, program: Program, folder: Path, say: Callable[[str], 
     template = jax.eval_shape(lambda: start(config, program))
     stored = warm_start.fitting(folder, lambda: checkpoint.newest(folder, template, say))
     position, offsets = stored or (begin(config, program), {})
+    states, kept = program.place(position.states, position.kept)
+    position = position._replace(states=states, kept=kept)
     if int(position.clock.iterations):
         say(f"resuming {folder} at {int(position.clock.iterations):,} iterations")
     with Recorder(config, folder, say, offsets) if multiprocess.first() else Listener() as recorder:

@@ -75,6 +75,11 @@ def make_plan(config: Config, program: Program) -> Plan:
     return Plan(episode, stored, everything - stored, work, memory.free_bytes(), env_state)
 
 
+def shared(plan: Plan, n_devices: int) -> Plan:
+    """What a seed needs on each of the devices that share its batches and its replay."""
+    return plan._replace(replay=plan.replay // n_devices, work=plan.work // n_devices)
+
+
 def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:
     """Raise SettingError with the numbers and the settings that would fit, with so many seeds alive at once."""
     one, total = plan.one, alive * plan.one

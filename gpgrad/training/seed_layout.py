@@ -77,6 +77,17 @@ def decide(config: Config, needs: Plan, backend: str, n_devices: int, cores: int
     return Layout("vmap", n, work)
 
 
+def divide_cpu(config: Config) -> None:
+    """Have JAX divide the CPU into `config.devices` devices, at most one for each core.
+
+    Without effect once JAX is in use, or where XLA_FLAGS sets their number; other kinds of devices are not touched.
+    """
+    wanted = min(config.devices or 1, len(cores()))
+    if wanted > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # too late; what needs more devices than there are is refused
+            jax.config.update("jax_num_cpu_devices", wanted)
+
+
 def cores() -> list[int]:
     """The cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -129,7 +140,7 @@ def wait_for(seed: int, part: Path, say: Say) -> None:
 def single(config: Config, folder: Path, seed: int) -> Config:
     """The settings of one seed's run."""
     log = dataclasses.replace(config.log, dir=str(folder / SEEDS), name=str(seed))
-    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, log=log)
+    return dataclasses.replace(config, seeds=1, seed=seed, seeds_mode="vmap", devices=1, shard="seeds", log=log)
 
 
 def prepare(config: Config, folder: Path) -> dict[int, Path]:

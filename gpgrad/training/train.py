@@ -33,8 +33,9 @@ def run(config: Config, say: Callable[[str], None] = print) -> Result:
 
     Raises Diverged, once all else is done and written, where seeds have diverged and `learner.stop_on_nan` is on.
     """
-    devices.require()
     config = typed(config)
+    seed_layout.divide_cpu(config)
+    devices.require()
     validate.check(config)
     validate.check_name(config.log.name)
     if multiprocess.first():
@@ -60,8 +61,10 @@ def resume(folder: Path, say: Callable[[str], None] = print) -> Result:
 
 def go_on(folder: Path, say: Callable[[str], None], note: Callable[[Config], None]) -> Result:
     """Train a run that exists to its end. note: called by the first process, once all is known to fit."""
+    config = parse(folder / "config.yaml")
+    seed_layout.divide_cpu(config)
     devices.require()
-    config = devices.fewer(parse(folder / "config.yaml"))  # another machine may have another number
+    config = devices.fewer(config)  # another machine may have another number
     provenance.check(folder, config)
     with hold(folder):
         _require_rest(folder, config)
@@ -105,28 +108,43 @@ def prepare(config: Config, say: Callable[[str], None], needs_teams: bool = True
     needs_teams: whether the teams that `init_from` names are still to be read, if it names any.
     """
     checking.refuse_named(config.env.name, config.env.options)
-    alone = dataclasses.replace(config, seeds=1, devices=1)
+    alone = dataclasses.replace(config, seeds=1, devices=1, shard="seeds")
     program = make_program(alone)
+    if external_rollout.is_external(program.parts.env):
+        external_rollout.check(config, program.parts.env)
     loop.test_period(config, program.parts.env.spec.episode_limit)
     if needs_teams:
         warm_start.check_start(config, program)
     needs = memory_plan.make_plan(alone, program)
     layout = decide(config, needs, external_rollout.is_external(program.parts.env))
+    if devices.wants_batch(config) and jax.default_backend() != "cpu":  # devices of one CPU have one memory
+        needs = memory_plan.shared(needs, devices.split(config).count)
     config = dataclasses.replace(config, seeds_mode=layout.mode)
-    if layout.mode == "vmap" and (config.seeds > 1 or multiprocess.several()):
+    if layout.mode == "vmap" and (config.seeds > 1 or multiprocess.several() or devices.wants_batch(config)):
         program = make_program(config, program.parts)
     memory_plan.refuse_if_too_big(needs, config, layout.alive)
     say(needs.sentence(layout.alive))
     if config.seeds > 1:
         say(str(layout))
+    if layout.mode == "vmap" and not external_rollout.is_external(program.parts.env):
+        split = devices.split(config)
+        if split.count > 1 or config.shard == "batch":
+            say(str(split))
     return config, program, layout
 
 
 def decide(config: Config, needs: memory_plan.Plan, has_processes: bool) -> Layout:
-    """How seeds are laid out: over all devices where several processes have come together.
+    """How seeds are laid out: over all devices where several processes have come together, and in one program where
+    devices share the batches.
 
     has_processes: whether the world's simulators are processes already, which all seeds share.
     """
+    if devices.wants_batch(config) and devices.split(config).by == "batch":
+        if config.seeds_mode not in ("auto", "vmap"):
+            raise SettingError(
+                f"seeds_mode must be vmap, since devices share every seed's batch (got {config.seeds_mode!r})"
+            )
+        return Layout("vmap", config.seeds, "devices share the batch of every seed")
     if not multiprocess.several():
         cores = 1 if has_processes else len(seed_layout.cores())
         return seed_layout.decide(config, needs, jax.default_backend(), jax.device_count(), cores)

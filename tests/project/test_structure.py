@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # A room may import itself and every room before it in this list.
 LINES = """
 errors children yaml_loader signatures
-envs types
+envs types shards
 methods config
 runs jobs plots
 learning training

@@ -131,7 +131,8 @@ class AgentNet(NamedTuple):
     unroll(params, gates, obs [T, B, A, O], last_actions [T, B, A], key, acting=False, carry=None) -> AgentOut over
         time, from the start or on from `carry`; `acting` draws as many random numbers as a step does.
     gates: [A, N], multiplied to the first activation; or a tuple with one array or None for each dense layer; or None.
-    A last action of -1 means none. Only random heads need the key; in an unroll one key, or one for each step.
+    A last action of -1 means none. Only random heads need the key; in an unroll one key, or one for each step, or for
+    each step and episode [T, B].
     """
 
     init: Callable[[jax.Array], AgentParams]

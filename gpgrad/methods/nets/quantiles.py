@@ -71,9 +71,9 @@ def init(key: jax.Array, hidden: int, init_name: Init) -> layers.Dense:
 
 def draw(keys: jax.Array, episodes: int, count: int) -> jax.Array:
     """Fractions in [0, 1) of the first episodes of a batch in steps with these keys [T], the same however many of them
-    are drawn for: [T, B, count].
+    are drawn for: [T, B, count]. keys: or one for each step and episode, [T, B].
     """
-    own = jax.vmap(step_keys, (0, None))(keys, episodes)
+    own = keys if keys.ndim == 2 else jax.vmap(step_keys, (0, None))(keys, episodes)
     return jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (count,))))(own)
 
 
