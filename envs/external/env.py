@@ -53,11 +53,13 @@ class ExternalEnv:
     failures: consecutive failures of a worker that are tolerated.
     pause_seconds: pause before the second consecutive restart, doubled each time up to 30.
     recycle_episodes: episodes after which a worker is replaced, since simulators leak memory; 0: never.
+    python: another interpreter for the workers, with Python 3.8 or later and NumPy; none: this one.
     """
 
     name: str = "host"
     form: str = "loop"
     workers: int | None = None
+    python: str | None = None
     step_seconds: float = Care().step_seconds
     reset_seconds: float = Care().reset_seconds
     failures: int = Care().failures
@@ -84,10 +86,15 @@ class ExternalEnv:
         raise NotImplementedError
 
     @property
+    def order(self) -> str:
+        """The recipe as JSON, with the interpreter."""
+        return self.recipe._replace(python=self.python).dumps()
+
+    @property
     def sizes(self) -> Sizes:
         """The sizes of the simulator, reported by a worker; cached. Raises SettingError."""
         try:
-            return describe(self.recipe.dumps(), self.reset_seconds)
+            return describe(self.order, self.reset_seconds)
         except SimulatorError as error:
             raise SettingError(f"{self.name} cannot be built: {error}") from None
 
@@ -103,7 +110,7 @@ class ExternalEnv:
     def open(self, lanes: int) -> Pool:
         """A new pool of workers, which the caller must close."""
         care = Care(*(getattr(self, name) for name in Care._fields))
-        return Pool(self.recipe.dumps(), self.sizes, lanes, care)
+        return Pool(self.order, self.sizes, lanes, care)
 
     def params(self, key: jax.Array) -> tuple[()]:
         """No parameters."""

@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 
 from gpgrad import children
 from gpgrad.envs.external import worker
 from gpgrad.envs.external.examination import Examined
-from gpgrad.envs.external.protocol import Sizes, loads
+from gpgrad.envs.external.protocol import Recipe, Sizes, loads
 from gpgrad.errors import SettingError
 
 _TAIL = 2000  # bytes of a worker's output shown in messages
@@ -38,18 +39,23 @@ class Process:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115, closed by `kill`
         fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be truncated while in use
         passed = [theirs.fileno(), *([memory] if memory >= 0 else [])]
-        command = [sys.executable, "-m", "gpgrad.envs.external.worker"]
+        python = Recipe(**json.loads(recipe)).python
         numbers = [str(n) for n in (theirs.fileno(), memory, lane, lanes)]
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, *numbers, recipe],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                pass_fds=passed,
-                start_new_session=True,  # a group that can be killed as a whole and does not receive Ctrl-C
-                env=environment(),
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*program(python), *numbers, recipe],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=passed,
+                    start_new_session=True,  # a group that can be killed as a whole and does not receive Ctrl-C
+                    env=environment(python),
+                )
+        except OSError as error:
+            if python is None:
+                raise
+            raise SettingError(f"python must be the path of a Python interpreter (got {python!r}: {error})") from None
         self.pid, self._heard = self._process.pid, b""
 
     def hear_sizes(self, seconds: float) -> Sizes:
@@ -168,12 +174,34 @@ def _examine(recipe: str, seconds: float) -> Examined:
         process.kill(PATIENCE)
 
 
-def environment() -> dict[str, str]:
-    """Environment variables of a worker: this process's modules, one thread, no devices, windows or sound."""
+def program(python: str | None) -> list[str]:
+    """The command of a worker, in this or another interpreter."""
+    if python is None:
+        return [sys.executable, "-m", "gpgrad.envs.external.worker"]
+    return [os.path.expanduser(python), os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")]
+
+
+def environment(python: str | None = None) -> dict[str, str]:
+    """Environment variables of a worker: this process's modules, one thread, no devices, windows or sound.
+
+    Another interpreter gets the search path without this interpreter's own library and packages.
+    """
     alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    return children.environment(**alone, **quiet, **hidden)
+    found = children.environment(**alone, **quiet, **hidden)
+    if python is not None:
+        entries = found["PYTHONPATH"].split(os.pathsep)
+        found["PYTHONPATH"] = os.pathsep.join(entry for entry in entries if not is_of_interpreter(entry))
+    return found
+
+
+def is_of_interpreter(entry: str) -> bool:
+    """Whether an entry of the search path belongs to an interpreter: its library, or a folder of installed packages."""
+    library = sysconfig.get_path("stdlib")
+    zipped = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+    packages = {"site-packages", "dist-packages", zipped}
+    return f"{entry}/".startswith(f"{library}/") or not packages.isdisjoint(entry.split(os.sep))
 
 
 def is_readable(link: socket.socket, seconds: float) -> bool:

@@ -54,7 +54,7 @@ def loads(text: str) -> Sizes:
     """Sizes from their JSON."""
     content = json.loads(text)
     lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
-    return Sizes(**(content | lists))
+    return Sizes(**{**content, **lists})
 
 
 class Seen(NamedTuple):
@@ -138,10 +138,14 @@ class VectorSimulator(Protocol):
 
 
 class Recipe(NamedTuple):
-    """How a worker builds its simulator. maker: `module:attribute`. settings: its keyword arguments."""
+    """How a worker builds its simulator.
+
+    maker: `module:attribute`. settings: its keyword arguments. python: another interpreter to run it; none: this one.
+    """
 
     maker: str
     settings: Mapping[str, Any]
+    python: str | None = None
 
     def dumps(self) -> str:
         """The recipe as JSON, equal for equal recipes."""

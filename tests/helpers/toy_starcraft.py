@@ -47,8 +47,8 @@ class Skirmish:
         self.broken = ""
 
     def step(self, actions: list[int]) -> tuple[float, bool, dict]:
-        for action, avail in zip(actions, self.get_avail_actions(), strict=True):
-            assert avail[action], "the action is not available"
+        avail = self.get_avail_actions()
+        assert all(avail[i][action] for i, action in enumerate(actions)), "the action is not available"
         self.time += 1
         if self.time == self.step_at and self._claim():
             return 0.0, True, {}

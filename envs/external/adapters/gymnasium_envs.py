@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ class GymSimulator:
 
     def step(self, actions: list[int]) -> Outcome:
         """One step; terminal steps that are only the environment's limit become truncations."""
-        chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
+        chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices))
         obs, rewards, terminated, truncated, info = self._env.step(chosen)
         self._time += 1
         n, before = len(self._counts), self._gone
@@ -143,7 +144,7 @@ class GymSimulator:
             raise ValueError(
                 f"the observation is a {type(obs).__name__}, must be a tuple with one entry for each of {n} agents"
             )
-        for i, (space, one) in enumerate(zip(self._spaces, obs, strict=True)):
+        for i, (space, one) in enumerate(zip(self._spaces, obs)):
             if self._gone[i]:
                 avail[i] = spaces.nothing(avail.shape[1])
                 continue
@@ -167,9 +168,13 @@ def package(module: str, distribution: str, env_name: str) -> Any:
 
 def versions(modules: set[str]) -> dict[str, str]:
     """Versions of the modules' distributions."""
-    owners = importlib.metadata.packages_distributions()
-    names = {name for module in modules for name in owners.get(module.split(".")[0], [])}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
+    tops = {module.split(".")[0] for module in modules}
+    if sys.version_info >= (3, 10):
+        owners = importlib.metadata.packages_distributions()
+        names = {name for top in tops for name in owners.get(top, [])}
+        return {name: importlib.metadata.version(name) for name in sorted(names)}
+    found = [(one, one.read_text("top_level.txt") or "") for one in importlib.metadata.distributions()]
+    return dict(sorted((one.metadata["Name"], one.version) for one, text in found if not tops.isdisjoint(text.split())))
 
 
 def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]) -> Sizes:
@@ -191,7 +196,7 @@ def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]
 def padded(obs: Any, widths: list[int]) -> np.ndarray:
     """Flattened observations of all agents, float32 [A, O], padded with zeros."""
     rows = np.zeros((len(widths), max(widths)), np.float32)
-    for row, one, width in zip(rows, obs, widths, strict=True):
+    for row, one, width in zip(rows, obs, widths):
         row[:width] = np.asarray(one, np.float32).ravel()
     return rows
 

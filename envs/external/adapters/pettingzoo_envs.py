@@ -58,7 +58,7 @@ class ZooSimulator:
 
     def step(self, actions: list[int]) -> Outcome:
         """One step. It is terminal if all agents are done and none of those that acted was only truncated."""
-        places, before = zip(self._agents, actions, self._choices, strict=True), self._alive
+        places, before = zip(self._agents, actions, self._choices), self._alive
         chosen = {agent: action + choice.start for agent, action, choice in places if agent in before}
         obs, rewards, terminations, truncations, infos = self._env.step(chosen)
         self._time += 1

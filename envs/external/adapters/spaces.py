@@ -69,7 +69,9 @@ def flat(space: Any, value: Any) -> np.ndarray:
             raise ValueError(f"an observation must have the keys {', '.join(map(str, space.spaces))} (got {value!r})")
         return np.concatenate([flat(one, value[name]) for name, one in space.spaces.items()])
     if isinstance(space, spaces.Tuple):
-        return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value, strict=True)])
+        if len(value) != len(space.spaces):
+            raise ValueError(f"an observation must have {len(space.spaces)} parts (got {len(value)})")
+        return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value)])
     if isinstance(space, spaces.Box):
         row = np.asarray(value, np.float32).ravel()
         if row.size != width(space):

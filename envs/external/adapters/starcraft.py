@@ -76,7 +76,7 @@ class StarcraftSimulator:
         cut = bool(over and not won and self._time >= self._limit)
         told: dict[str, float] = {"won": won, "timed_out": cut}
         if over:
-            told |= {name: info.get(name, 0) for name in ("dead_allies", "dead_enemies")}
+            told.update({name: info.get(name, 0) for name in ("dead_allies", "dead_enemies")})
         return Outcome(self._observe(), float(reward), bool(over and not cut), cut, told)
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ def smac(map: str, difficulty: str = "7") -> StarcraftSimulator:
     """A map of SMAC. Raises Missing."""
     env_name = f"smac_{map}"
     module = package("smac.env", "git+https://github.com/oxwhirl/smac.git", env_name)
-    found = versions({"smac", "pysc2"}) | installation(env_name, map, MAPS)
+    found = {**versions({"smac", "pysc2"}), **installation(env_name, map, MAPS)}
 
     def make(seed: int) -> Any:
         try:
@@ -115,7 +115,7 @@ def smacv2(race: str, allies: int, enemies: int, difficulty: str = "7") -> Starc
         raise Missing(f"{env_name} needs a race of {', '.join(TEAMS)}")
     address = "git+https://github.com/oxwhirl/smacv2.git"
     module = package("smacv2.env.starcraft2.wrapper", address, env_name)
-    found = versions({"smacv2", "pysc2"}) | installation(env_name, map, V2_MAPS)
+    found = {**versions({"smacv2", "pysc2"}), **installation(env_name, map, V2_MAPS)}
 
     def make(seed: int) -> Any:
         units = TEAMS[race]
