@@ -44,11 +44,15 @@ class Care(NamedTuple):
 
 
 class Lane:
-    """A lane with its worker. failures: consecutive. episodes: since the worker started. steps: of this episode."""
+    """A lane with its worker.
+
+    failures: consecutive. stuck: consecutive workers that played an episode and failed in a later reset, as a simulator
+    does that can be reset once. episodes: since the worker started. steps: of this episode.
+    """
 
     def __init__(self) -> None:
         self.process: Process | None = None
-        self.failures = self.episodes = self.steps = 0
+        self.failures = self.stuck = self.episodes = self.steps = 0
         self.asked = False  # a reply is pending
 
 
@@ -155,7 +159,7 @@ class Pool:
         if self._guardian is None:
             self._guardian = Guardian()
         lane.process = Process(self._recipe, self._block.descriptor, number, len(self._lanes))
-        self._guardian.note(lane.process.pid, True)
+        self._guardian.note(lane.process, True)
         lane.asked, lane.episodes = True, 0
 
     def _await_sizes(self, number: int) -> bool:
@@ -199,8 +203,14 @@ class Pool:
         answered = [lane for lane in lanes if not self._lanes[lane].asked]
         if answered:
             self._simulator_seconds += float(self._block.seconds[answered].max())
+        for number in answered if command == worker.RESET else ():
+            if self._lanes[number].episodes:
+                self._lanes[number].stuck = 0
         for number in failed:
-            self._fail(number, f"its worker exited during a {what}")
+            process = self._lanes[number].process
+            assert process is not None
+            self._lanes[number].stuck += command == worker.RESET and self._lanes[number].episodes > 0
+            self._fail(number, f"its worker exited during a {what}: {process.reason()}")
         for number in waiting.values():
             self._fail(number, f"no answer to a {what} within {seconds:g} s")
         return failed + list(waiting.values())
@@ -217,21 +227,25 @@ class Pool:
         """Kill a lane's worker and count the failure. Raises SimulatorError if there are too many."""
         lane = self._lanes[number]
         assert lane.process is not None
-        words = lane.process.last_words()
-        self._end(lane)
         lane.failures += 1
+        tries = max(lane.failures, lane.stuck)
+        words = kept = ""
+        if tries > self.care.failures:
+            words, kept = lane.process.last_words(), lane.process.keep_output()
+        self._end(lane)
         self._counts["discarded_episodes"] += lane.steps > 0
         self._counts["discarded_steps"] += lane.steps
         self._counts["restarts"] += 1
         self._news = [*self._news[-_NEWS:], f"lane {number}: {why}; a new worker repeats its episode"]
-        if lane.failures > self.care.failures:
-            raise SimulatorError(f"lane {number} failed {lane.failures} times in a row, the last time: {why}; {words}")
+        if tries > self.care.failures:
+            where = f"\n(all of its output is in {kept})" if kept else ""
+            raise SimulatorError(f"lane {number} failed {tries} times in a row, the last time: {why}; {words}{where}")
 
     def _end(self, lane: Lane, patience: float = 0.0) -> None:
         assert lane.process is not None
         lane.process.kill(patience)
         if self._guardian:
-            self._guardian.note(lane.process.pid, False)
+            self._guardian.note(lane.process, False)
         lane.process, lane.asked, lane.episodes = None, False, 0
 
 

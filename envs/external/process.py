@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from gpgrad.envs.external.examination import Examined
 from gpgrad.envs.external.protocol import Recipe, Sizes, loads
 from gpgrad.errors import SettingError
 
+_LONGEST_REASON = 300  # characters
 _TAIL = 2000  # bytes of a worker's output shown in messages
 _LONGEST_OUTPUT = 2**20  # bytes of output that are kept
 PATIENCE = 5.0  # seconds for a worker to exit by itself
@@ -32,7 +34,10 @@ class SimulatorError(ChildProcessError):
 
 
 class Process:
-    """A worker in its own process group, with its output in an anonymous file."""
+    """A worker in its own process group, with its output in an anonymous file.
+
+    folder: its folder for temporary files, since killed simulators leave theirs behind.
+    """
 
     def __init__(self, recipe: str, memory: int = worker.ONLY_SIZES, lane: int = 0, lanes: int = 1) -> None:
         self.link, theirs = socket.socketpair()
@@ -40,6 +45,7 @@ class Process:
         fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)  # so that it can be truncated while in use
         passed = [theirs.fileno(), *([memory] if memory >= 0 else [])]
         python = Recipe(**json.loads(recipe)).python
+        self.folder = tempfile.mkdtemp(prefix="gpgrad-worker-")
         numbers = [str(n) for n in (theirs.fileno(), memory, lane, lanes)]
         try:
             with theirs:
@@ -50,9 +56,12 @@ class Process:
                     stderr=subprocess.STDOUT,
                     pass_fds=passed,
                     start_new_session=True,  # a group that can be killed as a whole and does not receive Ctrl-C
-                    env=environment(python),
+                    env={**environment(python), "TMPDIR": self.folder},
                 )
         except OSError as error:
+            self.link.close()
+            self._output.close()
+            os.rmdir(self.folder)
             if python is None:
                 raise
             raise SettingError(f"python must be the path of a Python interpreter (got {python!r}: {error})") from None
@@ -92,6 +101,31 @@ class Process:
         text = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
         return f"its output ends with:\n{text}" if text else "it printed nothing"
 
+    def reason(self) -> str:
+        """Why the worker exited: the last line of its output, which names an exception, and how it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)  # it has closed its end of the link, or has answered wrongly
+        code = self._process.returncode
+        if code is None:
+            return "it did not follow the protocol"
+        end = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        lines = self._whole_output().splitlines()
+        return f"{lines[-1][:_LONGEST_REASON]} ({end})" if lines else end
+
+    def keep_output(self) -> str:
+        """Write the whole output to a temporary file; returns its path, or "" if there is no output."""
+        text = self._whole_output()
+        if not text:
+            return ""
+        descriptor, path = tempfile.mkstemp(prefix="gpgrad-worker-", suffix=".txt")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+        return path
+
+    def _whole_output(self) -> str:
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), size, 0).decode(errors="replace").strip()
+
     def forget_output(self) -> None:
         """Truncate the output if it is long."""
         if os.fstat(self._output.fileno()).st_size > _LONGEST_OUTPUT:
@@ -114,6 +148,7 @@ class Process:
         self._process.wait()
         self.link.close()
         self._output.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Guardian:
@@ -129,11 +164,11 @@ class Guardian:
             env=environment(),
         )
 
-    def note(self, group: int, alive: bool) -> None:
+    def note(self, worker: Process, alive: bool) -> None:
         """Report that a worker started or ended."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed; idle workers still notice our exit
-            self._process.stdin.write(f"{'+' if alive else '-'}{group}\n")
+            self._process.stdin.write(f"+{worker.pid} {worker.folder}\n" if alive else f"-{worker.pid}\n")
             self._process.stdin.flush()
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gpgrad import envs
 from gpgrad.envs.external.adapters import smaclite, starcraft
-from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator
+from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator, package
 from gpgrad.envs.external.adapters.pettingzoo_envs import ZooSimulator
 from gpgrad.envs.external.protocol import Aborted, Missing, Outcome, Sizes
 from gpgrad.errors import SettingError
@@ -304,6 +304,18 @@ def test_smaclite_itself_if_it_is_there():
     simulator = smaclite.SmacliteSimulator("2s3z")
     assert (simulator.sizes.n_agents, simulator.sizes.obs_dim, simulator.sizes.state_dim) == (5, 80, 120)
     assert picture(play(simulator, 1)) == picture(play(simulator, 1))
+
+
+@pytest.mark.parametrize("error", ["OSError('could not find lib libspatialindex_c.so')", "ImportError('no symbol')"])
+def test_packages_that_cannot_be_imported_are_named(tmp_path, monkeypatch, error):
+    (tmp_path / "broken_package.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path)
+    kind, _, why = error.rstrip(")").partition("(")
+    sentence = f"world needs broken_package, which cannot be imported \\({kind}: {why[1:-1]}\\): pip install "
+    with pytest.raises(Missing, match=sentence + "--force-reinstall distribution$"):
+        package("broken_package", "distribution", "world")
+    with pytest.raises(Missing, match=sentence + "--no-deps 'rtree>=1.3'$"):
+        package("broken_package", "distribution", "world", smaclite.RTREE)
 
 
 def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):

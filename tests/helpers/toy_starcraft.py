@@ -202,3 +202,28 @@ class Faulty:
 
     def close(self) -> None:
         pass
+
+
+class Once:
+    """Ends after a step, and can be reset once."""
+
+    def __init__(self) -> None:
+        from gpgrad.envs.external.protocol import Sizes
+
+        self.sizes, self.used = Sizes(1, 1, 1, 0, 1), False
+
+    def reset(self, seed: int):
+        from gpgrad.envs.external.protocol import Seen
+
+        if self.used:
+            raise RuntimeError("no second reset")
+        self.used = True
+        return Seen([[0.0]], [[1]])
+
+    def step(self, actions: list[int]):
+        from gpgrad.envs.external.protocol import Outcome, Seen
+
+        return Outcome(Seen([[0.0]], [[1]]), 0.0, True)
+
+    def close(self) -> None:
+        pass

@@ -156,13 +156,22 @@ class GymSimulator:
         return Seen(padded(rows, self._widths), avail)
 
 
-def package(module: str, distribution: str, env_name: str) -> Any:
-    """An imported module. Raises Missing if it is not installed."""
+def package(module: str, distribution: str, env_name: str, hint: str = "") -> Any:
+    """An imported module. Raises Missing if it is not installed or cannot be imported.
+
+    hint: the command that mends a package that is installed and cannot be imported.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise Missing(
             f"{env_name} needs the package {error.name}, which is not installed: pip install {distribution}"
+        ) from None
+    except (ImportError, OSError) as error:  # OSError: a shared library is absent
+        why = " ".join(str(error).split())
+        mend = hint or f"pip install --force-reinstall {distribution}"
+        raise Missing(
+            f"{env_name} needs {module}, which cannot be imported ({type(error).__name__}: {why}): {mend}"
         ) from None
 
 

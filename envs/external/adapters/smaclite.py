@@ -12,6 +12,9 @@ from gpgrad.envs.external.adapters.gymnasium_envs import package, versions
 from gpgrad.envs.external.adapters.starcraft import BEST_RETURN
 from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
 
+# SMAClite pins rtree 1.0.0, which needs the system's libspatialindex; later ones bring theirs.
+RTREE = "pip install --no-deps 'rtree>=1.3'"
+
 # Steps: SMAC's limits of these maps, since SMAClite has none.
 LIMITS = {
     "10m_vs_11m": 150,
@@ -35,7 +38,7 @@ class SmacliteSimulator:
     def __init__(self, map: str, episode_limit: int = 0, maker: str = "gymnasium") -> None:
         env_name = f"smaclite_{map}"
         if maker == "gymnasium":
-            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", env_name)
+            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", env_name, RTREE)
         if map not in LIMITS:
             raise Missing(
                 f"{env_name} needs the map {map}, which SMAClite does not have; its maps are {', '.join(LIMITS)}"
