@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gpgrad.envs.external.adapters.spaces import truth
-from gpgrad.envs.external.protocol import Outcome, Sizes
+from gpgrad.envs.external.protocol import Outcome, Seen, Sizes
 
 _ALIGNMENT = 64
 
@@ -62,6 +63,10 @@ class Block:
     def write(self, lane: int, outcome: Outcome) -> None:
         """Write a simulator's result into the shared arrays. Raises ValueError for invalid values."""
         sizes, seen = self.sizes, outcome.seen
+        if not isinstance(seen, Seen):
+            raise ValueError(f"observations must be a gpgrad.envs.external.protocol.Seen (got a {type(seen).__name__})")
+        if not isinstance(outcome.info, Mapping):
+            raise ValueError(f"info must be a dict of numbers (got {outcome.info!r})")
         obs = _checked("observation", seen.obs, self.obs[lane].shape)
         avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
         if not avail.any(-1).all():
@@ -113,6 +118,8 @@ def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _array(what: str, value: Any) -> np.ndarray:
     """The value as float32, infinite if it is out of range. Raises ValueError if it is not numeric."""
     try:
+        if value is None:  # which NumPy would take for nan
+            raise TypeError
         with np.errstate(over="ignore"):
             return np.asarray(value, np.float32)
     except (TypeError, ValueError):
