@@ -91,6 +91,11 @@ class ExternalEnv:
         return self.recipe._replace(python=self.python).dumps()
 
     @property
+    def drawn(self) -> ExternalEnv:
+        """The environment that can draw itself."""
+        return self
+
+    @property
     def sizes(self) -> Sizes:
         """The sizes of the simulator, reported by a worker; cached. Raises SettingError."""
         try:

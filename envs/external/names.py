@@ -85,6 +85,11 @@ class Gym(ExternalEnv):
     arguments: str = "{}"
 
     @property
+    def drawn(self) -> ExternalEnv:
+        """With Gymnasium's argument for pictures."""
+        return dataclasses.replace(self, arguments=json.dumps({**parsed(self), "render_mode": "rgb_array"}))
+
+    @property
     def recipe(self) -> Recipe:
         """The id is the part after the prefix."""
         return Recipe(
@@ -108,6 +113,11 @@ class Zoo(ExternalEnv):
     team: str = ""
     others: str = "random"
     arguments: str = "{}"
+
+    @property
+    def drawn(self) -> ExternalEnv:
+        """With PettingZoo's argument for pictures."""
+        return dataclasses.replace(self, arguments=json.dumps({**parsed(self), "render_mode": "rgb_array"}))
 
     @property
     def recipe(self) -> Recipe:

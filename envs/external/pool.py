@@ -75,7 +75,7 @@ class Pool:
             setattr(self, name, getattr(self._block, name))
         self._guardian: Guardian | None = None
         self._counts = {"discarded_episodes": 0, "discarded_steps": 0, "restarts": 0, "recycled": 0}
-        self._simulator_seconds = 0.0
+        self._simulator_seconds, self._simulator_steps = 0.0, 0
         self._news: list[str] = []
 
     def __len__(self) -> int:
@@ -111,14 +111,32 @@ class Pool:
                 continue
             place = self._lanes[lane]
             place.steps += 1
+            self._simulator_steps += 1
             if self.terminated[lane] or self.truncated[lane]:
                 place.failures, place.episodes = 0, place.episodes + 1
         return failed
 
+    def frame(self, lane: int) -> np.ndarray | None:
+        """A picture of a lane as it is, uint8 [H, W, 3]; None if the simulator draws none. Raises SimulatorError."""
+        process = self._lanes[lane].process
+        assert process is not None
+        process.link.send(worker.FRAME)
+        found = process.hear_picture(self.care.step_seconds)
+        return found if found.size else None
+
+    def replay(self, lane: int) -> str:
+        """The file, kept until the pool is closed, in which a simulator saved its own replay; "" if it has none."""
+        process = self._lanes[lane].process
+        assert process is not None
+        process.link.send(worker.REPLAY)
+        return process.hear_line(self.care.step_seconds)
+
     def report(self) -> dict[str, Any]:
-        """Counts since the start, seconds of the slowest simulators, and each worker's memory in MiB."""
+        """Counts and steps since the start, seconds of the slowest simulators, and each worker's memory in MiB."""
         memory = [round(resident(lane.process.pid) / 2**20, 1) for lane in self._lanes if lane.process]
-        return {**self._counts, "simulator_seconds": round(self._simulator_seconds, 3), "worker_mib": memory}
+        seconds = round(self._simulator_seconds, 3)
+        played = {"simulator_steps": self._simulator_steps, "simulator_seconds": seconds}
+        return {**self._counts, **played, "worker_mib": memory}
 
     def news(self) -> list[str]:
         """One line per fault since the last call."""

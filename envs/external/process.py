@@ -17,6 +17,8 @@ import sysconfig
 import tempfile
 import time
 
+import numpy as np
+
 from gpgrad import children
 from gpgrad.envs.external import worker
 from gpgrad.envs.external.examination import Examined
@@ -82,18 +84,39 @@ class Process:
         text = self._line(seconds, "the first steps were not done within", "its worker exited during the first steps")
         return Examined(**json.loads(text))
 
+    def hear_line(self, seconds: float) -> str:
+        """A line, the answer to a request for a picture or a replay. Raises SimulatorError."""
+        return self._line(seconds, "no answer within", "")
+
+    def hear_picture(self, seconds: float) -> np.ndarray:
+        """A picture uint8 [H, W, 3], of size 0 if there is none. Raises SimulatorError."""
+        height, width = map(int, self.hear_line(seconds).split())
+        data = self.hear_bytes(3 * height * width, seconds)
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+    def hear_bytes(self, count: int, seconds: float) -> bytes:
+        """So many bytes, which follow a line. Raises SimulatorError."""
+        deadline = time.monotonic() + seconds
+        while len(self._heard) < count:
+            self._heard += self._piece(deadline, f"no picture within {seconds:g} s", "")
+        data, self._heard = self._heard[:count], self._heard[count:]
+        return data
+
     def _line(self, seconds: float, late: str, ended: str) -> str:
         """The worker's next line."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._heard:
-            if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
-                raise SimulatorError(f"{late} {seconds:g} s; {self.last_words()}")
-            piece = self.link.recv(2**16)
-            if not piece:
-                raise SimulatorError(f"{ended}; {self.last_words()}")
-            self._heard += piece
+            self._heard += self._piece(deadline, f"{late} {seconds:g} s", ended)
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode()
+
+    def _piece(self, deadline: float, late: str, ended: str) -> bytes:
+        if not is_readable(self.link, max(0.0, deadline - time.monotonic())):
+            raise SimulatorError(f"{late}; {self.last_words()}")
+        piece = self.link.recv(2**16)
+        if not piece:
+            raise SimulatorError(f"{ended}; {self.last_words()}" if ended else f"its worker exited: {self.reason()}")
+        return piece
 
     def last_words(self) -> str:
         """The end of the worker's output, for a message."""

@@ -26,11 +26,13 @@ def main(folder: Path, seed: int | None, episode: int, out: Path | None, fps: fl
 
     plots.require()
     from gpgrad.viz.render import check, render
+    from gpgrad.viz.render.external import REPLAY
 
     name = f"seed{seed}-" if seed is not None else ""
     out = out or folder / "pictures" / f"{name}episode{episode}.gif"
     check(out)
     played = render(folder, out, seed, episode, fps)
+    out = out if out.exists() else out.with_suffix(REPLAY)
     size = out.stat().st_size / 1e6
     print(f"{out}: {played.length} steps, return {played.reward.sum():g}, {size:.2f} MB")
     return 0

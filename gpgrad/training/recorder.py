@@ -175,7 +175,7 @@ class Recorder:
         seconds = time.monotonic() - self._began
         place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
         self._files["timing"].write({**place, "seconds": seconds, **(timing or {})})
-        self._display.test(written)
+        self._display.test(written, timing)
         self._warn()
 
     def sign(self, steps: float, place: Row, means: Row) -> None:

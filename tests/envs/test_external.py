@@ -98,6 +98,7 @@ def test_lanes_play_what_the_simulator_plays_and_nothing_is_left(pools):
     assert len(report["worker_mib"]) == 3
     assert min(report["worker_mib"]) > 5
     assert 0 < report["simulator_seconds"] < 60
+    assert report["simulator_steps"] == sum(len(expected(seed)) - 1 for seed in (5, 6, 2**63 + 7, 9, 5, 6))
     assert len(processes() - before) == 4  # with the guardian
     pool.close()
     pool.close()

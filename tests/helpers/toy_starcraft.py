@@ -84,6 +84,9 @@ class Skirmish:
     def close(self) -> None:
         pass
 
+    def save_replay(self) -> None:
+        (Path(self.replay_dir) / "battle.SC2Replay").write_text(f"a battle of {self.time} steps")
+
     def _target(self) -> int:
         return (self.luck >> 16) % 2
 
@@ -115,11 +118,21 @@ class Skirmish:
 
 
 class SkirmishSimulator(StarcraftSimulator):
-    """The adapter of StarCraft II, with a seed for each episode."""
+    """The adapter of StarCraft II, with a seed for each episode. pictures, replays: whether it can make some."""
 
-    def __init__(self, faults: str | None = None, step_at: int = 2, ends_early: bool = False) -> None:
+    def __init__(
+        self,
+        faults: str | None = None,
+        step_at: int = 2,
+        ends_early: bool = False,
+        pictures: bool = False,
+        replays: bool = False,
+    ) -> None:
         super().__init__(lambda seed: Skirmish(faults, step_at), {"skirmish": "1"})
         self.sizes = self.sizes._replace(ends_early=ends_early)
+        self.frame = (lambda: np.full((2, 3, 4), self._battle.time)) if pictures else (lambda: None)
+        if not replays:
+            self.save_replay = lambda folder: ""
 
     def reset(self, seed: int):
         if not self._started:

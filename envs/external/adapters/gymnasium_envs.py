@@ -146,6 +146,10 @@ class GymSimulator:
         """Close the environment."""
         self._env.close()
 
+    def frame(self) -> Any:
+        """A picture, with the argument `render_mode` of `rgb_array`."""
+        return self._env.render()
+
     def _own_limit(self) -> int:
         if self._family:
             return int(self._family.limit(self._env.unwrapped) or 0)

@@ -111,6 +111,10 @@ class ZooSimulator:
         """Close the environment."""
         self._env.close()
 
+    def frame(self) -> Any:
+        """A picture, with the argument `render_mode` of `rgb_array`."""
+        return self._env.render()
+
     def _flags(self, flags: dict[str, Any], what: str) -> set[str]:
         """The agents whose flag is true."""
         return {agent for agent in self._everyone if spaces.truth(flags.get(agent, False), f"{what}[{agent!r}]")}

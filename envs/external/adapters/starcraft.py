@@ -94,6 +94,13 @@ class StarcraftSimulator:
         if self._started:
             self._battle.close()
 
+    def save_replay(self, folder: str) -> str:
+        """Save StarCraft II's replay of the battle so far; returns its path."""
+        inner = getattr(self._battle, "env", self._battle)  # of SMACv2's wrapper
+        inner.replay_dir = folder
+        inner.save_replay()
+        return next((str(path) for path in Path(folder).rglob("*.SC2Replay")), "")
+
     def _observe(self) -> Seen:
         battle = self._battle
         return Seen(battle.get_obs(), battle.get_avail_actions(), battle.get_state())
