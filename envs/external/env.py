@@ -26,7 +26,7 @@ from gpgrad.envs.external.process import SimulatorError, describe
 from gpgrad.envs.external.protocol import Recipe, Sizes
 from gpgrad.errors import SettingError
 
-NUMERICS = 1
+NUMERICS = 2
 
 MOST_LANES = 64  # maximum number of workers of one program inside jit
 
@@ -34,7 +34,8 @@ MOST_LANES = 64  # maximum number of workers of one program inside jit
 class ExternalState(NamedTuple):
     """The stored state.
 
-    obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D]; None if it is the concatenation of all observations.
+    obs: float32 [A, O], or uint8 if `Sizes.obs_bytes`. avail: bool [A, U]. state: float32 [D]; None if it is the
+    concatenation of all observations.
     """
 
     obs: Any  # JAX arrays, NumPy arrays outside of jit, or shapes
@@ -137,8 +138,12 @@ class ExternalEnv:
         return Step(after, reward, flags[0], flags[1], infos)
 
     def view(self, params: tuple[()], state: ExternalState) -> View:
-        """The last observations; without a state of its own, the state is their concatenation without padding."""
+        """The last observations, bytes divided by 255; without a state of its own, the state is their concatenation
+        without padding.
+        """
         del params
+        if self.sizes.obs_bytes:
+            state = state._replace(obs=state.obs.astype(jnp.float32) / 255)
         if state.state is not None:
             return View(*state)
         widths = self.sizes.obs_sizes or (self.sizes.obs_dim,) * self.sizes.n_agents
@@ -185,7 +190,7 @@ class Bridge:
         sizes = self._env.sizes
         a, d = sizes.n_agents, sizes.state_dim
         return ExternalState(
-            jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.float32),
+            jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.uint8 if sizes.obs_bytes else np.float32),
             jax.ShapeDtypeStruct((*lead, a, sizes.n_actions), np.bool_),
             jax.ShapeDtypeStruct((*lead, d), np.float32) if d else None,
         )

@@ -20,7 +20,7 @@ def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Shape and dtype of every array. seconds: duration of the simulator's last call."""
     n, a = lanes, sizes.n_agents
     return {
-        "obs": ((n, a, sizes.obs_dim), np.float32),
+        "obs": ((n, a, sizes.obs_dim), np.uint8 if sizes.obs_bytes else np.float32),
         "avail": ((n, a, sizes.n_actions), np.bool_),
         "state": ((n, sizes.state_dim), np.float32),
         "actions": ((n, a), np.int32),
@@ -68,6 +68,8 @@ class Block:
         if not isinstance(outcome.info, Mapping):
             raise ValueError(f"info must be a dict of numbers (got {outcome.info!r})")
         obs = _checked("observation", seen.obs, self.obs[lane].shape)
+        if sizes.obs_bytes and (obs != np.clip(np.rint(obs), 0, 255)).any():
+            raise ValueError("the observation must be whole numbers of 0 to 255, since obs_bytes is true")
         avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
         if not avail.any(-1).all():
             raise ValueError(f"no action is available to agents {np.flatnonzero(~avail.any(-1)).tolist()}")

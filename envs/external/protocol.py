@@ -21,6 +21,7 @@ class Sizes(NamedTuple):
 
     state_dim: size of the simulator's own global state; 0: none, the concatenation of observations is used.
     info: names of the numbers in `Outcome.info`, summed over each episode in tests.
+    obs_bytes: whether observations are whole numbers of 0 to 255, such as pixels: stored as bytes, seen divided by 255.
     versions: of packages and programs, for the manifest.
     """
 
@@ -37,6 +38,7 @@ class Sizes(NamedTuple):
     obs_sizes: tuple[int, ...] = ()
     action_counts: tuple[int, ...] = ()
     info: tuple[str, ...] = ()
+    obs_bytes: bool = False
     versions: Mapping[str, str] = {}
 
     def dumps(self) -> str:

@@ -389,6 +389,21 @@ def test_observations_of_another_kind_are_named():
         Block(Sizes(1, 1, 1, 0, LIMIT), 1).write(0, Outcome([[0.0]]))
 
 
+def test_pixels_are_bytes(by_name):
+    pixels = spaces.Box(0, 255, (2, 2), np.uint8)
+    value = np.array([[0, 51], [102, 255]], np.uint8)
+    for simulator in (by_tuple(seen=pixels, obs=(value, value)), by_name(Names(seen=pixels, obs=value))):
+        assert simulator.sizes.obs_bytes
+        block = Block(simulator.sizes, 1)
+        block.write(0, Outcome(simulator.reset(0)))
+        assert block.obs.dtype == np.uint8
+        assert block.obs.tolist() == [[[0, 51, 102, 255]] * 2]
+        for wrong in (256, -1, 0.5):
+            with pytest.raises(ValueError, match="must be whole numbers of 0 to 255"):
+                block.write(0, Outcome(simulator.reset(0)._replace(obs=np.full((2, 4), wrong))))
+    assert not by_tuple().sizes.obs_bytes
+
+
 def test_a_largest_reward_is_kept():
     assert np.isfinite(stored(reward=3e38).reward).all()
 

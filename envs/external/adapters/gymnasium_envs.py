@@ -103,6 +103,7 @@ class GymSimulator:
         self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
         self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
+            obs_bytes=all(map(spaces.is_bytes, self._spaces)),
             return_scale=self._family.return_scale if self._family else 1.0,
             ends_early=bool(self._family and self._family.ends_early),
         )

@@ -64,6 +64,7 @@ class ZooSimulator:
         self._everyone, self._rivals, self._balance = everyone, rivals.Rivals(others), rivals.Balance()
         self._has_team, self._masks = bool(team), {}
         self.sizes = sizes_of(self._widths, self._counts, self._limit, {found.__name__, "pettingzoo"})
+        self.sizes = self.sizes._replace(obs_bytes=all(map(spaces.is_bytes, self._spaces)))
         if width := self._state_width(found.__name__):
             self.sizes = self.sizes._replace(state_dim=width, own_state_dim=0)
 

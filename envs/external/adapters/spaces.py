@@ -82,6 +82,13 @@ def visible(space: Any, env_name: str) -> Any:
     return space
 
 
+def is_bytes(space: Any) -> bool:
+    """Whether elements are arrays of bytes, such as images."""
+    from gymnasium import spaces
+
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8
+
+
 def width(space: Any) -> int:
     """Size of a flattened element of the space."""
     from gymnasium import spaces
