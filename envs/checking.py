@@ -187,7 +187,7 @@ def _spec(env: Any) -> EnvSpec:
 
 
 def _external(env: ExternalEnv) -> tuple[list[str], str]:
-    result = examined(env.recipe.dumps(), env.reset_seconds)
+    result = examined(env.order, env.reset_seconds)
     return (
         result.findings,
         f"{result.episodes} episodes, {result.ended} terminated and {result.cut} truncated, {result.steps} steps",

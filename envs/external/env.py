@@ -26,7 +26,7 @@ from gpgrad.envs.external.process import SimulatorError, describe
 from gpgrad.envs.external.protocol import Recipe, Sizes
 from gpgrad.errors import SettingError
 
-NUMERICS = 1
+NUMERICS = 2
 
 MOST_LANES = 64  # maximum number of workers of one program inside jit
 
@@ -34,7 +34,8 @@ MOST_LANES = 64  # maximum number of workers of one program inside jit
 class ExternalState(NamedTuple):
     """The stored state.
 
-    obs: float32 [A, O]. avail: bool [A, U]. state: float32 [D]; None if it is the concatenation of all observations.
+    obs: float32 [A, O], or uint8 if `Sizes.obs_bytes`. avail: bool [A, U]. state: float32 [D]; None if it is the
+    concatenation of all observations.
     """
 
     obs: Any  # JAX arrays, NumPy arrays outside of jit, or shapes
@@ -53,11 +54,13 @@ class ExternalEnv:
     failures: consecutive failures of a worker that are tolerated.
     pause_seconds: pause before the second consecutive restart, doubled each time up to 30.
     recycle_episodes: episodes after which a worker is replaced, since simulators leak memory; 0: never.
+    python: another interpreter for the workers, with Python 3.8 or later and NumPy; none: this one.
     """
 
     name: str = "host"
     form: str = "loop"
     workers: int | None = None
+    python: str | None = None
     step_seconds: float = Care().step_seconds
     reset_seconds: float = Care().reset_seconds
     failures: int = Care().failures
@@ -84,10 +87,20 @@ class ExternalEnv:
         raise NotImplementedError
 
     @property
+    def order(self) -> str:
+        """The recipe as JSON, with the interpreter."""
+        return self.recipe._replace(python=self.python).dumps()
+
+    @property
+    def drawn(self) -> ExternalEnv:
+        """The environment that can draw itself."""
+        return self
+
+    @property
     def sizes(self) -> Sizes:
         """The sizes of the simulator, reported by a worker; cached. Raises SettingError."""
         try:
-            return describe(self.recipe.dumps(), self.reset_seconds)
+            return describe(self.order, self.reset_seconds)
         except SimulatorError as error:
             raise SettingError(f"{self.name} cannot be built: {error}") from None
 
@@ -103,7 +116,7 @@ class ExternalEnv:
     def open(self, lanes: int) -> Pool:
         """A new pool of workers, which the caller must close."""
         care = Care(*(getattr(self, name) for name in Care._fields))
-        return Pool(self.recipe.dumps(), self.sizes, lanes, care)
+        return Pool(self.order, self.sizes, lanes, care)
 
     def params(self, key: jax.Array) -> tuple[()]:
         """No parameters."""
@@ -125,8 +138,12 @@ class ExternalEnv:
         return Step(after, reward, flags[0], flags[1], infos)
 
     def view(self, params: tuple[()], state: ExternalState) -> View:
-        """The last observations; without a state of its own, the state is their concatenation without padding."""
+        """The last observations, bytes divided by 255; without a state of its own, the state is their concatenation
+        without padding.
+        """
         del params
+        if self.sizes.obs_bytes:
+            state = state._replace(obs=state.obs.astype(jnp.float32) / 255)
         if state.state is not None:
             return View(*state)
         widths = self.sizes.obs_sizes or (self.sizes.obs_dim,) * self.sizes.n_agents
@@ -173,7 +190,7 @@ class Bridge:
         sizes = self._env.sizes
         a, d = sizes.n_agents, sizes.state_dim
         return ExternalState(
-            jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.float32),
+            jax.ShapeDtypeStruct((*lead, a, sizes.obs_dim), np.uint8 if sizes.obs_bytes else np.float32),
             jax.ShapeDtypeStruct((*lead, a, sizes.n_actions), np.bool_),
             jax.ShapeDtypeStruct((*lead, d), np.float32) if d else None,
         )

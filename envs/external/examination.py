@@ -31,15 +31,20 @@ def examine(simulator: Simulator) -> dict:
     began = time.perf_counter()
     block, rng = Block(simulator.sizes, 1), np.random.default_rng(0)
     found: list[str] = []
-    counts: dict[str, int] = dict.fromkeys(("steps", "episodes", "ended", "cut"), 0)
+    counts: dict[str, int] = dict.fromkeys(("steps", "episodes", "ended", "cut", "calls"), 0)
     try:
         while not found and counts["episodes"] < EPISODES and time.perf_counter() - began < SECONDS:
             found = _episode(simulator, block, rng, counts, began)
             counts["episodes"] += 1
+        doubts = getattr(simulator, "doubts", None)
+        found = found or (doubts() if doubts else [])
     except Exception as error:
         traceback.print_exc()
-        found = [f"{'step' if counts['steps'] else 'reset or the first step'} raises {described(error)}"]
+        call = "reset" if counts["calls"] == 0 else f"step {counts['calls']}"
+        later = f" of episode {counts['episodes'] + 1}" if counts["episodes"] else ""
+        found = [f"{call}{later} raises {described(error)}"]
     milliseconds = round(1000 * (time.perf_counter() - began), 1)
+    counts.pop("calls")
     return Examined(found, **counts, milliseconds=milliseconds)._asdict()
 
 
@@ -47,11 +52,12 @@ def _episode(
     simulator: Simulator, block: Block, rng: np.random.Generator, counts: dict[str, int], began: float
 ) -> list[str]:
     """Play one episode while time is left; return its violations."""
-    limit = simulator.sizes.episode_limit
+    limit, counts["calls"] = simulator.sizes.episode_limit, 0
     if found := _wrong(block, Outcome(simulator.reset(counts["episodes"])), "after a reset"):
         return found
     for t in range(limit):
         actions = [int(rng.choice(np.flatnonzero(row))) for row in block.avail[0]]
+        counts["calls"] += 1  # of this episode's steps, to tell which of them raises
         outcome = simulator.step(actions)
         counts["steps"] += 1
         if found := _wrong(block, outcome, f"after step {t + 1}"):

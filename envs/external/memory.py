@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gpgrad.envs.external.adapters.spaces import truth
-from gpgrad.envs.external.protocol import Outcome, Sizes
+from gpgrad.envs.external.protocol import Outcome, Seen, Sizes
 
 _ALIGNMENT = 64
 
@@ -19,7 +20,7 @@ def layout(sizes: Sizes, lanes: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Shape and dtype of every array. seconds: duration of the simulator's last call."""
     n, a = lanes, sizes.n_agents
     return {
-        "obs": ((n, a, sizes.obs_dim), np.float32),
+        "obs": ((n, a, sizes.obs_dim), np.uint8 if sizes.obs_bytes else np.float32),
         "avail": ((n, a, sizes.n_actions), np.bool_),
         "state": ((n, sizes.state_dim), np.float32),
         "actions": ((n, a), np.int32),
@@ -62,7 +63,13 @@ class Block:
     def write(self, lane: int, outcome: Outcome) -> None:
         """Write a simulator's result into the shared arrays. Raises ValueError for invalid values."""
         sizes, seen = self.sizes, outcome.seen
+        if not isinstance(seen, Seen):
+            raise ValueError(f"observations must be a gpgrad.envs.external.protocol.Seen (got a {type(seen).__name__})")
+        if not isinstance(outcome.info, Mapping):
+            raise ValueError(f"info must be a dict of numbers (got {outcome.info!r})")
         obs = _checked("observation", seen.obs, self.obs[lane].shape)
+        if sizes.obs_bytes and (obs != np.clip(np.rint(obs), 0, 255)).any():
+            raise ValueError("the observation must be whole numbers of 0 to 255, since obs_bytes is true")
         avail = _checked("availability", seen.avail, self.avail[lane].shape).astype(bool)
         if not avail.any(-1).all():
             raise ValueError(f"no action is available to agents {np.flatnonzero(~avail.any(-1)).tolist()}")
@@ -113,6 +120,8 @@ def _checked(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _array(what: str, value: Any) -> np.ndarray:
     """The value as float32, infinite if it is out of range. Raises ValueError if it is not numeric."""
     try:
+        if value is None:  # which NumPy would take for nan
+            raise TypeError
         with np.errstate(over="ignore"):
             return np.asarray(value, np.float32)
     except (TypeError, ValueError):

@@ -44,11 +44,15 @@ class Care(NamedTuple):
 
 
 class Lane:
-    """A lane with its worker. failures: consecutive. episodes: since the worker started. steps: of this episode."""
+    """A lane with its worker.
+
+    failures: consecutive. stuck: consecutive workers that played an episode and failed in a later reset, as a simulator
+    does that can be reset once. episodes: since the worker started. steps: of this episode.
+    """
 
     def __init__(self) -> None:
         self.process: Process | None = None
-        self.failures = self.episodes = self.steps = 0
+        self.failures = self.stuck = self.episodes = self.steps = 0
         self.asked = False  # a reply is pending
 
 
@@ -71,7 +75,7 @@ class Pool:
             setattr(self, name, getattr(self._block, name))
         self._guardian: Guardian | None = None
         self._counts = {"discarded_episodes": 0, "discarded_steps": 0, "restarts": 0, "recycled": 0}
-        self._simulator_seconds = 0.0
+        self._simulator_seconds, self._simulator_steps = 0.0, 0
         self._news: list[str] = []
 
     def __len__(self) -> int:
@@ -107,14 +111,32 @@ class Pool:
                 continue
             place = self._lanes[lane]
             place.steps += 1
+            self._simulator_steps += 1
             if self.terminated[lane] or self.truncated[lane]:
                 place.failures, place.episodes = 0, place.episodes + 1
         return failed
 
+    def frame(self, lane: int) -> np.ndarray | None:
+        """A picture of a lane as it is, uint8 [H, W, 3]; None if the simulator draws none. Raises SimulatorError."""
+        process = self._lanes[lane].process
+        assert process is not None
+        process.link.send(worker.FRAME)
+        found = process.hear_picture(self.care.step_seconds)
+        return found if found.size else None
+
+    def replay(self, lane: int) -> str:
+        """The file, kept until the pool is closed, in which a simulator saved its own replay; "" if it has none."""
+        process = self._lanes[lane].process
+        assert process is not None
+        process.link.send(worker.REPLAY)
+        return process.hear_line(self.care.step_seconds)
+
     def report(self) -> dict[str, Any]:
-        """Counts since the start, seconds of the slowest simulators, and each worker's memory in MiB."""
+        """Counts and steps since the start, seconds of the slowest simulators, and each worker's memory in MiB."""
         memory = [round(resident(lane.process.pid) / 2**20, 1) for lane in self._lanes if lane.process]
-        return {**self._counts, "simulator_seconds": round(self._simulator_seconds, 3), "worker_mib": memory}
+        seconds = round(self._simulator_seconds, 3)
+        played = {"simulator_steps": self._simulator_steps, "simulator_seconds": seconds}
+        return {**self._counts, **played, "worker_mib": memory}
 
     def news(self) -> list[str]:
         """One line per fault since the last call."""
@@ -155,7 +177,7 @@ class Pool:
         if self._guardian is None:
             self._guardian = Guardian()
         lane.process = Process(self._recipe, self._block.descriptor, number, len(self._lanes))
-        self._guardian.note(lane.process.pid, True)
+        self._guardian.note(lane.process, True)
         lane.asked, lane.episodes = True, 0
 
     def _await_sizes(self, number: int) -> bool:
@@ -199,8 +221,14 @@ class Pool:
         answered = [lane for lane in lanes if not self._lanes[lane].asked]
         if answered:
             self._simulator_seconds += float(self._block.seconds[answered].max())
+        for number in answered if command == worker.RESET else ():
+            if self._lanes[number].episodes:
+                self._lanes[number].stuck = 0
         for number in failed:
-            self._fail(number, f"its worker exited during a {what}")
+            process = self._lanes[number].process
+            assert process is not None
+            self._lanes[number].stuck += command == worker.RESET and self._lanes[number].episodes > 0
+            self._fail(number, f"its worker exited during a {what}: {process.reason()}")
         for number in waiting.values():
             self._fail(number, f"no answer to a {what} within {seconds:g} s")
         return failed + list(waiting.values())
@@ -217,21 +245,25 @@ class Pool:
         """Kill a lane's worker and count the failure. Raises SimulatorError if there are too many."""
         lane = self._lanes[number]
         assert lane.process is not None
-        words = lane.process.last_words()
-        self._end(lane)
         lane.failures += 1
+        tries = max(lane.failures, lane.stuck)
+        words = kept = ""
+        if tries > self.care.failures:
+            words, kept = lane.process.last_words(), lane.process.keep_output()
+        self._end(lane)
         self._counts["discarded_episodes"] += lane.steps > 0
         self._counts["discarded_steps"] += lane.steps
         self._counts["restarts"] += 1
         self._news = [*self._news[-_NEWS:], f"lane {number}: {why}; a new worker repeats its episode"]
-        if lane.failures > self.care.failures:
-            raise SimulatorError(f"lane {number} failed {lane.failures} times in a row, the last time: {why}; {words}")
+        if tries > self.care.failures:
+            where = f"\n(all of its output is in {kept})" if kept else ""
+            raise SimulatorError(f"lane {number} failed {tries} times in a row, the last time: {why}; {words}{where}")
 
     def _end(self, lane: Lane, patience: float = 0.0) -> None:
         assert lane.process is not None
         lane.process.kill(patience)
         if self._guardian:
-            self._guardian.note(lane.process.pid, False)
+            self._guardian.note(lane.process, False)
         lane.process, lane.asked, lane.episodes = None, False, 0
 
 

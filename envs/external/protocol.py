@@ -21,6 +21,7 @@ class Sizes(NamedTuple):
 
     state_dim: size of the simulator's own global state; 0: none, the concatenation of observations is used.
     info: names of the numbers in `Outcome.info`, summed over each episode in tests.
+    obs_bytes: whether observations are whole numbers of 0 to 255, such as pixels: stored as bytes, seen divided by 255.
     versions: of packages and programs, for the manifest.
     """
 
@@ -37,6 +38,7 @@ class Sizes(NamedTuple):
     obs_sizes: tuple[int, ...] = ()
     action_counts: tuple[int, ...] = ()
     info: tuple[str, ...] = ()
+    obs_bytes: bool = False
     versions: Mapping[str, str] = {}
 
     def dumps(self) -> str:
@@ -54,7 +56,7 @@ def loads(text: str) -> Sizes:
     """Sizes from their JSON."""
     content = json.loads(text)
     lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
-    return Sizes(**(content | lists))
+    return Sizes(**{**content, **lists})
 
 
 class Seen(NamedTuple):
@@ -138,10 +140,14 @@ class VectorSimulator(Protocol):
 
 
 class Recipe(NamedTuple):
-    """How a worker builds its simulator. maker: `module:attribute`. settings: its keyword arguments."""
+    """How a worker builds its simulator.
+
+    maker: `module:attribute`. settings: its keyword arguments. python: another interpreter to run it; none: this one.
+    """
 
     maker: str
     settings: Mapping[str, Any]
+    python: str | None = None
 
     def dumps(self) -> str:
         """The recipe as JSON, equal for equal recipes."""

@@ -11,14 +11,17 @@ import json
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
+
+import numpy as np
 
 from gpgrad.envs.external.examination import described, examine
 from gpgrad.envs.external.memory import Block
 from gpgrad.envs.external.protocol import Missing, Outcome, Simulator, build
 
-RESET, STEP, CLOSE, DONE = b"r", b"s", b"c", b"k"
+RESET, STEP, CLOSE, FRAME, REPLAY, DONE = b"r", b"s", b"c", b"f", b"p", b"k"
 ONLY_SIZES, EXAMINE = -1, -2  # values of MEMORY: send the sizes and exit; the same, with the findings of a check
 
 
@@ -55,6 +58,9 @@ def serve(link: socket.socket, simulator: Simulator, block: Block, lane: int) ->
     """Reply to commands until CLOSE or the end of the stream."""
     while (command := link.recv(1)) not in (b"", CLOSE):
         began = time.perf_counter()
+        if command in (FRAME, REPLAY):
+            link.sendall(picture(simulator) if command == FRAME else replay(simulator))
+            continue
         if command == RESET:
             outcome = Outcome(simulator.reset(int(block.seed[lane])))
         else:
@@ -62,6 +68,21 @@ def serve(link: socket.socket, simulator: Simulator, block: Block, lane: int) ->
         block.seconds[lane] = time.perf_counter() - began
         block.write(lane, outcome)
         link.send(DONE)
+
+
+def picture(simulator: Simulator) -> bytes:
+    """The simulator's `frame()`: a line with height and width, and RGB bytes; both sizes are 0 if there is none."""
+    draw = getattr(simulator, "frame", None)
+    frame = np.asarray(draw()) if draw else np.zeros(0)
+    if frame.ndim != 3 or frame.shape[2] not in (3, 4):  # also None, and the lists of other render modes
+        return b"0 0\n"
+    return b"%d %d\n" % frame.shape[:2] + np.ascontiguousarray(frame[..., :3], np.uint8).tobytes()
+
+
+def replay(simulator: Simulator) -> bytes:
+    """Let the simulator save its own replay: a line with the file's path, empty if it has none."""
+    save = getattr(simulator, "save_replay", None)
+    return (save(tempfile.gettempdir()) if save else "").encode() + b"\n"
 
 
 if __name__ == "__main__":

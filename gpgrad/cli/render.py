@@ -31,11 +31,13 @@ def main(source: Path, seed: int | None, episode: int, out: Path | None, fps: fl
 
     plots.require()
     from gpgrad.viz.render import check, render
+    from gpgrad.viz.render.external import REPLAY
 
     name = f"{f'seed{seed}-' if seed is not None else ''}{'best-' if best else ''}episode{episode}.gif"
     out = out or (Path(f"{source.stem}-{name}") if source.is_file() else source / "pictures" / name)
     check(out)
     played = render(source, out, seed, episode, fps, best)
+    out = out if out.exists() else out.with_suffix(REPLAY)
     size = out.stat().st_size / 1e6
     print(f"{out}: {played.length} steps, return {played.reward.sum():g}, {size:.2f} MB")
     return 0

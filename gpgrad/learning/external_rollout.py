@@ -169,7 +169,7 @@ class Store:
         spec, sizes = env.spec, env.sizes
         self._limit, self._limit_is_terminal, self._names = spec.episode_limit, spec.limit_is_terminal, sizes.info
         lead, t, a = (n_seeds, n_episodes), spec.episode_limit, spec.n_agents
-        self._obs = np.zeros((*lead, t + 1, a, sizes.obs_dim), np.float32)
+        self._obs = np.zeros((*lead, t + 1, a, sizes.obs_dim), np.uint8 if sizes.obs_bytes else np.float32)
         self._avail = np.zeros((*lead, t + 1, a, sizes.n_actions), np.bool_)
         self._state = np.zeros((*lead, t + 1, sizes.state_dim), np.float32)
         self._actions = np.zeros((*lead, t, a), np.int8)

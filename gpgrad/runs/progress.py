@@ -31,6 +31,7 @@ class Display:
         self._last = (time.monotonic(), 0.0)
         self._rate = 0.0
         self._begun: tuple[float, int] | None = None  # when the first test of this process was, and its steps
+        self._played: tuple[float, float, float] | None = None  # at the last test: time, simulators' steps and seconds
 
     def start(self) -> None:
         """Begin drawing."""
@@ -49,8 +50,11 @@ class Display:
         line = f"{self._rate:,.0f}/s eps {place['epsilon']:.2f}" + (f" loss {loss:.3g}" if loss is not None else "")
         self._try(lambda: self._progress.update(self._task, completed=min(steps, self._total), line=line))
 
-    def test(self, rows: list[Row]) -> None:
-        """Print a test, in lines of at most 80 columns that break between numbers."""
+    def test(self, rows: list[Row], timing: Row | None = None) -> None:
+        """Print a test, in lines of at most 80 columns that break between numbers.
+
+        timing: of external simulators, `Pool.report`.
+        """
         first, now = rows[0], time.monotonic()
         steps = first["env_steps"]
         self._last = (now, self._last[1])
@@ -65,6 +69,7 @@ class Display:
         parts.append(f"eps {first['epsilon']:.2f}")
         if self._rate:
             parts.append(f"{self._rate:,.0f} steps/s")
+        parts += self._simulators(timing or {}, now)
         if self._begun and steps > self._begun[1]:
             seconds = (now - self._begun[0]) / (steps - self._begun[1]) * max(0, self._total - steps)
             parts.append(f"{duration(seconds)} left")
@@ -73,6 +78,18 @@ class Display:
             parts.append(seeds_of(rows))
         for line in filled(parts):
             self.say(line)
+
+    def _simulators(self, timing: Row, now: float) -> list[str]:
+        """Steps per second since the last test, of simulators while they play, and of everything else in its time."""
+        if "simulator_steps" not in timing:
+            return []
+        before, self._played = self._played, (now, timing["simulator_steps"], timing["simulator_seconds"])
+        if before is None:
+            return []
+        whole, steps, busy = (new - old for new, old in zip(self._played, before, strict=True))
+        if not steps:
+            return []
+        return [f"simulators {steps / max(busy, 1e-9):,.0f}/s, learner {steps / max(whole - busy, 1e-9):,.0f}/s"]
 
     def final(self, rows: list[Row]) -> None:
         """Print the test of the last parameters."""

@@ -93,7 +93,8 @@ def refuse_if_too_big(plan: Plan, config: Config, alive: int) -> None:
     unit = config.rollout.worlds
     capacity = room // plan.episode // unit * unit
     if capacity > 0 and capacity >= config.learner.batch_episodes:
-        ways.append(f"--replay.capacity {capacity}")
+        # Where the replay takes the most, as with pixels, fewer seeds are the wrong end to begin with.
+        ways.insert(0 if plan.replay > plan.state + plan.work else len(ways), f"--replay.capacity {capacity}")
     raise SettingError(
         f"the run needs {show(total)} ({alive} x {show(one)}, of which replay {show(plan.replay)}) "
         f"but {show(plan.free)} are free; "

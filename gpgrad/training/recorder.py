@@ -182,7 +182,7 @@ class Recorder:
         seconds = time.monotonic() - self._began
         place = {name: first[name] for name in ("iterations", "updates", "env_steps")}
         self._files.time({**place, "seconds": seconds, **(timing or {})})
-        self._display.test(written)
+        self._display.test(written, timing)
         self._warn()
 
     def keep_best(self, rows: list[Row], running: np.ndarray, team: Actor) -> None:

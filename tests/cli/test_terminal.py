@@ -330,10 +330,11 @@ def test_rows_fit_80_columns_and_piped_ones_have_percent_and_time_left(capsys, m
     numbers = {"test_return": -123.45, "test_won": 0.5, "payoff_error": 1234.5, "loss": 123.4, "epsilon": 0.5}
     for steps in (0, 250_000):
         display.update(steps, {"epsilon": 0.5}, {"loss": 1.0})
-        display.test([{"seed": s, "env_steps": steps, "updates": 9, **numbers} for s in range(5)])
+        timing = {"simulator_steps": steps, "simulator_seconds": steps / 2500}
+        display.test([{"seed": s, "env_steps": steps, "updates": 9, **numbers} for s in range(5)], timing)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     assert "250,000 steps 25% return -123.45 ± 0.00 won 0.50" in text
-    assert re.search(r"steps/s 10 min 00 s left 5 seeds, ± 95%$", text)
+    assert re.search(r"steps/s simulators 2,500/s, learner 2,500/s 10 min 00 s left 5 seeds, ± 95%$", text)
     assert [line for line in lines if line.startswith(" " * 17)]

@@ -197,7 +197,7 @@ def test_good_worlds_have_no_findings():
             {"changes": {"terminated": [True, False]}},
             "after step 2 terminated must be True or False (got [True, False])",
         ),
-        ({"changes": {"raises": "a bad day"}}, "step raises RuntimeError: a bad day ("),
+        ({"changes": {"raises": "a bad day"}}, "step 2 raises RuntimeError: a bad day ("),
         ({"limit": 2}, "an episode goes on after episode_limit, 2 steps"),
         ({}, ""),
     ],

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gpgrad.envs.external.pool import Care, Pool
 from gpgrad.envs.external.process import SimulatorError, describe
 from gpgrad.envs.external.protocol import Recipe, Sizes, loads
 from gpgrad.errors import SettingError
-from tests.helpers.toy_starcraft import FAULTS, LIMIT, SkirmishSimulator, order
+from tests.helpers.toy_starcraft import FAULTS, LIMIT, Once, SkirmishSimulator, order
 
 ROOT = Path(__file__).parents[2]
 QUICK = Care(step_seconds=20.0, reset_seconds=60.0, failures=50, pause_seconds=0.0)
@@ -97,6 +98,7 @@ def test_lanes_play_what_the_simulator_plays_and_nothing_is_left(pools):
     assert len(report["worker_mib"]) == 3
     assert min(report["worker_mib"]) > 5
     assert 0 < report["simulator_seconds"] < 60
+    assert report["simulator_steps"] == sum(len(expected(seed)) - 1 for seed in (5, 6, 2**63 + 7, 9, 5, 6))
     assert len(processes() - before) == 4  # with the guardian
     pool.close()
     pool.close()
@@ -119,8 +121,10 @@ def test_every_fault_is_noticed_and_survived(pools, tmp_path):
         reasons += pool.news()
     assert len(reasons) == len(FAULTS)
     assert "no answer to a step within 3 s" in reasons[FAULTS.index("hang")]
-    assert "its worker exited during a step" in reasons[FAULTS.index("nan")]
-    assert "its worker exited during a reset" in reasons[FAULTS.index("reset")]
+    assert "during a step: ValueError: the observation has values that are not" in reasons[FAULTS.index("nan")]
+    assert "during a step: RuntimeError: a crash on demand (exit code 1)" in reasons[FAULTS.index("crash")]
+    assert "during a step: exit on demand (exit code 3)" in reasons[FAULTS.index("exit")]
+    assert "during a reset: RuntimeError: a crash on demand" in reasons[FAULTS.index("reset")]
     report = pool.report()
     assert report["restarts"] == len(FAULTS)
     assert report["discarded_episodes"] == len(FAULTS) - 1  # the one that failed in its reset had not begun
@@ -137,9 +141,48 @@ def test_too_many_failures_in_a_row_end_with_the_last_words(pools, tmp_path):
             while not pool.step([0], policy(pool.avail, 0)):
                 pass
 
-    with pytest.raises(SimulatorError, match=r"lane 0 failed 3 times in a row[\s\S]*RuntimeError: a crash on demand"):
+    first = r"lane 0 failed 3 times in a row, the last time: its worker exited during a step: RuntimeError: a crash"
+    with pytest.raises(SimulatorError, match=first) as caught:
         play()
     assert len(list(tmp_path.iterdir())) == 1
+    output = Path(str(caught.value).split("all of its output is in ")[1].rstrip(")"))
+    assert output.read_text().startswith("crash on demand\nTraceback")
+    output.unlink()
+
+
+def test_a_simulator_that_can_be_reset_once_ends_with_its_reason():
+    """Its workers each play an episode, so that no episode fails again and again."""
+    pool = Pool(Recipe("tests.helpers.toy_starcraft:Once", {}).dumps(), Once().sizes, 1, QUICK._replace(failures=1))
+
+    def play() -> None:
+        for _ in range(9):
+            if not pool.reset([0], [1]):
+                pool.step([0], np.zeros((1, 1), np.int32))
+
+    with pytest.raises(SimulatorError, match=r"lane 0 failed 2 times .* during a reset: RuntimeError: no second reset"):
+        play()
+    pool.close()
+
+
+def test_temporary_files_go_with_their_worker(pools):
+    """As a killed StarCraft II leaves its folders behind."""
+    before = set(Path(tempfile.gettempdir()).glob("gpgrad-worker-*"))
+    pool = pools(2)
+    pool.reset([0, 1], [1, 2])
+    folders = set(Path(tempfile.gettempdir()).glob("gpgrad-worker-*")) - before
+    mine = {Path(lane.process.folder) for lane in pool._lanes}
+    assert mine <= folders
+    for folder in mine:
+        (folder / "StarCraft").mkdir()
+    assert f"TMPDIR={pool._lanes[0].process.folder}" in psutil_variables(pool._lanes[0].process.pid)
+    pool._end(pool._lanes[0])
+    assert [folder.exists() for folder in sorted(mine, key=str)].count(True) == 1
+    pool.close()
+    assert not any(folder.exists() for folder in mine)
+
+
+def psutil_variables(pid: int) -> list[str]:
+    return [f"{name}={value}" for name, value in psutil.Process(pid).environ().items()]
 
 
 def test_seeds_change_only_where_half_of_the_failures_did_not_help(pools):
@@ -238,9 +281,13 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-def test_the_guardian_spares_groups_that_ended():
+def test_the_guardian_spares_groups_that_ended(tmp_path):
     kept, gone = (subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(2))
-    watch([f"+{kept.pid}\n", f"+{gone.pid}\n", f"-{kept.pid}\n"])  # type: ignore[arg-type]
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "gone" / "inside").mkdir(parents=True)
+    lines = [f"+{kept.pid} {tmp_path / 'kept'}\n", f"+{gone.pid} {tmp_path / 'gone'}\n", f"-{kept.pid}\n"]
+    watch(lines)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert gone.wait(10) == -signal.SIGKILL
     assert kept.poll() is None
     kept.kill()
@@ -251,4 +298,5 @@ def test_recipes_are_told_apart_by_their_text():
     assert json.loads(recipe(step_at=3)) == {
         "maker": "tests.helpers.toy_starcraft:SkirmishSimulator",
         "settings": {"step_at": 3},
+        "python": None,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import subprocess
 import sys
 import types
@@ -12,7 +14,7 @@ import pytest
 
 from gpgrad import envs
 from gpgrad.envs.external.adapters import smaclite, starcraft
-from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator
+from gpgrad.envs.external.adapters.gymnasium_envs import GymSimulator, package
 from gpgrad.envs.external.adapters.pettingzoo_envs import ZooSimulator
 from gpgrad.envs.external.protocol import Aborted, Missing, Outcome, Sizes
 from gpgrad.errors import SettingError
@@ -236,10 +238,12 @@ def test_starcraft_is_seeded_at_its_start_and_smacv2_each_time():
 def test_own_state_sizes_come_from_the_interface():
     def make(seed: int) -> Skirmish:
         battle = Skirmish()
-        battle.shield_bits_ally, battle.unit_type_bits = 1, 2  # type: ignore[attr-defined]
+        battle.get_ally_num_attributes = lambda: 7  # type: ignore[attr-defined]
+        battle.obs_instead_of_state = seed < 0  # type: ignore[attr-defined]
         return battle
 
     assert starcraft.StarcraftSimulator(make).sizes.own_state_dim == 7
+    assert starcraft.StarcraftSimulator(lambda seed: make(-1)).sizes.own_state_dim == 0
     assert SkirmishSimulator().sizes.own_state_dim == 0
 
 
@@ -306,16 +310,114 @@ def test_smaclite_itself_if_it_is_there():
     assert picture(play(simulator, 1)) == picture(play(simulator, 1))
 
 
+@pytest.mark.parametrize("error", ["OSError('could not find lib libspatialindex_c.so')", "ImportError('no symbol')"])
+def test_packages_that_cannot_be_imported_are_named(tmp_path, monkeypatch, error):
+    (tmp_path / "broken_package.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(tmp_path)
+    kind, _, why = error.rstrip(")").partition("(")
+    sentence = f"world needs broken_package, which cannot be imported \\({kind}: {why[1:-1]}\\): pip install "
+    with pytest.raises(Missing, match=sentence + "--force-reinstall distribution$"):
+        package("broken_package", "distribution", "world")
+    with pytest.raises(Missing, match=sentence + "--no-deps 'rtree>=1.3'$"):
+        package("broken_package", "distribution", "world", smaclite.RTREE)
+
+
 def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("SC2PATH", str(tmp_path))
     with pytest.raises(Missing, match=rf"smac_3m needs StarCraft II, which is not in {tmp_path} \(set SC2PATH\)"):
-        starcraft.installation("smac_3m", "3m", starcraft.MAPS)
+        starcraft.installation("smac_3m", "3m", starcraft.MAPS, "Maps")
     (tmp_path / "Versions" / "Base75689").mkdir(parents=True)
-    with pytest.raises(Missing, match=r"needs the map 3m, which is not in .*Maps: unzip https"):
-        starcraft.installation("smac_3m", "3m", starcraft.MAPS)
+    with pytest.raises(Missing, match=r"needs the map 3m, which is not in .*Maps/SMAC_Maps: unzip https.* in .*/Maps$"):
+        starcraft.installation("smac_3m", "3m", starcraft.MAPS, "Maps")
     (tmp_path / "Maps" / "SMAC_Maps").mkdir(parents=True)
+    (tmp_path / "Maps" / "3m.SC2Map").touch()
+    with pytest.raises(Missing, match="needs the map 3m"):  # pysc2 looks for it in SMAC_Maps
+        starcraft.installation("smac_3m", "3m", starcraft.MAPS, "Maps")
     (tmp_path / "Maps" / "SMAC_Maps" / "3m.SC2Map").touch()
-    assert starcraft.installation("smac_3m", "3m", starcraft.MAPS) == {"StarCraftII": "Base75689"}
+    assert starcraft.installation("smac_3m", "3m", starcraft.MAPS, "Maps") == {"StarCraftII": "Base75689"}
+
+
+class Battles:
+    """What `smacv2.env.starcraft2.wrapper` and `smac.env` have; keeps the arguments of battles."""
+
+    def __init__(self) -> None:
+        self.made: list[dict] = []
+
+    class StarCraft2Env(Skirmish):
+        def __init__(self, map_name="8m", difficulty="7", seed=None, reward_sparse=False, capability_config=None):
+            super().__init__()
+            self.arguments = {"map": map_name, "difficulty": difficulty, "sparse": reward_sparse}
+
+    def StarCraftCapabilityEnvWrapper(self, **arguments):
+        for distribution in list(arguments["capability_config"].values()):
+            if isinstance(distribution, dict):
+                distribution["env_key"] = "changed"  # as the wrapper does
+        self.made.append(arguments)
+        return Skirmish()
+
+
+@pytest.fixture
+def battles(monkeypatch) -> Battles:
+    found = Battles()
+    monkeypatch.setattr(starcraft, "package", lambda *_: found)
+    monkeypatch.setattr(starcraft, "versions", lambda modules: {})
+    monkeypatch.setattr(starcraft, "installation", lambda name, map, maps, target: {"map": map, "target": target})
+    return found
+
+
+def test_smacv2_is_played_as_published(battles):
+    """Its configs/sc2_gen_*.yaml: protoss has no exception unit; all battles are on one map."""
+    for race, exceptions in (("terran", ["medivac"]), ("zerg", ["baneling"]), ("protoss", None)):
+        simulator = starcraft.smacv2(race, 5, 6)
+        simulator.reset(1)
+        first, second = battles.made[-2:]
+        assert first["map_name"] == f"10gen_{race}"
+        assert simulator.sizes.versions == {"map": "32x32_flat", "target": "Maps/SMAC_Maps"}
+        assert first["capability_config"] is not second["capability_config"]
+        config = second["capability_config"]
+        assert (config["n_units"], config["n_enemies"]) == (5, 6)
+        assert config["team_gen"].get("exception_unit_types") == exceptions
+        assert first["obs_own_pos"] is True
+
+
+def test_arguments_of_starcraft_are_passed_on(battles):
+    own = '{"difficulty": "A", "capability_config": {"team_gen": {"dist_type": "all_teams"}}}'
+    starcraft.smacv2("terran", 5, 5, arguments=own)
+    assert battles.made[-1]["difficulty"] == "A"
+    assert battles.made[-1]["capability_config"] == {
+        "team_gen": {"dist_type": "all_teams", "env_key": "changed"},
+        "n_units": 5,
+        "n_enemies": 5,
+    }
+    simulator = starcraft.smac("3m", "3", '{"reward_sparse": true}')
+    assert simulator._battle.arguments == {"map": "3m", "difficulty": "3", "sparse": True}
+    assert simulator.sizes.return_scale == 1.0
+    with pytest.raises(Missing, match="smac_3m has no argument 'reward_sparce'; did you mean 'reward_sparse'"):
+        starcraft.smac("3m", arguments='{"reward_sparce": true}')
+    with pytest.raises(Missing, match="has no argument 'seed'"):
+        starcraft.smacv2("terran", 5, 5, arguments='{"seed": 1}')
+
+
+def test_protobuf_speaks_python_where_pysc2_needs_it(monkeypatch):
+    name = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
+    for version, wanted in (("3.20.3", None), ("7.36.2", "python")):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(starcraft.importlib.metadata, "version", lambda package, version=version: version)
+        starcraft.speak_python()
+        assert os.environ.get(name) == wanted
+
+
+def test_arguments_of_smaclite(monkeypatch, tmp_path):
+    make = functools.partial(smaclite.SmacliteSimulator, maker="tests.fake_gymnasium")
+    for map, arguments, sentence in (
+        ("2s3z", '{"use_cpp": true}', "no argument 'use_cpp'; did you mean 'use_cpp_rvo2'"),
+        ("2s3z", '{"map_file": "x"}', "a map of your own must be smaclite_custom with"),
+        ("custom", "{}", "a map of your own must be smaclite_custom with"),
+        ("custom", '{"map_file": "/no/file"}', "map_file of smaclite_custom must be a file"),
+        ("custom", f'{{"map_file": "{__file__}"}}', "no time limit of its own; set one with --env.episode_limit"),
+    ):
+        with pytest.raises(Missing, match=sentence):
+            make(map, arguments=arguments)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +428,14 @@ def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):
         ("smacv2_terran_5_vs_5", {}, "needs the package smacv2, which is not installed"),
         ("smacv2_terran", {}, "must be such as smacv2_terran_5_vs_5"),
         ("gym_Foraging-9x9", {}, "Gymnasium has no environment 'Foraging-9x9'"),
-        ("gym_CartPole-v1", {}, "must be tuples with one entry per agent"),
+        ("gym_MountainCarContinuous-v0", {}, "has actions Box(-1.0, 1.0, (1,), float32); they must be Discrete"),
+        ("gym_Blackjack-v1", {}, "Blackjack-v1 has no time limit of its own; set one with --env.episode_limit"),
+        ("pz_simple_spread_v1", {}, "there is no PettingZoo environment 'simple_spread_v1' in mpe2.simple_spread_v1"),
+        ("pz_simple_spread_v1", {}, "; the newest version is mpe2.simple_spread_v3"),
+        ("pz_simple_tag_v3", {}, "has the groups of agents adversary, agent, which may play against each other"),
+        ("pz_simple_tag_v3", {"team": "adversari"}, "has no agent or group 'adversari'; did you mean 'adversary'"),
+        ("pz_x", {"others": "rand"}, "others of pz_x must be random or still (got 'rand')"),
+        ("smac_3m", {"arguments": "x"}, "arguments of smac_3m must be a JSON object"),
         ("pz_no_such_world", {}, "there is no PettingZoo environment 'no_such_world'"),
         ("host_x", {}, "the name 'host_x' has no maker; it must be such as host_my_module:MyWorld"),
         ("host_:Corridor", {}, "the name 'host_:Corridor' has no maker"),
@@ -352,7 +461,7 @@ def test_missing_games_and_maps_are_named(tmp_path, monkeypatch):
             {"arguments": '{"agents": "x"}'},
             "cannot be built: the simulator could not be",
         ),
-        ("pz_pettingzoo.utils", {}, "pettingzoo.utils has no parallel_env"),
+        ("pz_pettingzoo.utils", {}, "pettingzoo.utils has no parallel_env or env"),
         ("gym_x", {"form": "both"}, "form of gym_x must be loop or graph (got 'both')"),
         ("gym_x", {"workers": 0}, "workers of gym_x must be 1 or more, or none (got 0)"),
         ("gym_x", {"team_reward": "max"}, "team_reward of gym_x must be sum or mean"),

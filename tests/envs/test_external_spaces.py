@@ -172,18 +172,67 @@ def test_actions_begin_where_the_world_has_them_begin(by_name):
 
 
 @pytest.mark.parametrize(
-    "acts",
+    ("acts", "sentence"),
     [
-        spaces.MultiBinary(3),
-        spaces.MultiDiscrete([2, 3]),
-        spaces.Box(0, 1, (2,)),
-        spaces.Dict({"x": spaces.Discrete(2)}),
+        (spaces.MultiBinary(7), "has 128 actions for an agent in MultiBinary.*, must be at most 127"),
+        (spaces.Discrete(128), "has 128 actions for an agent in Discrete"),
+        (spaces.Box(0, 1, (2,)), "has actions .*; they must be Discrete"),
+        (spaces.Dict({"x": spaces.Discrete(2)}), "has actions .*; they must be Discrete"),
     ],
 )
-def test_actions_that_are_no_single_choice_are_refused(by_name, acts):
+def test_actions_that_are_no_choice_are_refused(by_name, acts, sentence):
     for make in (lambda: by_tuple(acts=acts), lambda: by_name(Names(acts=acts))):
-        with pytest.raises(Missing, match=r"has actions .*; they must be Discrete"):
+        with pytest.raises(Missing, match=sentence):
             make()
+
+
+@pytest.mark.parametrize(
+    ("acts", "sent"),
+    [
+        (spaces.MultiDiscrete([2, 3]), [[0, 1], [0, 2]]),
+        (spaces.MultiDiscrete([2, 3], start=[1, -1]), [[1, 0], [1, 1]]),
+        (spaces.MultiBinary(2), [[0, 1], [1, 0]]),
+    ],
+)
+def test_several_choices_are_one_action(by_name, acts, sent):
+    simulator = by_tuple(acts=acts)
+    assert simulator.sizes.n_actions == (6 if isinstance(acts, spaces.MultiDiscrete) else 4)
+    played(simulator)  # actions 1 and 2
+    assert [part.tolist() for part in simulator._env.unwrapped.sent[0]] == sent
+    assert all(acts.contains(part) for part in simulator._env.unwrapped.sent[0])
+    world = Names(acts=acts)
+    played(by_name(world))
+    assert [part.tolist() for part in world.sent[0].values()] == sent
+
+
+def test_masks_of_several_choices():
+    """One mask for each choice as in Gymnasium, all of them in a row as in SB3, or one for the joint actions."""
+    acts, joint = spaces.MultiDiscrete([2, 3]), [False, False, False, True, False, True]
+    parts = (np.array([0, 1], np.int8), np.array([1, 0, 1], np.int8))
+    for mask in (parts, np.concatenate(parts), np.array(joint)):
+        assert by_tuple(acts=acts, info={"action_mask": [mask, mask]}).reset(0).avail.tolist() == [joint] * 2
+
+
+def test_one_agent_is_a_team(monkeypatch):
+    class One(Tuples):
+        def __init__(self):
+            super().__init__()
+            self.observation_space, self.action_space = BOX, spaces.Discrete(3)
+            self.obs = np.zeros(2, np.float32)
+
+        def action_masks(self):
+            return [False, True, self.time > 0]
+
+        def _look(self):
+            return self.obs
+
+    gymnasium.register("Standin-v0", One)
+    simulator = GymSimulator("Standin-v0", episode_limit=LIMIT)
+    del gymnasium.registry["Standin-v0"]
+    assert (simulator.sizes.n_agents, simulator.sizes.n_actions, simulator.sizes.obs_dim) == (1, 3, 2)
+    assert simulator.reset(0).avail.tolist() == [[False, True, False]]
+    assert simulator.step([1]).seen.avail.tolist() == [[False, True, True]]
+    assert simulator._env.unwrapped.sent == [1]
 
 
 @pytest.mark.parametrize("seen", [spaces.Text(4), spaces.Sequence(BOX), spaces.Dict({"x": spaces.Text(4)})])
@@ -319,6 +368,9 @@ def test_a_reward_of_one_number_is_stored_as_that(reward):
         ({"reward": float("nan")}, "the reward must be finite"),
         ({"reward": [1.0, 2.0]}, "the reward must be a single number \\(got the shape \\(2,\\)\\)"),
         ({"reward": "much"}, "the reward must be numbers"),
+        ({"reward": None}, "the reward must be numbers in an array of one shape \\(got None\\)"),
+        ({"reward": (1.0, 2.0)}, "the reward must be a single number"),
+        ({"info": None}, "info must be a dict of numbers \\(got None\\)"),
         ({"reward": [[1], [1, 2]]}, "must be numbers in an array of one shape"),
         ({"info": {"won": 1e39}}, "info\\['won'\\] must be finite"),
         ({"obs": np.full((2, 2), 1e300)}, "the observation has values that are not finite as float32"),
@@ -332,13 +384,134 @@ def test_what_is_stored_is_checked_as_it_is_stored(changes, sentence):
         stored(**changes)
 
 
+def test_observations_of_another_kind_are_named():
+    with pytest.raises(ValueError, match=r"must be a gpgrad\.envs\.external\.protocol\.Seen \(got a list\)"):
+        Block(Sizes(1, 1, 1, 0, LIMIT), 1).write(0, Outcome([[0.0]]))
+
+
+def test_pixels_are_bytes(by_name):
+    pixels = spaces.Box(0, 255, (2, 2), np.uint8)
+    value = np.array([[0, 51], [102, 255]], np.uint8)
+    for simulator in (by_tuple(seen=pixels, obs=(value, value)), by_name(Names(seen=pixels, obs=value))):
+        assert simulator.sizes.obs_bytes
+        block = Block(simulator.sizes, 1)
+        block.write(0, Outcome(simulator.reset(0)))
+        assert block.obs.dtype == np.uint8
+        assert block.obs.tolist() == [[[0, 51, 102, 255]] * 2]
+        for wrong in (256, -1, 0.5):
+            with pytest.raises(ValueError, match="must be whole numbers of 0 to 255"):
+                block.write(0, Outcome(simulator.reset(0)._replace(obs=np.full((2, 4), wrong))))
+    assert not by_tuple().sizes.obs_bytes
+
+
 def test_a_largest_reward_is_kept():
     assert np.isfinite(stored(reward=3e38).reward).all()
 
 
-def test_modules_without_parallel_env_are_refused(monkeypatch):
+class Turns:
+    """Agents a and b take turns, as in PettingZoo's AEC interface."""
+
+    def __init__(self, parallel: bool):
+        self.metadata = {"is_parallelizable": parallel, "name": "turns"}
+
+
+def test_worlds_of_turns_are_refused_unless_turns_do_not_matter(monkeypatch):
     module = types.ModuleType("turns")
-    module.env = lambda: None  # type: ignore[attr-defined]
+    module.env = lambda: Turns(False)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tests.turns", module)
-    with pytest.raises(Missing, match=r"tests\.turns has no parallel_env; .*in its `env` agents take turns"):
+    with pytest.raises(Missing, match=r"turns has no parallel_env, and in its env agents take turns"):
         ZooSimulator("tests.turns")
+    mpe2 = pytest.importorskip("mpe2.simple_spread_v3")
+    module.env = mpe2.env  # type: ignore[attr-defined]
+    converted, own = ZooSimulator("tests.turns"), ZooSimulator("mpe2.simple_spread_v3")
+    assert converted.sizes._replace(versions={}, state_dim=0) == own.sizes._replace(versions={}, own_state_dim=0)
+    for simulator in (converted, own):
+        simulator.reset(3)
+    assert converted.step([1, 2, 3])[1:] == own.step([1, 2, 3])[1:]
+
+
+class Sides(Names):
+    """Two reds and a blue, who plays against them."""
+
+    possible_agents = ("red_0", "red_1", "blue_0")
+
+    def reset(self, seed=None):
+        super().reset(seed)
+        self.agents = list(self.possible_agents)
+        return self._look(), self.infos
+
+    def step(self, actions):
+        self.sent.append(actions)
+        self.time += 1
+        over = dict.fromkeys(self.possible_agents, False) | {"blue_0": self.time == 2}
+        self.agents = [agent for agent in self.agents if not over[agent]]
+        rewards = {"red_0": 1.0, "red_1": 2.0, "blue_0": -9.0}
+        return self._look(), rewards, over, {}, self.infos
+
+    def _look(self):
+        return {agent: np.full(2, self.time / 10) for agent in self.possible_agents}
+
+
+def by_side(monkeypatch, world: Any, **settings) -> ZooSimulator:
+    module = types.ModuleType("sides")
+    module.parallel_env = lambda: world  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.sides", module)
+    return ZooSimulator("tests.sides", **settings)
+
+
+def test_opponents_are_not_trained_as_a_team(monkeypatch):
+    with pytest.raises(Missing, match=r"has the groups of agents red, blue, .* such as --env\.team red, or --env.team"):
+        by_side(monkeypatch, Sides())
+    assert by_side(monkeypatch, Sides(), team="all").sizes.n_agents == 3
+    world = Sides()
+    simulator = by_side(monkeypatch, world, team="red", others="still")
+    assert (simulator.sizes.n_agents, simulator.reset(1).obs.shape) == (2, (2, 2))
+    rows = [simulator.step([1, 2]) for _ in range(LIMIT)]
+    assert world.sent[:3] == [{"red_0": 1, "red_1": 2, "blue_0": 0}] * 2 + [{"red_0": 1, "red_1": 2}]
+    assert [row.reward for row in rows] == [1.5] * LIMIT
+    assert [row.truncated for row in rows] == [False] * (LIMIT - 1) + [True]
+    assert by_side(monkeypatch, Sides(), team="blue_0, red_1")._agents == ["red_1", "blue_0"]
+
+
+def test_opponents_act_at_random_from_the_seed_of_the_episode(monkeypatch):
+    mask = {"blue_0": {"action_mask": np.array([0, 1, 1])}}
+    sent = []
+    for seed in (1, 1, 2):
+        world = Sides(infos=mask)
+        simulator = by_side(monkeypatch, world, team="red", episode_limit=99)
+        simulator.reset(seed)
+        blue = []
+        for _ in range(2):
+            simulator.step([0, 0])
+            blue.append(world.sent[-1]["blue_0"])
+        simulator.reset(seed + 10)
+        simulator.step([0, 0])
+        sent.append((*blue, world.sent[-1]["blue_0"]))
+    assert sent[0] == sent[1]
+    assert {action for row in sent for action in row} <= {1, 2}
+
+
+def test_rewards_that_always_sum_to_zero_are_no_team(by_name):
+    class Duel(Names):
+        def step(self, actions):
+            obs, _, *others = super().step(actions)
+            return obs, {"a": 1.0, "b": -1.0 if self.time < 5 else self.last}, *others
+
+    for last, doubts in ((-1.0, 1), (-2.0, 0)):
+        world = Duel()
+        world.last = last  # type: ignore[attr-defined]
+        simulator = by_name(world)
+        played(simulator)
+        assert len(simulator.doubts()) == doubts
+    duel = by_tuple(script=[((1.0, -1.0), False, False)] * LIMIT)
+    played(duel)
+    assert "sum to zero in every step" in duel.doubts()[0]
+    assert by_tuple(script=[(0.0, True, False)]).doubts() == []
+
+
+@pytest.mark.parametrize("reward", [None, "much", [1.0, None], [[1.0, 2.0], [3.0]]])
+def test_rewards_that_are_no_numbers_are_refused(by_name, reward):
+    simulator = by_tuple(script=[(reward, False, False)])
+    simulator.reset(0)
+    with pytest.raises(ValueError, match=r"the reward .*must be a (single )?number"):
+        simulator.step([0, 0])

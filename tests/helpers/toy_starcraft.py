@@ -47,8 +47,8 @@ class Skirmish:
         self.broken = ""
 
     def step(self, actions: list[int]) -> tuple[float, bool, dict]:
-        for action, avail in zip(actions, self.get_avail_actions(), strict=True):
-            assert avail[action], "the action is not available"
+        avail = self.get_avail_actions()
+        assert all(avail[i][action] for i, action in enumerate(actions)), "the action is not available"
         self.time += 1
         if self.time == self.step_at and self._claim():
             return 0.0, True, {}
@@ -84,6 +84,9 @@ class Skirmish:
     def close(self) -> None:
         pass
 
+    def save_replay(self) -> None:
+        (Path(self.replay_dir) / "battle.SC2Replay").write_text(f"a battle of {self.time} steps")
+
     def _target(self) -> int:
         return (self.luck >> 16) % 2
 
@@ -115,11 +118,21 @@ class Skirmish:
 
 
 class SkirmishSimulator(StarcraftSimulator):
-    """The adapter of StarCraft II, with a seed for each episode."""
+    """The adapter of StarCraft II, with a seed for each episode. pictures, replays: whether it can make some."""
 
-    def __init__(self, faults: str | None = None, step_at: int = 2, ends_early: bool = False) -> None:
+    def __init__(
+        self,
+        faults: str | None = None,
+        step_at: int = 2,
+        ends_early: bool = False,
+        pictures: bool = False,
+        replays: bool = False,
+    ) -> None:
         super().__init__(lambda seed: Skirmish(faults, step_at), {"skirmish": "1"})
         self.sizes = self.sizes._replace(ends_early=ends_early)
+        self.frame = (lambda: np.full((2, 3, 4), self._battle.time)) if pictures else (lambda: None)
+        if not replays:
+            self.save_replay = lambda folder: ""
 
     def reset(self, seed: int):
         if not self._started:
@@ -199,6 +212,31 @@ class Faulty:
             raise RuntimeError(changes["raises"])
         seen = Seen(changes.pop("obs", [[0.0, self.time]]), changes.pop("avail", [[1, 1]]))
         return Outcome(seen, **{"reward": 1.0, "truncated": self.time >= 4, **changes})
+
+    def close(self) -> None:
+        pass
+
+
+class Once:
+    """Ends after a step, and can be reset once."""
+
+    def __init__(self) -> None:
+        from gpgrad.envs.external.protocol import Sizes
+
+        self.sizes, self.used = Sizes(1, 1, 1, 0, 1), False
+
+    def reset(self, seed: int):
+        from gpgrad.envs.external.protocol import Seen
+
+        if self.used:
+            raise RuntimeError("no second reset")
+        self.used = True
+        return Seen([[0.0]], [[1]])
+
+    def step(self, actions: list[int]):
+        from gpgrad.envs.external.protocol import Outcome, Seen
+
+        return Outcome(Seen([[0.0]], [[1]]), 0.0, True)
 
     def close(self) -> None:
         pass

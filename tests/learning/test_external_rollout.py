@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gpgrad import __main__ as cli
-from gpgrad import config
+from gpgrad import config, envs
 from gpgrad.analysis import bench
 from gpgrad.envs.external.env import seeds_of
 from gpgrad.envs.external.process import SimulatorError
@@ -294,3 +294,13 @@ def test_a_diverged_seed_stops_its_run(by_loop, faults, monkeypatch, tmp_path):
         run(by_loop._replace(init=init), monkeypatch, tmp_path, faults)
     assert logs.read_rows(tmp_path / "run" / "final.jsonl") == []
     assert by_loop.simulators._pool is None, "the run has ended its workers"
+
+
+def test_pixels_are_stored_as_bytes_and_seen_between_0_and_1():
+    env = envs.make("host_tests.helpers.toy_starcraft:Faulty", arguments='{"sizes": {"obs_bytes": true}}')
+    states = external_rollout.Store(env, 1, 1).rollout().episodes.states  # type: ignore[arg-type]
+    assert states.obs.dtype == np.uint8
+    state = states._replace(obs=np.array([[51, 255]], np.uint8), avail=np.ones((1, 2), bool))
+    view = env.view((), jax.tree.map(jnp.asarray, state))
+    np.testing.assert_allclose(view.obs, [[0.2, 1.0]])
+    np.testing.assert_allclose(view.state, [0.2, 1.0])

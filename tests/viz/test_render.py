@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from gpgrad.policies.load import TrainedTeam, load_snapshot, load_team
 from gpgrad.training import checkpoint
 from gpgrad.training.loop import start as position
 from gpgrad.viz import render
-from gpgrad.viz.render import battle, predator_prey, scenes, simulators
+from gpgrad.viz.render import battle, external, matrix, predator_prey, scenes, simulators
 from tests.helpers.tiny_runs import start, tiny
 
 SETTINGS = {"seeds": 2, "seed": 3}
@@ -170,12 +172,60 @@ def test_games_without_a_board_are_named(monkeypatch, tmp_path):
     with pytest.raises(SettingError, match="holds neither a trained team nor a whole checkpoint"):
         render.render(tmp_path, tmp_path / "a.gif")
     team = TrainedTeam(0, settings, compose(settings), None, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(render, "load_team", lambda *args, **kwargs: team)
-    with pytest.raises(
-        SettingError,
-        match="matrix_additive cannot be drawn; the environment must be predator-prey, a battle, SMAX or MPE",
-    ):
+    hidden = type("Hidden", (), {"spec": team.parts.env.spec})()
+    hides = team._replace(parts=team.parts._replace(env=hidden))
+    monkeypatch.setattr(render, "load_team", lambda *args, **kwargs: hides)
+    with pytest.raises(SettingError, match=r"matrix_additive cannot be drawn; .*, or have a method draw\(state\)"):
         render.render(tmp_path, tmp_path / "a.gif")
+
+
+def test_matrix_games_are_tables_that_fill():
+    env = envs.make("two_step")
+    episode = render.Episode(
+        None, np.array([[1, 0], [1, 1]]), np.array([0.0, 8.0]), jax.random.split(jax.random.key(0))
+    )
+    assert matrix.cells(episode, 0) == [[""] * 5] * 2
+    assert matrix.cells(episode, 1) == [["1", "1", "0", "0", "0"], [""] * 5]
+    assert matrix.cells(episode, 2)[1] == ["2", "1", "1", "8", "8"]
+    team = TrainedTeam(0, None, types.SimpleNamespace(env=env), None, None)  # type: ignore[arg-type]
+    frames = list(render.frames(team, episode, "a title"))
+    assert len({frame.tobytes() for frame in frames}) == 3
+    assert {frame.shape for frame in frames} == {frames[0].shape}
+
+
+def test_environments_draw_themselves():
+    class Drawn:
+        spec = envs.make("two_step").spec
+
+        def draw(self, state):
+            return np.full((2, 2, 3), state, np.int64 if state == 7 else np.uint8)
+
+    team = TrainedTeam(0, None, types.SimpleNamespace(env=Drawn()), None, None)  # type: ignore[arg-type]
+    episode = render.Episode(np.array([4, 5]), np.zeros((1, 2), int), np.ones(1), jax.random.key(0)[None])
+    assert [int(frame[0, 0, 0]) for frame in render.frames(team, episode, "")] == [4, 5]
+    with pytest.raises(SettingError, match=r"draw of two_step must return a picture uint8 \[H, W, 3\] \(got int64"):
+        list(render.frames(team, episode._replace(states=np.array([7, 7])), ""))
+
+
+def test_external_environments_draw_themselves(tmp_path):
+    """While they are played; those without pictures are refused, and StarCraft II saves its own replay."""
+    settings = tiny(
+        "vdn", env="host_tests.helpers.toy_starcraft:SkirmishSimulator", **{"env.arguments": '{"pictures": true}'}
+    )
+    built, _, states = start(settings, [3])
+    team = TrainedTeam(3, settings, built.parts, jax.tree.map(lambda leaf: leaf[0], actors(states)), None)
+    played, frames = external.film(team, 0, tmp_path / "a.gif")
+    np.testing.assert_allclose(played.reward.sum(), built.final(actors(states), 0)["returns"][0, 0])
+    built.simulators.close()
+    assert [int(frame[0, 0, 0]) for frame in frames] == list(range(played.length + 1))
+    assert frames[0].shape == (2, 3, 3)
+    env = dataclasses.replace(team.parts.env, arguments="{}")
+    with pytest.raises(SettingError, match="cannot be drawn: its simulator has no pictures"):
+        external.film(team._replace(parts=team.parts._replace(env=env)), 0, tmp_path / "a.gif")
+    env = dataclasses.replace(team.parts.env, arguments='{"replays": true}')
+    played, frames = external.film(team._replace(parts=team.parts._replace(env=env)), 0, tmp_path / "a.gif")
+    assert frames == []
+    assert (tmp_path / "a.SC2Replay").read_text() == f"a battle of {played.length} steps"
 
 
 def test_an_unfinished_run_shows_its_newest_checkpoint(run, tmp_path):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpgrad.envs.external.adapters import spaces
+from gpgrad.envs.external.adapters import rivals, spaces
 from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
 
 
@@ -52,9 +54,10 @@ FAMILIES = {
 class GymSimulator:
     """An environment of `gymnasium.make` whose observations and actions are tuples with one entry per agent.
 
-    Rewards and both flags are one for all agents or one per agent, in any container; `info["action_mask"]` may have a
-    mask per agent. The episode ends when all agents are done. An agent that is done earlier observes zeros and has only
-    its first action, which is passed on, since the tuple has an entry for it.
+    An environment whose actions are not a tuple is a team of one agent. Rewards and both flags are one for all agents
+    or one per agent, in any container. Masks are those in the observations, in `info["action_mask"]` or of the method
+    `action_masks()`, one per agent. The episode ends when all agents are done. An agent that is done earlier observes
+    zeros and has only its first action, which is passed on, since the tuple has an entry for it.
 
     id: of Gymnasium; `module:id` imports the module that registers it.
     episode_limit: steps; 0: the environment's own limit. A truncation is never reported as terminal, even if the
@@ -73,12 +76,19 @@ class GymSimulator:
         try:
             self._env = gymnasium.make(id, disable_env_checker=True, **json.loads(arguments))
         except gymnasium.error.Error as error:
-            raise Missing(f"Gymnasium has no environment {id!r}: {' '.join(str(error).split())}") from None
-        self._how = team_reward
+            unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
+            what = f"Gymnasium {'has no environment' if unknown else 'cannot make'} {id!r}"
+            raise Missing(f"{what}: {' '.join(str(error).split())}") from None
+        self._how, self._balance = team_reward, rivals.Balance()
+        self._own_masks = getattr(self._env.unwrapped, "action_masks", None)
         actions, seen = self._env.action_space, self._env.observation_space
-        if not isinstance(actions, gymnasium.spaces.Tuple) or not isinstance(seen, gymnasium.spaces.Tuple):
-            both = f"{spaces.short(seen)} and {spaces.short(actions)}"
-            raise Missing(f"the spaces of {id} must be tuples with one entry per agent (got {both})")
+        self._alone = not isinstance(actions, gymnasium.spaces.Tuple)
+        if self._alone:
+            actions, seen = gymnasium.spaces.Tuple([actions]), gymnasium.spaces.Tuple([seen])
+        if not isinstance(seen, gymnasium.spaces.Tuple):
+            raise Missing(
+                f"the observations of {id} must be a tuple with one entry per agent (got {spaces.short(seen)})"
+            )
         if len(actions.spaces) != len(seen.spaces):
             raise Missing(
                 f"{id} must have as many observations as actions (got {len(seen.spaces)} and {len(actions.spaces)})"
@@ -93,6 +103,7 @@ class GymSimulator:
         self._time, self._gone = 0, np.zeros(len(self._counts), bool)
         modules = {"gymnasium", *([self._family.module] if self._family else []), *(id.split(":")[:1] * (":" in id))}
         self.sizes = sizes_of(self._widths, self._counts, self._limit, modules)._replace(
+            obs_bytes=all(map(spaces.is_bytes, self._spaces)),
             return_scale=self._family.return_scale if self._family else 1.0,
             ends_early=bool(self._family and self._family.ends_early),
         )
@@ -106,8 +117,8 @@ class GymSimulator:
 
     def step(self, actions: list[int]) -> Outcome:
         """One step; terminal steps that are only the environment's limit become truncations."""
-        chosen = tuple(action + choice.start for action, choice in zip(actions, self._choices, strict=True))
-        obs, rewards, terminated, truncated, info = self._env.step(chosen)
+        chosen = tuple(choice.sent(action) for action, choice in zip(actions, self._choices))
+        obs, rewards, terminated, truncated, info = self._env.step(chosen[0] if self._alone else chosen)
         self._time += 1
         n, before = len(self._counts), self._gone
         over, cut = spaces.flags(terminated, n, "terminated"), spaces.flags(truncated, n, "truncated")
@@ -119,16 +130,26 @@ class GymSimulator:
         was_cut = ended and bool((cut & ~over & ~before).any())
         if ended:  # at the last step, agents that acted keep their actions
             self._gone = before
+        earned = spaces.team(rewards, n, self._how)
+        self._balance.add(rewards)
         return Outcome(
             self._seen(obs, info, ended),
-            spaces.team(rewards, n, self._how),
+            earned,
             ended and not was_cut,
             was_cut or (not ended and self._time >= self._limit),
         )
 
+    def doubts(self) -> list[str]:
+        """Signs, after some episodes, that the agents are no team."""
+        return self._balance.doubts("")
+
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def frame(self) -> Any:
+        """A picture, with the argument `render_mode` of `rgb_array`."""
+        return self._env.render()
 
     def _own_limit(self) -> int:
         if self._family:
@@ -137,13 +158,17 @@ class GymSimulator:
 
     def _seen(self, obs: Any, info: dict[str, Any], last: bool = False) -> Seen:
         n, avail = len(self._counts), available(self._counts)
-        masks = spaces.of_agents(info.get(spaces.MASK), n, "info's action_mask")
+        given = info.get(spaces.MASK)
+        if given is None and self._own_masks:  # as those of SB3's MaskablePPO
+            given = self._own_masks()
+        obs, given = ((obs,), [given]) if self._alone else (obs, given)
+        masks = spaces.of_agents(given, n, "the action mask")
         rows = [np.zeros(width, np.float32) for width in self._widths]
         if spaces.is_single(obs) or len(obs) != n:
             raise ValueError(
                 f"the observation is a {type(obs).__name__}, must be a tuple with one entry for each of {n} agents"
             )
-        for i, (space, one) in enumerate(zip(self._spaces, obs, strict=True)):
+        for i, (space, one) in enumerate(zip(self._spaces, obs)):
             if self._gone[i]:
                 avail[i] = spaces.nothing(avail.shape[1])
                 continue
@@ -151,25 +176,45 @@ class GymSimulator:
             mask = masks[i] if mask is None else mask
             rows[i] = spaces.flat(space, seen)
             if mask is not None:
-                avail[i] = spaces.allowed(mask, self._counts[i], avail.shape[1], last)
+                avail[i] = spaces.allowed(mask, self._choices[i], avail.shape[1], last)
         return Seen(padded(rows, self._widths), avail)
 
 
-def package(module: str, distribution: str, env_name: str) -> Any:
-    """An imported module. Raises Missing if it is not installed."""
+def package(module: str, distribution: str, env_name: str, hint: str = "") -> Any:
+    """An imported module. Raises Missing if it is not installed or cannot be imported.
+
+    hint: the command that mends a package that is installed and cannot be imported.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise Missing(
             f"{env_name} needs the package {error.name}, which is not installed: pip install {distribution}"
         ) from None
+    except (ImportError, OSError) as error:  # OSError: a shared library is absent
+        why = " ".join(str(error).split())
+        mend = hint or f"pip install --force-reinstall {distribution}"
+        raise Missing(
+            f"{env_name} needs {module}, which cannot be imported ({type(error).__name__}: {why}): {mend}"
+        ) from None
 
 
 def versions(modules: set[str]) -> dict[str, str]:
     """Versions of the modules' distributions."""
-    owners = importlib.metadata.packages_distributions()
-    names = {name for module in modules for name in owners.get(module.split(".")[0], [])}
+    names = {name for module in modules for name in owners().get(module.split(".")[0], ())}
     return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+@functools.lru_cache(maxsize=1)
+def owners() -> Mapping[str, Sequence[str]]:
+    """The names of distributions by their modules. It reads the list of every distribution's files."""
+    if sys.version_info >= (3, 10):
+        return importlib.metadata.packages_distributions()
+    found: dict[str, list[str]] = {}
+    for one in importlib.metadata.distributions():
+        for top in (one.read_text("top_level.txt") or "").split():
+            found.setdefault(top, []).append(one.metadata["Name"])
+    return found
 
 
 def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]) -> Sizes:
@@ -191,7 +236,7 @@ def sizes_of(widths: list[int], counts: list[int], limit: int, modules: set[str]
 def padded(obs: Any, widths: list[int]) -> np.ndarray:
     """Flattened observations of all agents, float32 [A, O], padded with zeros."""
     rows = np.zeros((len(widths), max(widths)), np.float32)
-    for row, one, width in zip(rows, obs, widths, strict=True):
+    for row, one, width in zip(rows, obs, widths):
         row[:width] = np.asarray(one, np.float32).ravel()
     return rows
 

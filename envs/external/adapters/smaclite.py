@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,13 @@ import numpy as np
 from gpgrad.envs.external.adapters.gymnasium_envs import package, versions
 from gpgrad.envs.external.adapters.starcraft import BEST_RETURN
 from gpgrad.envs.external.protocol import Missing, Outcome, Seen, Sizes
+from gpgrad.errors import suggest
+
+# SMAClite pins rtree 1.0.0, which needs the system's libspatialindex; later ones bring theirs.
+RTREE = "pip install --no-deps 'rtree>=1.3'"
+
+CUSTOM = "custom"
+ARGUMENTS = ("map_file", "use_cpp_rvo2")
 
 # Steps: SMAC's limits of these maps, since SMAClite has none.
 LIMITS = {
@@ -30,17 +39,35 @@ LIMITS = {
 
 
 class SmacliteSimulator:
-    """A map of SMAClite. maker: the module with gymnasium's `make`. episode_limit: steps; 0: the limit in SMAC."""
+    """A map of SMAClite, or `custom` with the argument `map_file`.
 
-    def __init__(self, map: str, episode_limit: int = 0, maker: str = "gymnasium") -> None:
+    maker: the module with gymnasium's `make`. episode_limit: steps; 0: the limit in SMAC. arguments: `ARGUMENTS` of
+    SMACliteEnv, as JSON.
+    """
+
+    def __init__(self, map: str, episode_limit: int = 0, arguments: str = "{}", maker: str = "gymnasium") -> None:
         env_name = f"smaclite_{map}"
         if maker == "gymnasium":
-            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", env_name)
-        if map not in LIMITS:
+            package("smaclite", "git+https://github.com/uoe-agents/smaclite.git", env_name, RTREE)
+        given = json.loads(arguments)
+        for name in given:
+            if name not in ARGUMENTS:
+                raise Missing(f"{env_name} has no argument {name!r}" + suggest(name, ARGUMENTS))
+        if (map == CUSTOM) != ("map_file" in given):
+            raise Missing(
+                f'a map of your own must be smaclite_{CUSTOM} with --env.arguments \'{{"map_file": "PATH"}}\''
+            )
+        if map == CUSTOM and not Path(given["map_file"]).is_file():
+            raise Missing(f"map_file of {env_name} must be a file (got {given['map_file']!r})")
+        if map == CUSTOM and not episode_limit:
+            raise Missing(f"{env_name} has no time limit of its own; set one with --env.episode_limit")
+        if map not in (CUSTOM, *LIMITS):
             raise Missing(
                 f"{env_name} needs the map {map}, which SMAClite does not have; its maps are {', '.join(LIMITS)}"
             )
-        self._env = importlib.import_module(maker).make(f"smaclite/{map}-v0")
+        if given.get("use_cpp_rvo2"):
+            package("rvo2", "git+https://github.com/micadam/SMAClite-Python-RVO2", env_name)
+        self._env = importlib.import_module(maker).make(f"smaclite/{map}-v0", **given)
         self._battle = battle = self._env.unwrapped
         self._limit, self._time = episode_limit or LIMITS[map], 0
         self.sizes = Sizes(

@@ -7,6 +7,8 @@ Axes in comments: A agents; U actions; O observation.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,25 +16,55 @@ import numpy as np
 
 from gpgrad.envs.external.protocol import Missing
 
+MOST_ACTIONS = 127  # since actions are stored as int8
 MASK = "action_mask"  # the key of available actions in observations and infos, as in PettingZoo
 
 
 class Choice(NamedTuple):
-    """The actions of an agent. size: their number. start: the environment's number of action 0."""
+    """The actions of an agent. size: their number. space: the environment's space of them."""
 
     size: int
-    start: int
+    space: Any
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of choices that an action is made of."""
+        return tuple(int(count) for count in np.ravel(getattr(self.space, "nvec", 2 * np.ones(self.space.shape, int))))
+
+    def sent(self, action: int) -> Any:
+        """The environment's form of an action number; those of several choices count in the order of C arrays."""
+        if not self.space.shape:
+            return action + int(self.space.start)
+        parts = np.reshape(np.unravel_index(action, self.counts), self.space.shape)
+        return (parts + getattr(self.space, "start", 0)).astype(self.space.dtype)
+
+    def allowed(self, mask: Any) -> np.ndarray:
+        """A mask as bool [size]; of several choices also from one mask for each, as Gymnasium and SB3 have them."""
+        pieces = [np.ravel(part) for part in mask] if isinstance(mask, (tuple, list)) and self.space.shape else [mask]
+        row = np.concatenate([np.ravel(piece) for piece in pieces]).astype(bool)
+        if self.space.shape and row.size == sum(self.counts):
+            each = np.split(row, np.cumsum(self.counts)[:-1])
+            return functools.reduce(np.logical_and.outer, each).ravel()
+        return row
 
 
 def choice(space: Any, env_name: str) -> Choice:
-    """The actions of a Discrete space. Raises Missing for other spaces."""
+    """The actions of a Discrete space, or the joint ones of a MultiDiscrete or MultiBinary space.
+
+    Raises Missing for other spaces, and for more than 127 actions.
+    """
     from gymnasium import spaces
 
-    if not isinstance(space, spaces.Discrete):
+    if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
         raise Missing(
-            f"{env_name} has actions {short(space)}; they must be Discrete, since an agent chooses one of n actions"
+            f"{env_name} has actions {short(space)}; they must be Discrete, MultiDiscrete or MultiBinary, since an "
+            "agent chooses one of n actions"
         )
-    return Choice(int(space.n), int(space.start))
+    found = Choice(0, space)
+    size = int(space.n) if isinstance(space, spaces.Discrete) else math.prod(found.counts)
+    if size > MOST_ACTIONS:
+        raise Missing(f"{env_name} has {size} actions for an agent in {short(space)}, must be at most {MOST_ACTIONS}")
+    return found._replace(size=size)
 
 
 def visible(space: Any, env_name: str) -> Any:
@@ -48,6 +80,13 @@ def visible(space: Any, env_name: str) -> Any:
             "Dict or Tuple of these"
         )
     return space
+
+
+def is_bytes(space: Any) -> bool:
+    """Whether elements are arrays of bytes, such as images."""
+    from gymnasium import spaces
+
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8
 
 
 def width(space: Any) -> int:
@@ -69,7 +108,9 @@ def flat(space: Any, value: Any) -> np.ndarray:
             raise ValueError(f"an observation must have the keys {', '.join(map(str, space.spaces))} (got {value!r})")
         return np.concatenate([flat(one, value[name]) for name, one in space.spaces.items()])
     if isinstance(space, spaces.Tuple):
-        return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value, strict=True)])
+        if len(value) != len(space.spaces):
+            raise ValueError(f"an observation must have {len(space.spaces)} parts (got {len(value)})")
+        return np.concatenate([flat(one, part) for one, part in zip(space.spaces, value)])
     if isinstance(space, spaces.Box):
         row = np.asarray(value, np.float32).ravel()
         if row.size != width(space):
@@ -91,16 +132,16 @@ def unmask(space: Any, value: Any) -> tuple[Any, Any]:
     return next(part for name, part in value.items() if name != MASK), value[MASK]
 
 
-def allowed(mask: Any, count: int, n_actions: int, last: bool) -> np.ndarray:
+def allowed(mask: Any, choice: Choice, n_actions: int, last: bool) -> np.ndarray:
     """An agent's mask as bool [U], padded with False. Raises ValueError for another length.
 
     last: whether the episode has ended; an empty mask is then allowed and becomes the first action alone.
     """
-    row = np.asarray(mask).astype(bool).ravel()
-    if row.size not in (count, n_actions):
-        raise ValueError(f"an action mask must have {count} entries (got {row.size})")
-    row = row[:count]
-    return nothing(n_actions) if last and not row.any() else np.pad(row, (0, n_actions - count))
+    row = choice.allowed(mask)
+    if row.size not in (choice.size, n_actions):
+        raise ValueError(f"an action mask must have {choice.size} entries (got {row.size})")
+    row = row[: choice.size]
+    return nothing(n_actions) if last and not row.any() else np.pad(row, (0, n_actions - choice.size))
 
 
 def nothing(n_actions: int) -> np.ndarray:
@@ -147,13 +188,18 @@ def team(rewards: Any, n_agents: int, how: str) -> float:
     """The team reward: a single reward, else the `sum` or `mean` over agents. Raises as `of_agents`."""
     if not isinstance(rewards, Mapping) and (is_single(rewards) or len(rewards) == 1):
         return single(rewards, "the reward")
-    values = of_agents(rewards, n_agents, "the reward")
+    values = [single(one, "the reward of an agent") for one in of_agents(rewards, n_agents, "the reward")]
     return float((np.sum if how == "sum" else np.mean)(values))
 
 
 def single(value: Any, what: str) -> float:
     """A number, or the number in an array of one. Raises ValueError for anything else."""
-    array = np.asarray(value, np.float64)
+    try:
+        array = np.asarray(value, np.float64) if value is not None else None
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
+        raise ValueError(f"{what} must be a number (got {value!r})")
     if array.size != 1:
         raise ValueError(f"{what} must be a single number (got the shape {array.shape})")
     return float(array.ravel()[0])

@@ -27,7 +27,7 @@ def smax_frames(env: Smax, episode: Episode, heading: str) -> Iterator[np.ndarra
     """
     require()
     smax, game = jaxmarl_import.load(SMAX), _game(env)
-    canvas, place = _canvas((5.0, 5.3))
+    canvas, place = canvas_of((5.0, 5.3))
     half = game.world_steps_per_env_step // 2
     for t in range(episode.length + 1):
         orders = episode.state(t + 1).action if t < episode.length else [STOP] * env.rules.n_units
@@ -38,7 +38,7 @@ def smax_frames(env: Smax, episode: Episode, heading: str) -> Iterator[np.ndarra
         laid.remove()  # the previous drawing, an image of another shape over the field
         place.set(xlim=(0, game.map_width), ylim=(0, game.map_height), aspect="equal", xticks=[], yticks=[])
         place.set_title(f"{heading}\nstep {t} of {episode.length}; return {_earned(episode, t):.3g}", fontsize=9)
-        yield _image(canvas)
+        yield image(canvas)
 
 
 def mpe_frames(env: Mpe, episode: Episode, heading: str) -> Iterator[np.ndarray]:
@@ -57,7 +57,7 @@ def mpe_frames(env: Mpe, episode: Episode, heading: str) -> Iterator[np.ndarray]
         for t in range(episode.length + 1):
             shown.update(t)
             shown.ax.set_title(f"{heading}\nreturn {_earned(episode, t):.3g}", fontsize=9)
-            yield _image(canvas)
+            yield image(canvas)
     finally:
         pyplot.close(figure)
 
@@ -90,7 +90,8 @@ def _earned(episode: Episode, t: int) -> float:
     return float(episode.reward[:t].sum())
 
 
-def _canvas(size: tuple[float, float]):
+def canvas_of(size: tuple[float, float]):
+    """An empty figure of a size in inches: its canvas and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(size, dpi=DPI, layout="constrained")
@@ -103,6 +104,7 @@ def _agg(figure):
     return FigureCanvasAgg(figure)
 
 
-def _image(canvas) -> np.ndarray:
+def image(canvas) -> np.ndarray:
+    """The figure as uint8 [H, W, 3]."""
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
