@@ -28,8 +28,8 @@ SHORT: dict[str, dict[str, Any]] = {  # sizes that compile and run in little tim
     "storm_2p": {},
     "storm_np": {"n_agents": 3},
     "hanabi": {"n_colours": 2, "n_ranks": 2, "hand_size": 2, "info_tokens": 2},
-    "overcooked": {"episode_limit": 60, "random_reset": True, "shaping": 0.5},
-    "overcooked_v2": {"episode_limit": 60, "random_reset": True, "shaping": 0.5},
+    "overcooked": {"episode_limit": 300, "random_reset": True, "shaping": 0.5},
+    "overcooked_v2": {"episode_limit": 300, "random_reset": True, "shaping": 0.5},
     "jaxnav": {"episode_limit": 30, "beams": 4, "map_size": 7},
 }
 QUICK = ("MPE_simple_v3", "switch_riddle", "coin_game", "hanabi", "overcooked")  # the others take long to compile
