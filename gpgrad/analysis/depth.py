@@ -111,10 +111,6 @@ def parts_of_training(config: Config) -> dict[str, tuple[Callable, tuple]]:
     def adaptation(state: SeedState, clock: Clock) -> Any:
         return rearrange(learner_state(state), lambda *agent: parts.sharing.adapt(state.key, clock, *agent))
 
-    def fit(state: SeedState, clock: Clock) -> Any:
-        draw = make_draw(env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
-        return rearrange(learner_state(state), lambda *agent: parts.sharing.fit.run(state.key, *agent, draw))
-
     pieces: dict[str, tuple[Callable, tuple]] = {
         "reset": (jax.vmap(env.reset, (0, None)), (keys, state.env_params)),
         "step": (jax.vmap(env.step, (0, None, 0, 0)), (keys, state.env_params, worlds, idle)),
@@ -125,8 +121,13 @@ def parts_of_training(config: Config) -> dict[str, tuple[Callable, tuple]]:
         "update": (update, (state, clock)),
         "adaptation": (adaptation, (state, clock)),
     }
-    if parts.sharing.fit is not None:
-        pieces["fit"] = fit, (state, clock)
+    if (fit := parts.sharing.fit) is not None:
+
+        def fitting(state: SeedState, clock: Clock) -> Any:
+            draw = make_draw(env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+            return rearrange(learner_state(state), lambda *agent: fit.run(state.key, *agent, draw))
+
+        pieces["fit"] = fitting, (state, clock)
     pieces["test"] = (
         lambda state: evaluate(state.key, state.env_params, team(parts, state.params, state.sharing)),
         (state,),

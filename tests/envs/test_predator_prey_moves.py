@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ BATCH = 128
 @functools.cache
 def forms(name: str):
     env = BOARDS[name]
-    both = jax.vmap(lambda *args: (env.outcome(*args, TURNS), env.outcome(*args, ROUNDS)))
+    both = jax.vmap(lambda *args: (env.outcome(*args, moves=TURNS), env.outcome(*args, moves=ROUNDS)))
     return jax.jit(both)
 
 
@@ -49,11 +50,13 @@ def sample(env, rng: np.random.Generator):
     gone = rng.random((BATCH, 1)) * rng.integers(0, 2, (BATCH, 1))
     active = (rng.random((BATCH, n)) >= gone) | (not env.freeze)
     alive = rng.random((BATCH, m)) >= gone
-    state = PredatorPreyState(at[:, :n], at[:, n:], active, alive, np.zeros(BATCH, np.int16))
+    columns = (at[:, :n], at[:, n:], active, alive, np.zeros(BATCH, np.int16))
+    state = PredatorPreyState(*(jnp.asarray(column) for column in columns))
     alike = rows & (rng.random((BATCH, 1)) < 0.5)
     actions = rng.integers(0, N_ACTIONS, (BATCH, n))
     actions = np.where(alike, actions[:, :1], actions).astype(np.int32)
-    return state, actions, Draws(orders(n, rng), orders(m, rng), rng.integers(0, 12, (BATCH, m)).astype(np.int32))
+    choice = rng.integers(0, 12, (BATCH, m)).astype(np.int32)
+    return state, actions, Draws(*(jnp.asarray(x) for x in (orders(n, rng), orders(m, rng), choice)))
 
 
 def orders(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -74,7 +77,7 @@ def test_rounds_equal_turns_on_random_boards(name, seed):
 @pytest.mark.parametrize("name", TRACES)
 def test_rounds_equal_the_recordings(name):
     trace = load(name)
-    rounds = jax.jit(jax.vmap(lambda *args: trace.env.outcome(*args, ROUNDS)))
+    rounds = jax.jit(jax.vmap(lambda *args: trace.env.outcome(*args, moves=ROUNDS)))
     states = pick(trace.rows, trace.before)
     assert_trees_equal(rounds(states, trace.raw["actions"], trace.draws), replay(name)[1])
 
@@ -84,6 +87,6 @@ def test_the_platform_chooses_the_form(platform, loops):
     """Two loops over turns, or one over rounds of prey."""
     env = BOARDS["crowded"]
     state, actions, draws = pick(sample(env, np.random.default_rng(0)), 0)
-    traced = jax.jit(lambda *args: env.outcome(*args, BY_PLATFORM)).trace(state, actions, draws)
+    traced = jax.jit(lambda *args: env.outcome(*args, moves=BY_PLATFORM)).trace(state, actions, draws)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.while") == loops
