@@ -125,7 +125,7 @@ def parts_of_training(config: Config) -> dict[str, tuple[Callable, tuple]]:
 
         def fitting(state: SeedState, clock: Clock) -> Any:
             draw = make_draw(env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
-            return rearrange(learner_state(state), lambda *agent: fit.run(state.key, *agent, draw))
+            return rearrange(learner_state(state), lambda *agent: fit.run(state.key, *agent, draw))  # type: ignore
 
         pieces["fit"] = fitting, (state, clock)
     pieces["test"] = (
