@@ -51,15 +51,24 @@ def random_order(bits: jax.Array) -> jax.Array:
 def distinct(key: jax.Array, amount: int, size: int) -> jax.Array:
     """A uniform ordered sample of `amount` distinct numbers from 0..size-1, int32 [amount].
 
-    Runs the first swaps of a Fisher-Yates shuffle, which is much cheaper than shuffling the whole board.
+    The first swaps of a Fisher-Yates shuffle, which is much cheaper than shuffling the whole board, and without a loop.
+    Swap i exchanges place i with a place at or after it and takes the number from there. That is the place's own number
+    unless an earlier swap went there. The last such swap j brought the number that place j had, which is j unless an
+    earlier swap went to place j, and so on. Each round follows twice as many of these steps as the last.
     """
     swaps = jax.random.randint(key, (amount,), jnp.arange(amount), size)
+    turns = np.arange(amount)
+    earlier = turns[None, :] < turns[:, None]  # [amount, amount]
 
-    def swap(numbers: jax.Array, turn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        here, there = turn
-        return numbers.at[there].set(numbers[here]), numbers[there]
+    def last_to(places: jax.Array | np.ndarray) -> jax.Array:
+        """The last swap before swap i that went to places[i], -1 if there was none."""
+        return jnp.max(jnp.where(earlier & (places[:, None] == swaps[None, :]), turns, -1), axis=1)
 
-    return jax.lax.scan(swap, jnp.arange(size), (jnp.arange(amount), swaps))[1]
+    before, source = last_to(swaps), last_to(turns)
+    had = jnp.where(source < 0, turns, source)  # the number of place i when its turn comes, after all rounds
+    for _ in range((amount - 1).bit_length()):
+        had = had[had]
+    return jnp.where(before < 0, swaps, had[before]).astype(jnp.int32)
 
 
 def is_in(cells: jax.Array, others: jax.Array) -> jax.Array:

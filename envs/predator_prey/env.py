@@ -21,6 +21,7 @@ import numpy as np
 from gpgrad.envs.api import EnvSpec, Step, View
 from gpgrad.envs.board import GONE, MOVES, NO_TARGET, Board, count, distinct, is_in, random_order
 from gpgrad.envs.predator_prey import sizes
+from gpgrad.envs.predator_prey.moves import BY_PLATFORM, Moves, Prey
 from gpgrad.envs.predator_prey.view import available, global_state, windows
 
 NUMERICS = 1
@@ -234,13 +235,14 @@ class PredatorPrey:
             return self.stag_reward
         return self._special_hare_reward if special else self.hare_reward
 
-    def outcome(self, state: PredatorPreyState, actions: jax.Array, draws: Draws) -> Outcome:
+    def outcome(
+        self, state: PredatorPreyState, actions: jax.Array, draws: Draws, moves: Moves = BY_PLATFORM
+    ) -> Outcome:
         """Moves and captures of one step, without rewards.
 
         First the predators move one by one; then each prey in turn is captured or moves to a free neighbouring cell.
+        moves: the form in which this is computed; all forms give the same results.
         """
-        ids = jnp.arange(self.n_agents)
-        prey_ids = jnp.arange(self.n_prey)
         actions = actions.astype(jnp.int32)
         prey_cell = jnp.where(state.alive, self.board.cell(state.prey), GONE)  # [P]
         agent_cell = jnp.where(state.active, self.board.cell(state.agents), GONE)  # [A]
@@ -248,14 +250,7 @@ class PredatorPrey:
         is_move = (actions[:, None] == np.arange(len(MOVES))) & state.active[:, None]  # [A, 4]
         target = jnp.max(jnp.where(is_move, self.board.around(state.agents), NO_TARGET), axis=1)  # [A]
         target = jnp.where(is_in(target, prey_cell), NO_TARGET, target)  # no prey moves in this phase
-
-        def move_agent(cells: jax.Array, turn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            agent, goal = turn
-            free = (goal != NO_TARGET) & ~jnp.any(cells == goal)
-            return jnp.where(free & (ids == agent), goal, cells), None
-
-        order = draws.agent_order
-        agent_cell, _ = jax.lax.scan(move_agent, agent_cell, (order, target[order]))
+        agent_cell = moves.predators(draws.agent_order, agent_cell, target)
 
         # Catching predators did not move, and no prey moves before its own turn. So the catchers of each prey and its
         # neighbouring cells are known before the turns begin.
@@ -264,30 +259,8 @@ class PredatorPrey:
         catching = jnp.where(actions == CATCH, agent_cell, GONE)
         tries = jnp.any(near[:, :, None] == catching, axis=1)  # [P, A]
         need = jnp.where(order < self.n_stags, sizes.STAG_CATCHERS, 1)
-        choice = draws.prey_choice[order]
-
-        def move_prey(
-            carry: tuple[jax.Array, jax.Array], turn: tuple[jax.Array, ...]
-        ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-            cells, standing = carry  # [P], [A]
-            prey, home, around, tries, need, choice = turn
-            alive = home != GONE
-            catchers = tries & alive & (standing != GONE)
-            captured = jnp.any(catchers) & (count(catchers) >= need)
-            if self.freeze:
-                standing = jnp.where(catchers & captured, GONE, standing)
-            free = (around != NO_TARGET) & ~is_in(around, cells) & ~is_in(around, standing)
-            free = free & alive & ~captured  # [4]
-            n_free = count(free)
-            rank = jnp.cumsum(free) - 1
-            chosen = free & (rank == choice % jnp.maximum(n_free, 1))
-            stays = jnp.where(captured, GONE, home)
-            goal = jnp.where(n_free > 0, jnp.sum(jnp.where(chosen, around, 0)), stays)
-            cells = jnp.where(prey_ids == prey, goal, cells)
-            return (cells, standing), (catchers, captured, n_free)
-
-        turns = (order, prey_cell[order], near, tries, need, choice)
-        (prey_cell, standing), (catchers, captured, free) = jax.lax.scan(move_prey, (prey_cell, agent_cell), turns)
+        prey = Prey(state.prey[order], near, tries, need, draws.prey_choice[order])
+        prey_cell, standing, events = moves.prey(self.freeze, order, prey_cell, agent_cell, prey)
         after = PredatorPreyState(
             agents=self.board.position(agent_cell, state.agents),
             prey=self.board.position(prey_cell, state.prey),
@@ -295,7 +268,7 @@ class PredatorPrey:
             alive=prey_cell != GONE,
             time=state.time + jnp.int16(1),
         )
-        return Outcome(after, catchers, captured, free)
+        return Outcome(after, *events)
 
     def view(self, params: PredatorPreyParams, state: PredatorPreyState) -> View:
         """0/1 maps with channels for active predators, living stags and living hares.
