@@ -35,6 +35,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "mpe_simple_spread": {},
     "smax_3m": {},
     "battle_custom": {},
+    "jaxmarl_switch_riddle": {},
 }
 TINY = {"rollout__worlds": 4, "learner__updates_per_episode": 0.25, "learner__batch_episodes": 4}
 

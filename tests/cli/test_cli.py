@@ -44,8 +44,8 @@ SMALL = ["--agent.hidden", "8", "--evaluation.final_episodes", "3", "--t_max", "
             "weighting.grouping is 'x'; valid names are batch, exact",
         ),
         (["train", "--algo", "gpvd", "--weighting.g", "zscor"], "weighting.g is 'zscor'; did you mean 'zscore'?"),
-        (["eval"], "eval needs the folder of a finished run"),
-        (["eval", "nowhere"], "nowhere holds no finished run"),
+        (["eval"], "eval needs the folder of a run"),
+        (["eval", "nowhere"], "nowhere holds no run"),
         (["list", "world"], "unknown topic 'world'; did you mean 'worlds'?"),
     ],
 )

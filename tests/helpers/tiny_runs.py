@@ -73,3 +73,9 @@ def start(settings: Config, seeds: list[int], env=None) -> tuple[Program, Clock,
 def one_seed(tree: Any, index: int) -> Any:
     """The leaves of one seed."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def options(settings: Config) -> list[str]:
+    """All settings as words of the command line, but for the environment, the algorithm and plugins."""
+    flat = {name: value for name, value in config.flat(settings).items() if name not in ("env", "algo", "plugin")}
+    return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}" for name, value in flat.items()]

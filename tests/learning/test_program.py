@@ -26,9 +26,12 @@ def leaves_equal(a, b):
 
 
 def count_primitives(jaxpr, name: str) -> int:
-    total = 0
+    """How often a primitive occurs, also within others; branches by platform, of which one is lowered, do not count."""
+    total, platforms = 0, set()
     for equation in jaxpr.eqns:
-        total += equation.primitive.name == name
+        if equation.primitive.name == "platform_index":
+            platforms.update(map(id, equation.outvars))
+        total += equation.primitive.name == name and id(equation.invars[0]) not in platforms
         for value in equation.params.values():
             for inner in jax.tree.leaves(value, is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
                 inner = getattr(inner, "jaxpr", inner)

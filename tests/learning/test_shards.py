@@ -69,7 +69,10 @@ def test_what_devices_share(four, changes, by, count):
             "replay.capacity must be at least 32, rollout.worlds on each device .got 16",
         ),
         ({"shard": "seeds", "devices": 2}, "1 seed cannot be spread evenly over 2 devices; --seeds 2 would do"),
-        ({"seeds": 3, "seeds_mode": "vmap", "t_max": 9000}, r"--seeds 4 would do, or --devices 1 or --shard batch"),
+        (
+            {"shard": "seeds", "seeds": 3, "devices": 2},
+            "--seeds 2 or --seeds 4 would do, or --devices 1 or --shard batch",
+        ),
         ({"devices": 5}, "devices must be at most 4, the number that this machine has"),
     ],
 )

@@ -27,7 +27,7 @@ from gpgrad.training import seed_worker as share
 from gpgrad.types import PATIENCE, Divergence
 from gpgrad.viz import report
 from tests.helpers import fake_experiment
-from tests.helpers.tiny_runs import tiny
+from tests.helpers.tiny_runs import options, tiny
 
 RUN = {"rollout__worlds": 1, "learner__updates_per_episode": 1, "t_max": 80, "evaluation__every_episodes": 20}
 RUN |= {"checkpoint__every_minutes": 1e-9, "seeds_mode": "vmap"}
@@ -72,8 +72,7 @@ def trained(monkeypatch, folder: Path, program: Program, **changes) -> Path:
 
 def test_a_rate_of_1e30_ends_with_code_1_and_one_sentence(tmp_path, capsys):
     given = {"learner__lr": 1e30, "seeds": 2, "log__dir": str(tmp_path), "log__name": "run"}
-    flat = config.flat(settings(**given))
-    words = [f"--{name}={value}" for name, value in flat.items() if name not in ("env", "algo", "plugin")]
+    words = options(settings(**given))
     assert cli.main(["train", "--env", "two_step", "--algo", "vdn", *words]) == 1
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1

@@ -167,7 +167,7 @@ def test_the_sweep_of_the_document(tmp_path, capsys):
     assert cli.main(words) == 0
     assert "12 points with 2 seeds each" in capsys.readouterr().out
     known = {words.split()[0] for words in re.findall(r"^gpgrad (.*)$", text, re.MULTILINE)}
-    assert known == {"sweep", "train", "experiment", "ls", "compare", "watch", "mirror", "dashboard"} <= set(COMMANDS)
+    assert known == {"sweep", "train", "experiment", "ls", "compare", "watch"} <= set(COMMANDS)
 
 
 def test_a_dry_run_trains_nothing_and_shows_what_there_is(tmp_path, capsys, monkeypatch):

@@ -30,7 +30,7 @@ from gpgrad.runs.run_folder import SEEDS
 from gpgrad.training import checkpoint, extend, loop, recorder, train
 from gpgrad.training.checkpoint import Position
 from gpgrad.types import Clock
-from tests.helpers.tiny_runs import tiny
+from tests.helpers.tiny_runs import options, tiny
 
 ROOT = Path(__file__).parents[2]
 RUN = {"seeds": 2, "t_max": 600, "evaluation__every_episodes": 20, "checkpoint__every_minutes": 1e-9}
@@ -357,9 +357,8 @@ def test_signals(tmp_path, number, program):
     """A process that is told to end saves first, says how to go on, and can."""
     changes = {**RUN, "t_max": 10**7, "seeds_mode": "vmap"}
     settings = tiny(log__dir=str(tmp_path), log__name="run", **changes)
-    kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
-    options = [f"--{key}={value}" for key, value in kept.items()]
-    command = [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]
+    words = options(settings)
+    command = [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *words]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     folder = tmp_path / "run"
     deadline = time.monotonic() + 120
@@ -460,8 +459,7 @@ def test_a_full_disk_when_the_team_is_written_is_one_sentence_and_keeps_the_chec
             raise OSError(errno.ENOSPC, "No space left on device")
 
     settings = tiny(log__dir=str(tmp_path), log__name="run", **RUN)
-    kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
-    words = [f"--{key}={value}" for key, value in kept.items()]
+    words = options(settings)
     monkeypatch.setattr(checkpoint, "_write_arrays", full)
     assert cli.main(["train", "--env", settings.env.name, "--algo", settings.algo, *words]) == 1
     complaint = capsys.readouterr().err

@@ -22,7 +22,7 @@ from gpgrad.errors import SettingError
 from gpgrad.learning.program import make_program
 from gpgrad.training import checkpoint, loop, recorder, seed_layout, train
 from gpgrad.training.memory_plan import Plan
-from tests.helpers.tiny_runs import tiny
+from tests.helpers.tiny_runs import options, tiny
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -155,9 +155,8 @@ def test_sequential_goes_on_where_it_was(results, tmp_path, monkeypatch):
 
 
 def command(settings: Config) -> list[str]:
-    kept = {key: value for key, value in config.flat(settings).items() if key not in ("env", "algo", "plugin")}
-    options = [f"--{key}={value}" for key, value in kept.items()]
-    return [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *options]
+    words = options(settings)
+    return [sys.executable, "-m", "gpgrad", "train", "--env", settings.env.name, "--algo", settings.algo, *words]
 
 
 def wait_for(condition, seconds: float = 180) -> None:
