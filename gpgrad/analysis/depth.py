@@ -124,7 +124,7 @@ def parts_of_training(config: Config) -> dict[str, tuple[Callable, tuple]]:
     if (fit := parts.sharing.fit) is not None:
 
         def fitting(state: SeedState, clock: Clock) -> Any:
-            draw = make_draw(env, state.env_params, state.replay, clock.episodes, parts.reward_scale)
+            draw = make_draw(parts, state.env_params, state.replay, clock.episodes)
             return rearrange(learner_state(state), lambda *agent: fit.run(state.key, *agent, draw))  # type: ignore
 
         pieces["fit"] = fitting, (state, clock)

@@ -78,13 +78,8 @@ def show_presets(env: str) -> int:
     columns = [config.flat(config.load(env, "qmix", {"preset": preset})) for preset in names]
     table = Table("setting", *names, title=f"every setting with qmix on {env}, by training preset")
     for name in columns[0]:
-        values = [_text(column.get(name)) for column in columns]
+        values = [config.text(column.get(name)) for column in columns]
         style = "bold" if len(set(values)) > 1 else ""
         table.add_row(name, *values, style=style)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     return 0
-
-
-def _text(value: object) -> str:
-    """A setting's value as it is typed."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

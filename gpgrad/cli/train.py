@@ -146,7 +146,7 @@ def show_settings(settings) -> int:
         last = group
         allowed = setting_help.choices(types.get(name))
         text = said.get(name, "") + (f" [{allowed}]" if allowed else "")
-        table.add_row(name, str(value), text.replace("[", "\\["))
+        table.add_row(name, config.text(value), text.replace("[", "\\["))
     print(click.get_current_context().get_help(), end="\n\n")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0

@@ -4,7 +4,7 @@ from gpgrad.config.algorithm_names import algorithm, algorithms, label, labelled
 from gpgrad.config.files import dump, parse
 from gpgrad.config.identities import ASIDE, fingerprint, identity
 from gpgrad.config.merge import SELECTIONS, load
-from gpgrad.config.overrides import PARTS, flat, override, part_options, typed, types
+from gpgrad.config.overrides import PARTS, flat, override, part_options, text, typed, types
 
 __all__ = [
     "ASIDE",
@@ -22,6 +22,7 @@ __all__ = [
     "override",
     "parse",
     "part_options",
+    "text",
     "typed",
     "types",
 ]

@@ -90,6 +90,13 @@ def override(config: Config, changes: Mapping[str, Any], source: str = "") -> Co
     return config
 
 
+def text(value: Any) -> str:
+    """A setting's value as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def typed(config: Config) -> Config:
     """The configuration with NumPy numbers as Python numbers. Raises SettingError for a wrong type."""
     known = types(config)

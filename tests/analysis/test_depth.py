@@ -84,7 +84,9 @@ def test_the_table(capsys, tmp_path):
     assert cli.main(["bench", "--depth", *options]) == 0
     shown = capsys.readouterr().out
     assert all(part in shown for part in ("collection", "update", "adaptation", "iteration", "vdn, cuda"))
-    rows = {row.part: row.depth for row in table(config.load("matrix_gpvd", "vdn", {"agent.hidden": "8"}), ["cuda"])}
+    small = {"agent.hidden": 8, "sharing.episodes": 2}
+    rows = {row.part: row.depth for row in table(config.load("matrix_gpvd", "vdn_seps", small), ["cuda"])}
+    assert rows["fit"].steps > 0
     assert rows["collection"].steps == 1  # a step an episode
     assert rows["iteration"].steps >= rows["collection"].steps + rows["update"].steps
     assert '"part": "collection"' in file.read_text()

@@ -69,7 +69,7 @@ def test_help_shows_sentences_and_choices(capsys):
         "decomposition.embed 32 width E of the mixing layer",
         "weighting.grouping batch `batch` groups a batch by codes",
         "[batch | exact | single]",
-        "learner.double_q True double Q-learning: the online network selects the next action [true | false]",
+        "learner.double_q true double Q-learning: the online network selects the next action [true | false]",
     ):
         assert text in printed
 

@@ -78,4 +78,4 @@ def one_seed(tree: Any, index: int) -> Any:
 def options(settings: Config) -> list[str]:
     """All settings as words of the command line, but for the environment, the algorithm and plugins."""
     flat = {name: value for name, value in config.flat(settings).items() if name not in ("env", "algo", "plugin")}
-    return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}" for name, value in flat.items()]
+    return [f"--{name}={config.text(value)}" for name, value in flat.items()]

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 import pytest
 
-from gpgrad import config
 from gpgrad.__main__ import main
 from gpgrad.config.schema import Config
 from gpgrad.errors import SettingError

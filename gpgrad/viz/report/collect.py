@@ -208,21 +208,14 @@ def _command(settings: Config) -> str:
     if any(usual[kind] != name for kind, name in parts.items()):
         chosen |= parts
         usual = config.flat(config.load(settings.env.name, settings.algo, {"preset": settings.preset, **parts}))
-    aside = ("log.", "checkpoint.", "devices", "seeds_mode", "learner.stop_on_nan")
+    aside = ("log.", "checkpoint.", "devices", "shard", "seeds_mode", "learner.stop_on_nan")
     changed = {
         name: value
         for name, value in config.flat(settings).items()
         if name not in chosen and not name.startswith(aside) and usual.get(name) != value
     }
-    words = [f"--{name} {shlex.quote(_text(value))}" for name, value in {**chosen, **changed}.items()]
+    words = [f"--{name} {shlex.quote(config.text(value))}" for name, value in {**chosen, **changed}.items()]
     return " ".join(["gpgrad train", *words])
-
-
-def _text(value: Any) -> str:
-    """A setting as the command line takes it."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _versions(entries: Sequence[Entry]) -> dict[str, list[str]]:
