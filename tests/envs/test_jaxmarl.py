@@ -20,6 +20,7 @@ from gpgrad.envs.jaxmarl.env import JaxMarl, rows
 from gpgrad.envs.jaxmarl.names import REFUSED, TRAINS
 
 LANES = 4
+MANY = {"storm": 16, "storm_2p": 16}  # episodes in which random play earns something rarely
 SHORT: dict[str, dict[str, Any]] = {  # sizes that compile and run in little time; rewards come within these limits
     "MPE_simple_v3": {"episode_limit": 9},
     "switch_riddle": {"n_agents": 4},
@@ -80,7 +81,7 @@ def both(name: str) -> Any:
 
     with jaxmarl_import.silence():
         run = jax.jit(jax.vmap(episode, 0, 1))
-        return jax.device_get(run(jax.random.split(jax.random.key(4), LANES)))
+        return jax.device_get(run(jax.random.split(jax.random.key(4), MANY.get(name, LANES))))
 
 
 def alive(name: str) -> np.ndarray:

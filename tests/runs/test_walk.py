@@ -33,11 +33,14 @@ SIZES = {  # of other commands, and of an algorithm
     "eval": {"episodes": "3"},
     "occupancy": {"episodes": "128"},
     "seps": {"sharing.episodes": "2"},
+    "adaps": {"sharing.episodes": "2"},
 }
 # What this is a part of; tests/learning/test_multiprocess.py, tests/project/test_site.py.
 ELSEWHERE = re.compile("make (test|test-all|lint|docs)$|.*--coordinator")
 NEEDS = {  # what is not to be had everywhere, and a word of the sentence that is then said
     "ENV=smac_": "smac",
+    "--env smac_": "smac",
+    "--env.python": "path of a Python interpreter",
     "--jobs slurm": "Slurm",
     "dashboard": "wandb",
 }
@@ -77,7 +80,11 @@ def shortened(module: str, words: list[str], house: Path) -> list[str]:
 
 
 def make_room(words: list[str], house: Path) -> None:
-    """A run that is resumed has been stopped before its end; one that is to be made is not there yet."""
+    """A run that is resumed has been stopped before its end; one that is to be made is not there yet; a study that is
+    reported has been made.
+    """
+    if words[0] == "tune" and "--report" in words:
+        assert call("gpgrad", ["tune", words[1]], house).returncode == 0
     if "--resume" in words:
         shutil.rmtree(house / words[-1] / "team", ignore_errors=True)
         (house / words[-1] / "final.jsonl").unlink(missing_ok=True)
@@ -101,6 +108,14 @@ def short_queue(house: Path) -> Path:
     entry = {"name": str(brief("pp_small_qmix", house)), "scale": "quick", "why": "To see it run."}
     path.write_text(yaml.safe_dump({"queue": [entry]}))
     return path
+
+
+def short_tuning(page: str) -> str:
+    """The page's tuning file with one trial of one seed."""
+    found = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert found
+    small = {"overrides": {"t_max": 800, "evaluation.every_steps": 400}, "trials": 1, "tuning_seeds": 1, "seeds": 1}
+    return yaml.safe_dump({**yaml.safe_load(found[1]), **small})
 
 
 def call(module: str, words: list[str], house: Path) -> subprocess.CompletedProcess[str]:
@@ -132,6 +147,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert variation
     (folder / "late.py").write_text(variation[1])
     (folder / "my_sweep.yaml").write_text(sweep[1])
+    (folder / "my_tuning.yaml").write_text(short_tuning(pages["tuning"]))
+    (folder / "config.yaml").write_text("env: sc2\nenv_args: {map_name: 3m}\nagent: rnn\nmixer: qmix\nlr: 0.0005\n")
     (folder / "corridor.py").write_text(world[1])
     (folder / "my_module.py").write_text(
         'from gpgrad import envs\n\nenvs.register("my_world", "gpgrad.envs.matrix:gpvd3", family="mine")\n'
