@@ -40,27 +40,34 @@ class Outcome(NamedTuple):
     info: dict[str, jax.Array]
 
 
+def all_rows(state: Any, obs: jax.Array) -> jax.Array:
+    """The global state where JaxMARL has none: all agents' observations, float32 [A * O]."""
+    del state
+    return obs.ravel()
+
+
 class World(NamedTuple):
     """One of JaxMARL's environments.
 
     game: JaxMARL's environment. spec: without the registered name.
     reset: key to state. step: key, state and actions int32 [A] to an Outcome.
-    over: whether a state is final, bool []; None where only the time limit ends episodes.
-    obs: state to float32 [A, O]. avail: state to bool [A, U], None where all actions are always available.
-    summary: state and observations to float32 [D].
+    obs: state to float32 [A, O].
     pack, unpack: between states and their stored form, without loss.
+    over: whether a state is final, bool []; None where only the time limit ends episodes.
+    avail: state to bool [A, U], None where all actions are always available.
+    summary: state and observations to float32 [D].
     """
 
     game: Any
     spec: EnvSpec
     reset: Callable[[jax.Array], Any]
     step: Callable[[jax.Array, Any, jax.Array], Outcome]
-    over: Callable[[Any], jax.Array] | None
     obs: Callable[[Any], jax.Array]
-    avail: Callable[[Any], jax.Array] | None
-    summary: Callable[[Any, jax.Array], jax.Array]
     pack: Callable[[Any], Stored]
     unpack: Callable[[Stored], Any]
+    over: Callable[[Any], jax.Array] | None = None
+    avail: Callable[[Any], jax.Array] | None = None
+    summary: Callable[[Any, jax.Array], jax.Array] = all_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +143,6 @@ def by_agent(game: Any, actions: jax.Array) -> dict[Any, jax.Array]:
 def rows(game: Any, values: Any) -> jax.Array:
     """JaxMARL's values of each agent, flattened, float32 [A, ...]."""
     return jnp.stack([values[agent].astype(jnp.float32).ravel() for agent in game.agents])
-
-
-def all_rows(state: Any, obs: jax.Array) -> jax.Array:
-    """The global state where JaxMARL has none: all agents' observations, float32 [A * O]."""
-    del state
-    return obs.ravel()
 
 
 def packing(

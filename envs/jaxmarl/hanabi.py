@@ -20,7 +20,6 @@ from gpgrad.envs.jaxmarl.env import (
     Outcome,
     Stored,
     World,
-    all_rows,
     by_agent,
     check_limit,
     packing,
@@ -119,7 +118,6 @@ def _hanabi(n_agents: int, colours: int, ranks: int, hand: int, tokens: int, liv
             over=lambda state: state.now.done,
             obs=lambda state: rows(game, game.get_obs(*state)),
             avail=lambda state: rows(game, game.get_legal_moves(state.now)) > 0,
-            summary=all_rows,
             pack=pack,
             unpack=unpack,
         )

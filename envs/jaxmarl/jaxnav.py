@@ -101,7 +101,6 @@ def _jaxnav(n_agents: int, size: int, fill: float, beams: int, limit: int) -> Wo
             step=step,
             over=lambda state: state.ep_done,
             obs=lambda state: rows(game, game.get_obs(state)),
-            avail=None,
             summary=lambda state, obs: game.get_world_state(state)[0, n_agents : -obs.shape[1]],
             pack=pack,
             unpack=unpack,

@@ -23,7 +23,6 @@ from gpgrad.envs.jaxmarl.env import (
     JaxMarl,
     Outcome,
     World,
-    all_rows,
     by_agent,
     check_limit,
     packing,
@@ -105,10 +104,7 @@ def _storm(form: str, payoff: str, n_agents: int, fixed_coins: bool, limit: int)
             spec=EnvSpec("", n_agents, game.num_actions, 0, 0, 0, limit, return_scale=most),
             reset=lambda key: game.reset(key)[1],
             step=step,
-            over=None,
             obs=lambda state: look(game.get_obs(state)),
-            avail=None,
-            summary=all_rows,
             pack=pack,
             unpack=unpack,
         )

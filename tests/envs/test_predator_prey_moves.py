@@ -39,7 +39,7 @@ def forms(name: str):
 def sample(env, rng: np.random.Generator):
     """States [BATCH], actions and draws; any predators are frozen and any prey captured.
 
-    In half of them units stand in rows, without gaps; in half of these, predators all do the same, so that each wants
+    In half of them units fill rows without gaps; in half of these, predators all do the same, so that each wants
     the cell of the next; and in a third of all, units move in the order of their ids or in the opposite one.
     """
     n, m = env.n_agents, env.n_prey

@@ -64,7 +64,7 @@ class States(NamedTuple):
 
 
 def numbered(numbers: Any) -> Episode:
-    """Episodes that are told apart by a number, with as many valid steps as its last digit says."""
+    """Episodes identified by a number, whose last digit is the number of valid steps."""
     n = jnp.asarray(numbers)
     steps = jnp.arange(9)
     states = States(
